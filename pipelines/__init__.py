@@ -1,0 +1,1 @@
+"""The DAGs that wire the components, their profiles, and how they run."""

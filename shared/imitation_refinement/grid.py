@@ -1,0 +1,106 @@
+"""The common 2θ grid that every network sees, and the way patterns get onto it and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+METADATA_KEY = b"imitation_refinement.grid"
+
+
+class Grid(BaseModel):
+    """An even 2θ axis at one wavelength. It travels in the metadata of every gridded Parquet table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: float = Field(5.0, gt=0, lt=180, description="first 2θ of the grid [°]")
+    stop: float = Field(90.0, gt=0, lt=180, description="last 2θ of the grid [°]")
+    points: int = Field(2048, ge=64, le=65536, description="number of points of the grid")
+    wavelength: float = Field(1.5406, gt=0.05, lt=10, description="wavelength of the grid [Å]")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Grid:
+        if self.stop <= self.start:
+            raise ValueError("grid.stop must be larger than grid.start")
+        return self
+
+    @property
+    def two_theta(self) -> NDArray[np.float64]:
+        """The axis, shape (points,), in degrees."""
+        return np.linspace(self.start, self.stop, self.points)
+
+    @property
+    def step(self) -> float:
+        """Distance of two points in degrees."""
+        return (self.stop - self.start) / (self.points - 1)
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """The grid as Parquet schema metadata."""
+        record = {"axis": "two_theta", "unit": "degree", **self.model_dump()}
+        return {METADATA_KEY: json.dumps(record).encode()}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Grid:
+        """The grid in a Parquet schema's metadata.
+
+        Raises:
+            KeyError: if the metadata hold no grid.
+            ValueError: if the axis is not 2θ in degrees.
+        """
+        record = json.loads((metadata or {})[METADATA_KEY])
+        if (axis := (record.pop("axis"), record.pop("unit"))) != ("two_theta", "degree"):
+            raise ValueError(f"grid axis {axis} is not two_theta in degrees")
+        return cls.model_validate(record)
+
+    def coverage(self, two_theta: ArrayLike, wavelength: float) -> float:
+        """Share of the grid, 0 to 1, between the first and last angle of a pattern taken at ``wavelength`` [Å]."""
+        angles = convert_two_theta(np.asarray(two_theta, float)[[0, -1]], wavelength, self.wavelength)
+        low, high = angles[0], angles[-1] if np.isfinite(angles[-1]) else 180.0
+        if not np.isfinite(low):
+            return 0.0
+        return max(0.0, min(high, self.stop) - max(low, self.start)) / (self.stop - self.start)
+
+    def resample(self, two_theta: ArrayLike, intensity: ArrayLike, wavelength: float) -> NDArray[np.float32]:
+        """A pattern on this grid, shape (points,), in the pattern's own intensity units.
+
+        Angles go through d by Bragg's law when the wavelengths differ. Where the input is finer than the grid, its
+        mean over each grid cell is taken (counting noise shrinks as it should); where it is coarser, linear
+        interpolation. Outside the input's range the grid holds 0.
+
+        Args:
+            two_theta: rising angles [°], shape (n,).
+            intensity: intensities, shape (n,).
+            wavelength: the pattern's own wavelength [Å].
+        """
+        x = convert_two_theta(np.asarray(two_theta, float), wavelength, self.wavelength)
+        seen = np.isfinite(x)
+        x, y = x[seen], np.asarray(intensity, float)[seen]
+        axis = self.two_theta
+        if np.median(np.diff(x)) >= self.step:
+            out = np.interp(axis, x, y, left=0.0, right=0.0)
+        else:
+            area = np.concatenate([[0.0], np.cumsum(np.diff(x) * (y[1:] + y[:-1]) / 2)])
+            low = np.clip(axis - self.step / 2, x[0], x[-1])
+            high = np.clip(axis + self.step / 2, x[0], x[-1])
+            width = high - low
+            inside = width > 0
+            out = np.zeros_like(axis)
+            out[inside] = (np.interp(high, x, area) - np.interp(low, x, area))[inside] / width[inside]
+        return out.astype(np.float32)
+
+
+def convert_two_theta(two_theta: ArrayLike, wavelength: float, to_wavelength: float) -> NDArray[np.float64]:
+    """2θ [°] of the same d spacings at another wavelength [Å]; NaN where the reflection can't be reached.
+
+    Bragg's law, λ = 2 d sin θ.
+    """
+    angles = np.asarray(two_theta, float)
+    if wavelength == to_wavelength:
+        return angles
+    sine = np.sin(np.radians(angles / 2)) * (to_wavelength / wavelength)
+    with np.errstate(invalid="ignore"):
+        return np.degrees(2 * np.arcsin(sine))

@@ -1,0 +1,195 @@
+"""The Parquet contracts between the stages: schemas, checked reading, whole writing.
+
+Four tables travel through the pipeline:
+
+* ``STRUCTURES``: crystal structures as flat arrays that read fast.
+* ``PATTERNS``: imperfect patterns as they were measured, each with a structure where one is known.
+* ``IDEAL``: gridded ideal patterns of the structures.
+* ``GRIDDED``: gridded imperfect patterns with their gridded theory.
+
+``IDEAL`` and ``GRIDDED`` carry their :class:`~imitation_refinement.grid.Grid` in the schema's metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import write_text, writing
+from imitation_refinement.grid import Grid
+
+# A structure: one entry a site and species, so that a mixed site stands twice with its occupancies.
+_STRUCTURE_FIELDS = [
+    pa.field("lattice", pa.list_(pa.float64(), 9)),  # rows a, b, c [Å]
+    pa.field("atomic_number", pa.list_(pa.int16())),
+    pa.field("occupancy", pa.list_(pa.float64())),
+    pa.field("position", pa.list_(pa.float64())),  # fractional, x y z of each entry in turn
+]
+
+STRUCTURES = pa.schema(
+    [
+        pa.field("material_id", pa.string(), nullable=False),
+        pa.field("formula", pa.string(), nullable=False),  # reduced; the material that splits keep together
+        pa.field("space_group", pa.int16(), nullable=False),
+        pa.field("crystal_system", pa.string(), nullable=False),
+        *_STRUCTURE_FIELDS,
+        pa.field("source", pa.string()),  # where the structure comes from and how it was changed
+    ]
+)
+
+PATTERNS = pa.schema(
+    [
+        pa.field("pattern_id", pa.string(), nullable=False),
+        pa.field("two_theta", pa.list_(pa.float64())),  # [°]; null: still to be measured, virtually
+        pa.field("intensity", pa.list_(pa.float32())),  # counts or arbitrary
+        pa.field("wavelength", pa.float64()),  # [Å]
+        pa.field("formula", pa.string()),
+        pa.field("space_group", pa.int16()),
+        pa.field("crystal_system", pa.string()),
+        *_STRUCTURE_FIELDS,
+        pa.field("origin", pa.string(), nullable=False),  # "file" or "virtual"
+        pa.field("parameters", pa.string()),  # the virtual diffractometer's draw, JSON
+        pa.field("theory_two_theta", pa.list_(pa.float64())),  # peaks of the structure [°] at `wavelength`
+        pa.field("theory_intensity", pa.list_(pa.float64())),  # largest 100
+    ]
+)
+
+_SPLIT = pa.field("split", pa.string())  # train, validation, test, held_out; null before preprocessing
+
+
+def _pattern(name: str, grid: Grid) -> pa.Field:
+    return pa.field(name, pa.list_(pa.float32(), grid.points))
+
+
+def ideal_schema(grid: Grid) -> pa.Schema:
+    """Schema of gridded ideal patterns; each ``intensity`` has its maximum at 1."""
+    fields = [STRUCTURES.field(name) for name in ("material_id", "formula", "crystal_system")]
+    return pa.schema([*fields, _SPLIT, _pattern("intensity", grid)], metadata=grid.to_metadata())
+
+
+def gridded_schema(grid: Grid) -> pa.Schema:
+    """Schema of gridded imperfect patterns; ``intensity`` and ``theory`` have their maxima at 1.
+
+    ``scale`` is the maximum in the pattern's own unit: ``scale * intensity`` are the counts again.
+    """
+    names = ("pattern_id", "formula", "crystal_system", "theory_two_theta", "theory_intensity")
+    fields = [PATTERNS.field(name) for name in names]
+    rest = [_SPLIT, pa.field("scale", pa.float64()), _pattern("intensity", grid), _pattern("theory", grid)]
+    return pa.schema([*fields, *rest], metadata=grid.to_metadata())
+
+
+def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> None:
+    """Writes a Parquet table under its contract, whole or not at all. Columns that are missing become null.
+
+    Two-dimensional NumPy arrays fill fixed-size list columns.
+    """
+    n_rows = len(next(iter(columns.values()))) if isinstance(columns, dict) else len(columns)
+    arrays = []
+    for field in schema:
+        values = columns.get(field.name)
+        if values is None:
+            arrays.append(pa.nulls(n_rows, field.type))
+        elif isinstance(values, np.ndarray) and values.ndim == 2:
+            flat = pa.array(np.ascontiguousarray(values).ravel(), field.type.value_type)
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, values.shape[1]).cast(field.type))
+        elif isinstance(values, pa.Array | pa.ChunkedArray):
+            arrays.append(values.cast(field.type))
+        else:
+            arrays.append(pa.array([None if _missing(v) else v for v in values], field.type))
+    with writing(path) as temporary:
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, compression="zstd")
+
+
+def _missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def open_table(path: str | Path) -> pa.Table:
+    """Any Parquet table.
+
+    Raises:
+        InputError: if the file is not there or is no Parquet table.
+    """
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file.", "Check the path.") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(path, f"is not a readable Parquet table ({error}).", "Write it again.") from None
+
+
+def read_table(path: str | Path, schema: pa.Schema) -> pa.Table:
+    """A Parquet table that was written under ``schema``'s contract (the length of gridded patterns may differ).
+
+    Raises:
+        InputError: if the file can't be read, is empty, or a column is missing or of another kind.
+    """
+    table = open_table(path)
+    for field in schema:
+        if field.name not in table.column_names:
+            raise InputError(
+                path,
+                f"has no column {field.name!r}; it has {', '.join(table.column_names)}.",
+                "Give the table that the stage before writes.",
+            )
+        found = table.schema.field(field.name).type
+        if found != field.type and not (pa.types.is_fixed_size_list(found) and pa.types.is_fixed_size_list(field.type)):
+            raise InputError(
+                path,
+                f"column {field.name!r} is {found}, not {field.type}.",
+                "Give the table that the stage before writes.",
+            )
+    if table.num_rows == 0:
+        raise InputError(path, "has no rows.", "Give at least one.")
+    return table
+
+
+def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[str, NDArray[np.float32]]]:
+    """A gridded table as (columns, grid, patterns).
+
+    Args:
+        path: the Parquet file.
+        kind: ``"ideal"`` or ``"imperfect"``.
+
+    Returns:
+        The columns that are no patterns; the grid; and ``intensity`` (and ``theory``, NaN where there is none), each
+        of shape (rows, points).
+
+    Raises:
+        InputError: if the table breaks its contract.
+    """
+    table = open_table(path)
+    try:
+        grid = Grid.from_metadata(table.schema.metadata)
+    except (KeyError, ValueError) as error:
+        raise InputError(path, f"has no usable grid in its metadata ({error}).", "Give a preprocessed table.") from None
+    table = read_table(path, ideal_schema(grid) if kind == "ideal" else gridded_schema(grid))
+    names = ["intensity"] if kind == "ideal" else ["intensity", "theory"]
+    patterns = {name: matrix(table[name], grid.points) for name in names}
+    return table.drop_columns(names).to_pandas(), grid, patterns
+
+
+def matrix(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
+    """A fixed-size list column as an array of shape (rows, width); rows that are null become NaN."""
+    out = np.full((len(column), width), np.nan, np.float32)
+    row = 0
+    for chunk in column.chunks:
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        values = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)  # flatten skips null rows
+        out[row : row + len(chunk)][valid] = values
+        row += len(chunk)
+    return out
+
+
+def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:
+    """The list of what was left out: ``item``, ``reason`` and ``remedy``, also where it is empty."""
+    rows = [{"item": e.where, "reason": e.problem, "remedy": e.remedy} for e in rejected]
+    write_text(path, pd.DataFrame(rows, columns=["item", "reason", "remedy"]).to_csv(index=False))

@@ -1,0 +1,186 @@
+"""MLflow tracking: one parent run a pipeline run, one child run a stage.
+
+Where the run goes, in this order: the run that ``MLFLOW_RUN_ID`` names (Kubeflow Pipelines' MLflow plugin sets it);
+a child of the run that ``IMITATION_REFINEMENT_PARENT_RUN_ID`` names (the local runner sets it); a run of its own where
+``MLFLOW_TRACKING_URI`` is set; else nowhere. MLflow is imported only when a run is tracked: it costs seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imitation_refinement.files import digest
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN_ID"
+EXPERIMENT = "imitation-refinement"
+MAX_PARAM_LENGTH = 6000  # MLflow's own limit
+
+
+class Tracker:
+    """Logs a stage to an MLflow run, or, without one, does nothing."""
+
+    def __init__(self, client: Any = None, run_id: str | None = None) -> None:
+        self._client, self._run_id = client, run_id
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is logged."""
+        return self._client is not None
+
+    @classmethod
+    @contextmanager
+    def stage(cls, name: str) -> Iterator[Tracker]:
+        """The tracker of one stage; its run ends as FINISHED or FAILED with the block."""
+        given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
+        if not (given or parent or os.environ.get("MLFLOW_TRACKING_URI")):
+            yield cls()
+            return
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        if given:
+            with _ended_by_block(client, None):
+                yield cls(client, given)
+            return
+        if parent:
+            experiment = client.get_run(parent).info.experiment_id
+            tags = {"mlflow.parentRunId": parent}
+        else:
+            experiment, tags = mlflow.set_experiment(EXPERIMENT).experiment_id, {}
+        run = client.create_run(experiment, run_name=name, tags={**tags, "stage": name})
+        with _ended_by_block(client, run.info.run_id):
+            yield cls(client, run.info.run_id)
+
+    @classmethod
+    @contextmanager
+    def parent(cls, name: str, tracking_uri: str, artifacts: Path | None = None) -> Iterator[Tracker]:
+        """The run of a whole pipeline run; the stages' runs made meanwhile are its children.
+
+        Args:
+            name: the run's name.
+            tracking_uri: the store, ``sqlite:///…`` or a server; initialised here, before stages race for it.
+            artifacts: the experiment's artifact folder when it is new.
+        """
+        import mlflow
+
+        before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", PARENT_RUN_VARIABLE)}
+        mlflow.set_tracking_uri(tracking_uri)
+        client = mlflow.MlflowClient(tracking_uri)
+        known = client.get_experiment_by_name(EXPERIMENT)
+        location = artifacts.resolve().as_uri() if artifacts else None
+        experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=location)
+        run = client.create_run(experiment, run_name=name)
+        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
+        os.environ[PARENT_RUN_VARIABLE] = run.info.run_id
+        try:
+            with _ended_by_block(client, run.info.run_id):
+                yield cls(client, run.info.run_id)
+        finally:
+            for key, value in before.items():
+                if value is None:
+                    os.environ.pop(key, None)
+                else:
+                    os.environ[key] = value
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Logs resolved options; nested ones as ``a.b``."""
+        if self.active:
+            from mlflow.entities import Param
+
+            flat = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in _flat(params)]
+            for start in range(0, len(flat), 100):  # MLflow takes 100 parameters a batch
+                self._client.log_batch(self._run_id, params=flat[start : start + 100])
+
+    def log_inputs(self, inputs: Mapping[str, Path | list[Path]]) -> None:
+        """Logs the input files as MLflow datasets with their SHA-256 digests."""
+        if not self.active:
+            return
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        found = []
+        for name, value in inputs.items():
+            for path in value if isinstance(value, list) else [value]:
+                data = Dataset(name, digest(path)[:36], "local", str(path))  # MLflow keeps 36 characters of a digest
+                found.append(DatasetInput(data, [InputTag("mlflow.data.context", name)]))
+        self._client.log_inputs(self._run_id, found)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Logs numbers at a step."""
+        if self.active:
+            import time
+
+            from mlflow.entities import Metric
+
+            now = int(time.time() * 1000)
+            self._client.log_batch(self._run_id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """Logs a Matplotlib figure under ``figures/``."""
+        if self.active:
+            self._client.log_figure(self._run_id, figure, f"figures/{name}")
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Logs a file or a folder as it is."""
+        if self.active:
+            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+            log(self._run_id, str(path), folder)
+
+    def set_tag(self, key: str, value: str) -> None:
+        """Sets a tag of the run."""
+        if self.active:
+            self._client.set_tag(self._run_id, key, value)
+
+    def log_model(self, model: torch.nn.Module, name: str, example: NDArray[Any]) -> None:
+        """Logs a PyTorch model (``pt2`` format) with its signature and an input example.
+
+        Args:
+            model: the module, in evaluation mode.
+            name: the model's name in the run.
+            example: float32 input, shape (n, points).
+        """
+        if not self.active:
+            return
+        import mlflow
+        import torch
+        from mlflow.models import infer_signature
+
+        with torch.no_grad():
+            output = model(torch.from_numpy(example))
+        with mlflow.start_run(run_id=self._run_id):
+            mlflow.pytorch.log_model(
+                model,
+                name=name,
+                signature=infer_signature(example, output.numpy()),
+                input_example=example,
+                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
+            )
+
+
+@contextmanager
+def _ended_by_block(client: Any, run_id: str | None) -> Iterator[None]:
+    """Ends the run as the block ends; without a run id the run is somebody else's to end."""
+    try:
+        yield
+    except BaseException:
+        if run_id:
+            client.set_terminated(run_id, "FAILED")
+        raise
+    if run_id:
+        client.set_terminated(run_id, "FINISHED")
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
