@@ -75,6 +75,11 @@ def ideal_schema(grid: Grid) -> pa.Schema:
     return pa.schema([*fields, _SPLIT, _pattern("intensity", grid)], metadata=grid.to_metadata())
 
 
+def measured_schema(grid: Grid) -> pa.Schema:
+    """``PATTERNS``, every pattern there, with the gridded ``theory`` (maximum 1) of those that have a structure."""
+    return pa.schema([*PATTERNS, _pattern("theory", grid)], metadata=grid.to_metadata())
+
+
 def gridded_schema(grid: Grid) -> pa.Schema:
     """Schema of gridded imperfect patterns; ``intensity`` and ``theory`` have their maxima at 1.
 
@@ -166,15 +171,29 @@ def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[
     Raises:
         InputError: if the table breaks its contract.
     """
-    table = open_table(path)
-    try:
-        grid = Grid.from_metadata(table.schema.metadata)
-    except (KeyError, ValueError) as error:
-        raise InputError(path, f"has no usable grid in its metadata ({error}).", "Give a preprocessed table.") from None
+    grid = read_grid(path)
     table = read_table(path, ideal_schema(grid) if kind == "ideal" else gridded_schema(grid))
     names = ["intensity"] if kind == "ideal" else ["intensity", "theory"]
     patterns = {name: matrix(table[name], grid.points) for name in names}
     return table.drop_columns(names).to_pandas(), grid, patterns
+
+
+def read_grid(path: str | Path, expected: Grid | None = None) -> Grid:
+    """The grid of a gridded table.
+
+    Raises:
+        InputError: if it has none, or another than ``expected``.
+    """
+    remedy = "Give the table that the stage before writes."
+    try:
+        grid = Grid.from_metadata(pq.read_schema(path).metadata)
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file.", "Check the path.") from None
+    except (KeyError, ValueError, OSError) as error:
+        raise InputError(path, f"is no Parquet table with a grid in its metadata ({error}).", remedy) from None
+    if expected is not None and grid != expected:
+        raise InputError(path, f"is on the grid {grid}, not on {expected}.", "Make both with one grid.")
+    return grid
 
 
 def matrix(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:

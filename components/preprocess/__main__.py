@@ -1,0 +1,3 @@
+from components.preprocess.stage import STAGE
+
+STAGE.main()

@@ -1,0 +1,182 @@
+"""Preprocess: patterns on the common grid, maximum 1, in splits that keep a material on one side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from components.preprocess.split import TRAIN, grouped_split, split_ideal
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import write_text, writing
+from imitation_refinement.grid import MIN_COVERAGE, Grid
+from imitation_refinement.progress import progress, say
+from imitation_refinement.stage import Stage, StageConfig
+from imitation_refinement.tables import (
+    gridded_schema,
+    ideal_schema,
+    matrix,
+    measured_schema,
+    read_grid,
+    read_table,
+    write_rejected,
+    write_table,
+)
+from imitation_refinement.tracking import Tracker
+
+ROWS_AT_A_TIME = 4096
+
+
+class PreprocessConfig(StageConfig):
+    """Options of the preprocess stage."""
+
+    folds: int = Field(10, ge=3, le=100, description="parts of a split: one test, one validation, the rest training")
+    min_coverage: float = Field(
+        MIN_COVERAGE, gt=0, le=1, description="least share of the grid that a pattern must cover, 0 to 1"
+    )
+    seed: int = Field(0, ge=0, description="seed of the splits")
+
+
+def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> None:
+    """Runs the stage; see :data:`STAGE` for the files."""
+    grid = read_grid(paths["imperfect"][0])
+    imperfect, rejected = _imperfect(paths["imperfect"], grid, config)
+    write_table(paths["imperfect_dataset"], imperfect, gridded_schema(grid))
+    ideal = _ideal(paths["ideal"], set(imperfect["formula"]), grid, config)
+    _write_ideal(paths["ideal"], ideal["split"].to_numpy(str), grid, paths["ideal_dataset"])
+    manifest = pd.concat(
+        [
+            ideal.rename(columns={"material_id": "id"}).assign(table="ideal"),
+            pd.DataFrame({c: imperfect[c] for c in ("formula", "crystal_system", "split")}).assign(
+                id=imperfect["pattern_id"], table="imperfect"
+            ),
+        ]
+    )[["table", "id", "formula", "crystal_system", "split"]]
+    write_text(paths["manifest"], manifest.to_csv(index=False))
+    write_rejected(paths["rejected"], rejected)
+    counts = {f"{table}_{split}": len(part) for (table, split), part in manifest.groupby(["table", "split"])}
+    tracker.log_metrics(counts)
+    tracker.log_artifact(paths["manifest"])
+    say("patterns by split: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
+    if rejected:
+        say(f"{len(rejected)} patterns rejected, see {paths['rejected']}")
+
+
+def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tuple[dict[str, Any], list[InputError]]:
+    """The columns of the gridded imperfect table, and what was rejected."""
+    table = pa.concat_tables([read_table(shard, measured_schema(read_grid(shard, grid))) for shard in shards])
+    table = table.sort_by("pattern_id")
+    theory = matrix(table["theory"], grid.points)
+    rows = table.drop_columns(["theory"]).to_pandas()
+    kept, patterns, scales, rejected = [], [], [], []
+    for index, row in enumerate(progress(rows.itertuples(), "onto the grid", len(rows), "patterns")):
+        where = f"pattern {row.pattern_id}"
+        if (covered := grid.coverage(row.two_theta, row.wavelength)) < config.min_coverage:
+            rejected.append(grid.coverage_error(where, covered, config.min_coverage))
+            continue
+        pattern = grid.resample(row.two_theta, row.intensity, row.wavelength)
+        if (scale := float(pattern.max())) <= 0:
+            rejected.append(InputError(where, "is zero everywhere on the grid.", "Leave it out or measure it again."))
+            continue
+        kept.append(index)
+        patterns.append(pattern / scale)
+        scales.append(scale)
+    if not kept:
+        raise InputError(shards[0], f"no pattern is left; the first: {rejected[0]}")
+    rows, theory = rows.iloc[kept], theory[kept]
+    labels = rows["crystal_system"].to_numpy(object)
+    if unknown := {str(x) for x in labels if x is not None and pd.notna(x)} - set(CRYSTAL_SYSTEMS):
+        raise InputError(shards[0], f"unknown crystal_system {sorted(unknown)}.", f"Use {', '.join(CRYSTAL_SYSTEMS)}.")
+    labelled = pd.notna(rows["crystal_system"]).to_numpy()
+    # A pattern of an unknown material is a material of its own.
+    material = rows["formula"].where(rows["formula"].notna(), rows["pattern_id"]).to_numpy(str)
+    split = np.full(len(rows), TRAIN, dtype="<U10")  # without a label: non-targeted training only
+    if labelled.any():
+        split[labelled] = grouped_split(
+            material[labelled], labels[labelled].astype(str), config.folds, config.seed, shards[0]
+        )
+    # An unlabelled pattern of a material that is tested or validated on would show that material in training.
+    told = set(material[labelled & (split != TRAIN)])
+    leaking = ~labelled & np.isin(material, list(told))
+    rejected += [
+        InputError(f"pattern {i}", "is unlabelled, of a material of the test part.", "Give its crystal_system.")
+        for i in rows["pattern_id"][leaking]
+    ]
+    keep = ~leaking
+    columns: dict[str, Any] = {
+        name: rows[name].to_numpy(object)[keep] for name in rows if name in gridded_schema(grid).names
+    }
+    columns |= {
+        "formula": material[keep],
+        "split": split[keep],
+        "scale": np.asarray(scales)[keep],
+        "intensity": np.stack(patterns)[keep],
+        "theory": _null_rows(theory[keep]),
+    }
+    return columns, rejected
+
+
+def _null_rows(patterns: np.ndarray[Any, np.dtype[np.float32]]) -> pa.Array:
+    """A fixed-size list column in which rows of NaN are null."""
+    missing = pa.array(np.isnan(patterns[:, 0]))
+    return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
+
+
+def _ideal(shards: list[Path], imperfect_materials: set[str], grid: Grid, config: PreprocessConfig) -> pd.DataFrame:
+    """Identity and split of every ideal pattern, in the order of the shards' rows."""
+    names = ["material_id", "formula", "crystal_system"]
+    parts = []
+    for shard in shards:
+        read_grid(shard, grid)
+        parts.append(pq.read_table(shard, columns=names).to_pandas())
+    rows = pd.concat(parts, ignore_index=True)
+    # In the order of the ids, so that sharded and unsharded data are split alike.
+    order = np.argsort(rows["material_id"].to_numpy(str), kind="stable")
+    split = np.empty(len(rows), dtype="<U10")
+    split[order] = split_ideal(
+        rows["formula"].to_numpy(str)[order],
+        rows["crystal_system"].to_numpy(str)[order],
+        imperfect_materials,
+        config.folds,
+        config.seed,
+        shards[0],
+    )
+    return rows.assign(split=split)
+
+
+def _write_ideal(shards: list[Path], split: np.ndarray[Any, np.dtype[np.str_]], grid: Grid, path: Path) -> None:
+    """The ideal shards as one table with its splits, a few thousand rows in memory at a time."""
+    schema, row = ideal_schema(grid), 0
+    with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for shard in shards:
+            for batch in pq.ParquetFile(shard).iter_batches(ROWS_AT_A_TIME):
+                table = pa.Table.from_batches([batch])
+                column = pa.array(split[row : row + len(table)], pa.string())
+                table = table.set_column(table.schema.get_field_index("split"), schema.field("split"), column)
+                writer.write_table(table.cast(schema))
+                row += len(table)
+
+
+STAGE = Stage(
+    name="preprocess",
+    summary="Puts patterns on the common grid, normalises them to maximum 1, and splits them by material, 9:1.",
+    inputs={
+        "ideal": "gridded ideal patterns, one or more shards (Parquet)",
+        "imperfect": "imperfect patterns with their theory, one or more shards (Parquet)",
+    },
+    outputs={
+        "ideal_dataset": "gridded ideal patterns with their splits (Parquet)",
+        "imperfect_dataset": "gridded imperfect patterns with their splits and theory (Parquet)",
+        "manifest": "every id with its material, crystal system and split (CSV)",
+        "rejected": "patterns left out, with the reason (CSV)",
+    },
+    config=PreprocessConfig,
+    run=run,
+    lists=frozenset({"ideal", "imperfect"}),
+)

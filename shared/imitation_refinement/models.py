@@ -1,0 +1,123 @@
+"""Model files: safetensors with the architecture and the grid in their metadata. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import writing
+from imitation_refinement.grid import Grid
+from imitation_refinement.networks import Classifier, ClassifierConfig, Refiner, RefinerConfig, to_amplitude
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def save_model(path: str | Path, model: Classifier | Refiner, grid: Grid, about: dict[str, object]) -> None:
+    """Writes a model whole.
+
+    Args:
+        path: the ``.safetensors`` file.
+        model: the network.
+        grid: the grid that it was trained on.
+        about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
+    """
+    metadata = {
+        "kind": type(model).__name__,
+        "config": model.config.model_dump_json(),
+        "grid": grid.model_dump_json(),
+        "about": json.dumps(about),
+    }
+    with writing(path) as temporary:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        save_file(state, temporary, metadata=metadata)
+
+
+def load_classifier(path: str | Path) -> tuple[Classifier, Grid, dict[str, object]]:
+    """A classifier with its prototypes, in evaluation mode; its grid; what was kept with it.
+
+    Raises:
+        InputError: if the file is no classifier.
+    """
+    return _load(path, Classifier, ClassifierConfig)
+
+
+def load_refiner(path: str | Path) -> tuple[Refiner, Grid, dict[str, object]]:
+    """A refiner in evaluation mode; its grid; what was kept with it.
+
+    Raises:
+        InputError: if the file is no refiner.
+    """
+    return _load(path, Refiner, RefinerConfig)
+
+
+def _load(path: str | Path, kind: type[N], config: type[BaseModel]) -> tuple[N, Grid, dict[str, object]]:
+    remedy = f"Give a {kind.__name__.lower()} that this program trained."
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            if metadata.get("kind") != kind.__name__:
+                raise InputError(path, f"holds a {metadata.get('kind', 'model of unknown kind')}.", remedy)
+            model = kind(config.model_validate_json(metadata["config"]))
+            model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+            grid = Grid.model_validate_json(metadata["grid"])
+            about = json.loads(metadata["about"])
+    except FileNotFoundError:
+        raise InputError(path, "there is no such model.", "Check the path.") from None
+    except (SafetensorError, OSError, KeyError, ValidationError, RuntimeError, ValueError) as error:
+        raise InputError(path, f"is no usable model ({error}).", remedy) from None
+    return model.eval(), grid, about
+
+
+def frozen(model: N) -> N:
+    """The model in evaluation mode (batch-norm statistics included) with no parameter that learns."""
+    return model.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def apply(model: nn.Module, patterns: NDArray[np.floating], batch_size: int = 256) -> NDArray[np.float32]:
+    """A model on intensities (maximum 1), batch by batch.
+
+    Args:
+        model: a network on amplitudes of shape (n, points).
+        patterns: shape (n, points).
+        batch_size: patterns at a time.
+
+    Returns:
+        What the model gives: refined *amplitudes* (n, points), or logits (n, 7).
+    """
+    amplitude = torch.from_numpy(to_amplitude(patterns))
+    return torch.cat([model(batch) for batch in amplitude.split(batch_size)]).numpy()
+
+
+def refine(refiner: Refiner, patterns: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Refined intensities, shape (n, points), of intensities of the same shape (maximum 1)."""
+    return np.square(apply(refiner, patterns))
+
+
+def probabilities(classifier: Classifier, patterns: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Class probabilities, shape (n, 7), of intensities of shape (n, points) (maximum 1)."""
+    logits: Tensor = torch.from_numpy(apply(classifier, patterns))
+    return logits.softmax(1).numpy()
+
+
+def use_device(name: str) -> torch.device:
+    """The device to train on: ``auto`` is a GPU if there is one.
+
+    Raises:
+        InputError: if the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError("device", f"{name} is asked for but there is no GPU.", "Use device=auto or cpu.")
+    return torch.device(name)

@@ -1,0 +1,226 @@
+"""The networks: 1-D VGG and DenseNet classifiers with prototypes, and the U-Net refiner.
+
+Every network takes patterns of shape (n, points) as *amplitudes*, the square root of intensities whose maximum is 1
+(:func:`to_amplitude`): weak peaks count, and counting noise has the same size everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from imitation_refinement.crystal import N_CLASSES
+from imitation_refinement.losses import squared_distances
+from imitation_refinement.stage import StageConfig
+
+
+def to_amplitude(intensity: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Intensities (maximum 1, at least 0) as the networks see them: √I. Any shape."""
+    return np.sqrt(np.clip(intensity, 0, None)).astype(np.float32)
+
+
+def to_intensity(amplitude: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The inverse of :func:`to_amplitude`: A². Any shape."""
+    return np.square(amplitude).astype(np.float32)
+
+
+class ClassifierConfig(StageConfig):
+    """The architecture of a classifier."""
+
+    architecture: Literal["vgg", "densenet"] = Field("vgg", description="network family")
+    depths: tuple[int, ...] = Field((1, 1, 2, 2), description="VGG: convolutions a stage; DenseNet: layers a block")
+    widths: tuple[int, ...] = Field((16, 32, 64, 64), description="VGG: channels a stage; DenseNet: (stem, growth)")
+    kernel: int = Field(5, ge=3, le=31, description="convolution width [points], odd")
+    stem_kernel: int = Field(15, ge=3, le=63, description="width of the first convolution [points], odd")
+    stem_stride: int = Field(2, ge=1, le=8, description="stride of the first convolution")
+    embedding: int = Field(64, ge=2, le=4096, description="m, dimensions of the embedding")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the embedding")
+
+
+class RefinerConfig(StageConfig):
+    """The architecture of the U-Net refiner."""
+
+    widths: tuple[int, ...] = Field((16, 32, 64, 96), description="channels a level")
+    kernel: int = Field(7, ge=3, le=31, description="convolution width [points], odd")
+    factor: int = Field(4, ge=2, le=8, description="downsampling from level to level")
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()
+    )
+
+
+class _DenseLayer(nn.Module):
+    """BN-ReLU-conv1-BN-ReLU-conv, its output joined to its input (Huang et al., CVPR 2017)."""
+
+    def __init__(self, inputs: int, growth: int, kernel: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm1d(inputs),
+            nn.ReLU(),
+            nn.Conv1d(inputs, 4 * growth, 1, bias=False),
+            nn.BatchNorm1d(4 * growth),
+            nn.ReLU(),
+            nn.Conv1d(4 * growth, growth, kernel, padding=kernel // 2, bias=False),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.body(x)], dim=1)
+
+
+def _vgg(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
+    """Stages of convolutions, each but the last followed by max pooling (Simonyan & Zisserman, ICLR 2015)."""
+    layers: list[nn.Module] = []
+    channels = 2
+    for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
+        for index in range(depth):
+            first = stage == index == 0
+            kernel, stride = (config.stem_kernel, config.stem_stride) if first else (config.kernel, 1)
+            layers.append(_convolution(channels, width, kernel, stride))
+            channels = width
+        layers.append(nn.MaxPool1d(2))
+    return layers, channels
+
+
+def _densenet(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
+    """Dense blocks with transitions that halve channels and length (Huang et al., CVPR 2017)."""
+    stem, growth = config.widths
+    layers: list[nn.Module] = [_convolution(2, stem, config.stem_kernel, config.stem_stride)]
+    layers.append(_convolution(stem, stem, config.kernel, 2))
+    channels = stem
+    for block, depth in enumerate(config.depths):
+        for _ in range(depth):
+            layers.append(_DenseLayer(channels, growth, config.kernel))
+            channels += growth
+        if block < len(config.depths) - 1:
+            half = channels // 2
+            layers.append(
+                nn.Sequential(
+                    nn.BatchNorm1d(channels), nn.ReLU(), nn.Conv1d(channels, half, 1, bias=False), nn.AvgPool1d(2)
+                )
+            )
+            channels = half
+    layers.append(nn.Sequential(nn.BatchNorm1d(channels), nn.ReLU(), nn.MaxPool1d(2)))
+    return layers, channels
+
+
+class Classifier(nn.Module):
+    """The prototypical classifier C = G∘F: F embeds a pattern in R^m, G is linear on the embedding.
+
+    Attributes:
+        prototypes: c_k, shape (7, m); a buffer, updated by :func:`~imitation_refinement.losses.update_prototypes`.
+    """
+
+    prototypes: Tensor
+
+    def __init__(self, config: ClassifierConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers, channels = (_vgg if config.architecture == "vgg" else _densenet)(config)
+        self.layers = nn.ModuleList(layers)
+        # Average and maximum over eight stretches of the axis keep where the peaks are, at a small dense head.
+        self.head = nn.Sequential(
+            nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(16 * channels, config.embedding), nn.Tanh()
+        )
+        self.output = nn.Linear(config.embedding, N_CLASSES)
+        self.register_buffer("prototypes", torch.randn(N_CLASSES, config.embedding))
+
+    def _layers(self, x: Tensor, stop: int | None = None) -> Tensor:
+        # A coordinate channel tells where on the 2θ axis a filter looks (Liu et al., NeurIPS 2018).
+        where = torch.linspace(-1, 1, x.shape[1], device=x.device, dtype=x.dtype).expand_as(x)
+        hidden = torch.stack([x, where], dim=1)
+        for layer in self.layers[:stop]:
+            hidden = layer(hidden)
+        return hidden
+
+    def convolution_features(self, x: Tensor, depth: int) -> Tensor:
+        """Ψ(x): ``x`` itself (depth 0), or the feature maps after the first or second convolution (1, 2).
+
+        Args:
+            x: amplitudes, shape (n, points).
+            depth: 0, 1 or 2.
+
+        Returns:
+            Shape (n, points) or (n, channels, length).
+        """
+        if depth == 0:
+            return x
+        if depth == 1:
+            return self._layers(x, 1)
+        convolutional = [i for i, layer in enumerate(self.layers) if not isinstance(layer, nn.MaxPool1d)]
+        return self._layers(x, convolutional[depth - 1] + 1)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """F(x), shape (n, m), of amplitudes of shape (n, points)."""
+        hidden = self._layers(x)
+        pooled = torch.cat([F.adaptive_avg_pool1d(hidden, 8), F.adaptive_max_pool1d(hidden, 8)], dim=1)
+        return self.head(pooled)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class logits, shape (n, 7), of amplitudes of shape (n, points)."""
+        return self.output(self.embed(x))
+
+    def prototype_logits(self, embedding: Tensor) -> Tensor:
+        """−d(F(x), c_k), shape (n, 7), of embeddings of shape (n, m)."""
+        return -squared_distances(embedding, self.prototypes)
+
+
+class Refiner(nn.Module):
+    """R: a 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts a correction to its input.
+
+    R(x) = max(0, x + U(x)). U's last convolution starts at zero, so a fresh refiner is the identity on amplitudes.
+    Group norm: a pattern's refinement does not depend on the batch it comes in.
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, kernel, factor = config.widths, config.kernel, config.factor
+        self.encoders, self.decoders, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        channels = 1
+        for level, width in enumerate(widths):
+            stride = 1 if level == 0 else factor
+            self.encoders.append(
+                nn.Sequential(self._block(channels, width, kernel, stride), self._block(width, width, kernel))
+            )
+            channels = width
+        for width in reversed(widths[:-1]):
+            self.joins.append(nn.Conv1d(channels, width, 1))
+            self.decoders.append(self._block(2 * width, width, kernel))
+            channels = width
+        self.output = nn.Conv1d(channels, 1, kernel, padding=kernel // 2)
+        nn.init.zeros_(self.output.weight)
+        if self.output.bias is not None:
+            nn.init.zeros_(self.output.bias)
+
+    @staticmethod
+    def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+        width = max(kernel, 2 * stride + 1)
+        return nn.Sequential(nn.Conv1d(inputs, outputs, width, stride, width // 2), nn.GroupNorm(4, outputs), nn.SiLU())
+
+    def correction(self, x: Tensor) -> Tensor:
+        """U(x), shape (n, points), of amplitudes of shape (n, points)."""
+        points = x.shape[1]
+        multiple = self.config.factor ** (len(self.config.widths) - 1)
+        hidden = F.pad(x[:, None], (0, -points % multiple))
+        skips = []
+        for encoder in self.encoders:
+            hidden = encoder(hidden)
+            skips.append(hidden)
+        skips.pop()
+        for join, decoder in zip(self.joins, self.decoders, strict=True):
+            skip = skips.pop()
+            up = F.interpolate(join(hidden), size=skip.shape[-1], mode="linear", align_corners=False)
+            hidden = decoder(torch.cat([up, skip], dim=1))
+        return self.output(hidden)[:, 0, :points]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refined amplitudes, shape (n, points), of amplitudes of the same shape."""
+        return F.relu(x + self.correction(x))
