@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,15 +15,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from imitation_refinement.config import ClassifierConfig, RefinerConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
 from imitation_refinement.grid import Grid
-from imitation_refinement.networks import Classifier, ClassifierConfig, Refiner, RefinerConfig, to_amplitude
+from imitation_refinement.networks import Classifier, Refiner, to_amplitude
 
 N = TypeVar("N", bound=nn.Module)
 
 
-def save_model(path: str | Path, model: Classifier | Refiner, grid: Grid, about: dict[str, object]) -> None:
+def save_model(path: str | Path, model: Classifier | Refiner, grid: Grid, about: Mapping[str, object]) -> None:
     """Writes a model whole.
 
     Args:
@@ -35,7 +37,7 @@ def save_model(path: str | Path, model: Classifier | Refiner, grid: Grid, about:
         "kind": type(model).__name__,
         "config": model.config.model_dump_json(),
         "grid": grid.model_dump_json(),
-        "about": json.dumps(about),
+        "about": json.dumps(dict(about)),
     }
     with writing(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}

@@ -6,18 +6,15 @@ Every network takes patterns of shape (n, points) as *amplitudes*, the square ro
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor, nn
 
+from imitation_refinement.config import ClassifierConfig, RefinerConfig
 from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.losses import squared_distances
-from imitation_refinement.stage import StageConfig
 
 
 def to_amplitude(intensity: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -28,27 +25,6 @@ def to_amplitude(intensity: NDArray[np.floating]) -> NDArray[np.float32]:
 def to_intensity(amplitude: NDArray[np.floating]) -> NDArray[np.float32]:
     """The inverse of :func:`to_amplitude`: A². Any shape."""
     return np.square(amplitude).astype(np.float32)
-
-
-class ClassifierConfig(StageConfig):
-    """The architecture of a classifier."""
-
-    architecture: Literal["vgg", "densenet"] = Field("vgg", description="network family")
-    depths: tuple[int, ...] = Field((1, 1, 2, 2), description="VGG: convolutions a stage; DenseNet: layers a block")
-    widths: tuple[int, ...] = Field((16, 32, 64, 64), description="VGG: channels a stage; DenseNet: (stem, growth)")
-    kernel: int = Field(5, ge=3, le=31, description="convolution width [points], odd")
-    stem_kernel: int = Field(15, ge=3, le=63, description="width of the first convolution [points], odd")
-    stem_stride: int = Field(2, ge=1, le=8, description="stride of the first convolution")
-    embedding: int = Field(64, ge=2, le=4096, description="m, dimensions of the embedding")
-    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the embedding")
-
-
-class RefinerConfig(StageConfig):
-    """The architecture of the U-Net refiner."""
-
-    widths: tuple[int, ...] = Field((16, 32, 64, 96), description="channels a level")
-    kernel: int = Field(7, ge=3, le=31, description="convolution width [points], odd")
-    factor: int = Field(4, ge=2, le=8, description="downsampling from level to level")
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -9,16 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
+from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.tracking import Tracker
-
-
-class StageConfig(BaseModel):
-    """A stage's options: typed, checked when read, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True)

@@ -11,55 +11,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import Field
 from torch import Tensor
 
 from imitation_refinement.batches import class_covering_batches
+from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineConfig
+from imitation_refinement.datasets import UNLABELLED
 from imitation_refinement.losses import diversity, entropy, prototype_loss, regularisation, update_prototypes
 from imitation_refinement.models import frozen, use_device
-from imitation_refinement.networks import Classifier, ClassifierConfig, Refiner, RefinerConfig, to_amplitude
+from imitation_refinement.networks import Classifier, Refiner, to_amplitude
 from imitation_refinement.progress import progress
-from imitation_refinement.stage import StageConfig
 
-UNLABELLED = -1
 Report = Callable[[dict[str, float], int], None]
-
-
-class OptimiserConfig(StageConfig):
-    """How long and how fast to learn."""
-
-    epochs: int = Field(10, ge=1, description="passes over the training part")
-    batch_size: int = Field(64, ge=7, description="patterns a batch")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="Adam's largest step; it rises and falls over the run (1cycle)"
-    )
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    seed: int = Field(0, ge=0, description="seed of initial weights and batch order")
-
-
-class PretrainConfig(StageConfig):
-    """The classifier and its training."""
-
-    network: ClassifierConfig = ClassifierConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
-    prototype_weight: float = Field(
-        0.1, ge=0, description="λ, weight of the prototype loss; 0 gives a standard classifier"
-    )
-
-
-class RefineConfig(StageConfig):
-    """The refiner and its training."""
-
-    supervision: str = Field("targeted", pattern="^(targeted|non_targeted)$", description="targeted or non_targeted")
-    network: RefinerConfig = RefinerConfig()
-    optimiser: OptimiserConfig = OptimiserConfig()
-    prediction_weight: float = Field(1.0, ge=0, description="weight of ℓ_pred; the paper's is 1, its ablation 0")
-    regularisation_weight: float = Field(1.0, ge=0, description="α, weight of ℓ_reg")
-    prototype_weight: float = Field(0.1, ge=0, description="β, weight of ℓ_proto")
-    diversity_weight: float = Field(0.0, ge=0, description="weight of SHOT's diversity term; no part of the paper")
-    feature_depth: int = Field(1, ge=0, le=2, description="Ψ: 0 the pattern, 1 or 2 the maps after that convolution")
-    norm: float = Field(1.0, ge=1, description="p of ℓ_reg")
 
 
 @dataclass

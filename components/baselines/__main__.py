@@ -1,0 +1,3 @@
+from components.baselines.stage import STAGE
+
+STAGE.main()

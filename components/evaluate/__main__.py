@@ -1,0 +1,3 @@
+from components.evaluate.stage import STAGE
+
+STAGE.main()

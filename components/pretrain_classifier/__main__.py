@@ -1,0 +1,3 @@
+from components.pretrain_classifier.stage import STAGE
+
+STAGE.main()

@@ -1,0 +1,39 @@
+"""Pretrain classifier: a prototypical classifier on ideal patterns only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imitation_refinement.config import PretrainConfig
+from imitation_refinement.datasets import read_ideal
+from imitation_refinement.figures import training_curves_figure
+from imitation_refinement.models import save_model
+from imitation_refinement.progress import say
+from imitation_refinement.stage import Stage
+from imitation_refinement.tracking import Tracker
+from imitation_refinement.training import train_classifier
+
+
+def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
+    """Runs the stage; see :data:`STAGE` for the files."""
+    data = read_ideal(paths["ideal_dataset"])
+    train, validation = data.part("train"), data.part("validation")
+    model, history = train_classifier(train, validation, config, tracker.log_metrics)
+    about = {"training": config.model_dump(), "n_train": len(train[1]), "history": history.metrics}
+    save_model(paths["classifier"], model, data.grid, about)
+    tracker.log_figure(training_curves_figure(history.metrics), "training.png")
+    tracker.log_model(model, "classifier", train[0][:2])
+    say(
+        f"{config.network.architecture}: {len(train[1])} ideal patterns, validation accuracy "
+        f"{history.metrics['validation_accuracy'][-1]:.1%} on {len(validation[1])}"
+    )
+
+
+STAGE = Stage(
+    name="pretrain_classifier",
+    summary="Trains a classifier of the seven crystal systems, with a prototype each, on ideal patterns only.",
+    inputs={"ideal_dataset": "gridded ideal patterns with their splits (Parquet)"},
+    outputs={"classifier": "the classifier with its prototypes (safetensors)"},
+    config=PretrainConfig,
+    run=run,
+)

@@ -1,0 +1,3 @@
+from components.train_refiner.stage import STAGE
+
+STAGE.main()

@@ -1,0 +1,24 @@
+"""The KFP interface of the train_refiner stage."""
+
+from kfp import dsl
+
+IMAGE = "imitation-refinement/train-refiner-python:0.1.0"
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train_refiner(
+    classifier: dsl.Input[dsl.Model],
+    imperfect_dataset: dsl.Input[dsl.Dataset],
+    refiner: dsl.Output[dsl.Model],
+    label: str,
+    supervision: str,
+    config: dict = {},  # noqa: B006 (KFP reads the default)
+) -> None:
+    """A refiner through the frozen classifier, ``targeted`` or ``non_targeted``; ``label`` names its run."""
+    from components.train_refiner.stage import STAGE
+
+    STAGE.task(
+        {"classifier": classifier.path, "imperfect_dataset": imperfect_dataset.path, "refiner": refiner.path},
+        {**config, "supervision": supervision},
+        label,
+    )

@@ -1,0 +1,56 @@
+"""Train refiner: a U-Net on imperfect patterns, through the frozen classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imitation_refinement.config import RefineConfig
+from imitation_refinement.datasets import UNLABELLED, read_imperfect
+from imitation_refinement.errors import InputError
+from imitation_refinement.figures import training_curves_figure
+from imitation_refinement.files import digest
+from imitation_refinement.models import load_classifier, save_model
+from imitation_refinement.progress import say
+from imitation_refinement.stage import Stage
+from imitation_refinement.tracking import Tracker
+from imitation_refinement.training import train_refiner
+
+
+def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
+    """Runs the stage; see :data:`STAGE` for the files."""
+    classifier, grid, _ = load_classifier(paths["classifier"])
+    data = read_imperfect(paths["imperfect_dataset"], grid)
+    train, validation = data.part("train"), data.part("validation")
+    labelled = int((train[1] != UNLABELLED).sum())
+    if config.supervision == "targeted" and not labelled:
+        raise InputError(
+            paths["imperfect_dataset"],
+            "no training pattern has a crystal_system, which targeted refinement learns from.",
+            "Label some patterns, or train with supervision=non_targeted.",
+        )
+    refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics)
+    n_train = labelled if config.supervision == "targeted" else len(train[1])
+    about = {
+        "training": config.model_dump(),
+        "classifier": classifier.config.architecture,
+        "classifier_sha256": digest(paths["classifier"]),
+        "n_train": n_train,
+        "history": history.metrics,
+    }
+    save_model(paths["refiner"], refiner, grid, about)
+    tracker.log_figure(training_curves_figure(history.metrics), "training.png")
+    tracker.log_model(refiner, "refiner", train[0][:2])
+    say(f"{config.supervision} refiner through {classifier.config.architecture}: {n_train} imperfect patterns")
+
+
+STAGE = Stage(
+    name="train_refiner",
+    summary="Trains a U-Net that refines imperfect patterns, through a frozen classifier; targeted or non-targeted.",
+    inputs={
+        "classifier": "the classifier with its prototypes (safetensors)",
+        "imperfect_dataset": "gridded imperfect patterns with their splits (Parquet)",
+    },
+    outputs={"refiner": "the refiner (safetensors)"},
+    config=RefineConfig,
+    run=run,
+)
