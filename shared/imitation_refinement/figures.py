@@ -1,0 +1,430 @@
+"""Figures of the results: patterns, confusion, embeddings, training curves, accuracies.
+
+Every function returns a new :class:`matplotlib.figure.Figure` and leaves Matplotlib's global state alone. Colours can
+be told apart with any colour vision; each crystal system has one colour and one marker everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from itertools import groupby
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS, CrystalSystem
+from imitation_refinement.files import writing
+
+DPI = 160
+
+# Paul Tol's "bright" scheme, https://personal.sron.nl/~pault/, seven colours for seven systems.
+SYSTEM_COLORS: dict[CrystalSystem, str] = dict(
+    zip(CRYSTAL_SYSTEMS, ("#AA3377", "#EE6677", "#CCBB44", "#228833", "#66CCEE", "#4477AA", "#888888"), strict=True)
+)
+SYSTEM_MARKERS: dict[CrystalSystem, str] = dict(zip(CRYSTAL_SYSTEMS, ("v", "D", "s", "P", "^", "h", "o"), strict=True))
+
+RAW, REFINED, THEORY, DIFFERENCE = "#4D4D4D", "#C8501E", "#0B6BA8", "#7A4FA3"
+GRID, FAINT, INK = "#E3E6EA", "#9AA1AA", "#1F2430"
+
+METHOD_LABELS = {"raw": "Raw pattern", "dwt": "DWT", "adda": "ADDA", "gta": "GTA", "ir": "IR"}
+METHOD_COLORS = {"raw": RAW, "dwt": "#228833", "adda": "#AA3377", "gta": "#B8860B", "ir": REFINED}
+CLASSIFIER_LABELS = {"vgg": "VGG", "densenet": "DenseNet"}
+SUPERVISION_LABELS = {"targeted": "targeted", "non_targeted": "non-targeted"}
+
+STYLE: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "figure.facecolor": "white",
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+}
+
+PERCENT = FuncFormatter(lambda share, _: f"{100 * share:.0f} %")
+
+Curve = tuple[str, str, NDArray[np.float64]]  # name, colour, intensity
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _styled(function: Callable[P, R]) -> Callable[P, R]:
+    @wraps(function)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with style.context(["default", STYLE]):
+            return function(*args, **kwargs)
+
+    return drawn
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Writes a figure as PNG, SVG or PDF, by the path's suffix, whole or not at all."""
+    with writing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def method_label(row: Mapping[str, Any]) -> str:
+    """What a result row's method is called, its supervision included: ``IR, targeted``."""
+    method = str(row["method"])
+    label = METHOD_LABELS.get(method, method.replace("_", " "))
+    supervision = row.get("supervision")
+    return f"{label}, {SUPERVISION_LABELS.get(supervision, supervision)}" if supervision else label
+
+
+def classifier_label(row: Mapping[str, Any]) -> str:
+    """What a result row's classifier is called; a dash where a method has none."""
+    classifier = row.get("classifier")
+    return CLASSIFIER_LABELS.get(classifier, str(classifier)) if classifier else "–"
+
+
+@dataclass(frozen=True)
+class PatternPlot:
+    """One pattern before and after refinement.
+
+    Attributes:
+        two_theta: angles [°], shape (points,).
+        raw: intensity as measured, shape (points,).
+        refined: intensity after refinement, shape (points,).
+        theory: theoretical intensity, shape (points,), where it is known.
+        theory_peaks: angles of the theoretical peaks [°], shape (peaks,), where they are known.
+        title: what the pattern is of.
+        wavelength: of the angles [Å].
+    """
+
+    two_theta: ArrayLike
+    raw: ArrayLike
+    refined: ArrayLike
+    theory: ArrayLike | None = None
+    theory_peaks: ArrayLike | None = None
+    title: str = ""
+    wavelength: float | None = None
+
+
+def pattern_figure(
+    two_theta: ArrayLike,
+    raw: ArrayLike,
+    refined: ArrayLike,
+    theory: ArrayLike | None = None,
+    theory_peaks: ArrayLike | None = None,
+    title: str = "",
+    wavelength: float | None = None,
+) -> Figure:
+    """Raw, refined and theoretical pattern one above the other, the difference below, as in a Rietveld plot.
+
+    With theory each pattern is scaled to maximum 1 and the difference is refined − theory (raw − theory behind it in
+    grey), with ticks at the theoretical peaks. Without it raw and refined share one axis in their own unit, and the
+    difference is refined − raw. Arguments as in :class:`PatternPlot`.
+    """
+    return patterns_figure([PatternPlot(two_theta, raw, refined, theory, theory_peaks, title, wavelength)])
+
+
+@_styled
+def patterns_figure(patterns: Sequence[PatternPlot], columns: int = 2) -> Figure:
+    """Several patterns side by side, each as :func:`pattern_figure` draws it.
+
+    Raises:
+        ValueError: if there are no patterns.
+    """
+    if not patterns:
+        raise ValueError("there are no patterns to draw")
+    columns = min(columns, len(patterns))
+    rows = -(-len(patterns) // columns)
+    width, height = (7.6, 5.0) if columns == 1 else (5.6 * columns, 4.3 * rows)
+    figure = _figure(width, height)
+    cells = figure.subfigures(rows, columns, squeeze=False)
+    for pattern, cell in zip(patterns, cells.flat, strict=False):
+        _draw_pattern(cell, pattern)
+    return figure
+
+
+@_styled
+def confusion_figure(matrix: ArrayLike, title: str = "") -> Figure:
+    """Confusion matrix of the crystal systems: counts as numbers, the share of each true class (row) as shade.
+
+    Args:
+        matrix: counts, shape (7, 7); a row is a true class, as :func:`~imitation_refinement.metrics.confusion` gives.
+        title: what was classified.
+    """
+    counts = np.asarray(matrix, int)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    figure = _figure(5.6, 4.4)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if shares[row, column] > 0.55 else INK if count else "#C5CAD1"
+        axes.text(column, row, str(count), ha="center", va="center", color=color, fontsize=8.5)
+    names = [str(system) for system in CRYSTAL_SYSTEMS]
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), [f"{n} ({t})" for n, t in zip(names, totals[:, 0], strict=True)])
+    axes.set(xlabel="predicted", ylabel="true (number of patterns)")
+    axes.set_xticks(np.arange(len(names) - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(len(names) - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, format=PERCENT)
+    bar.set_label("share of the true class")
+    bar.ax.spines["outline"].set_visible(False)
+    return figure
+
+
+@_styled
+def embedding_figure(
+    panels: Sequence[tuple[str, ArrayLike, ArrayLike]], prototypes: Sequence[ArrayLike] | None = None
+) -> Figure:
+    """Embeddings in two dimensions, one panel a method, one colour and marker a crystal system.
+
+    Args:
+        panels: (title, coordinates of shape (n, 2), class indices of shape (n,), −1 where unknown) each.
+        prototypes: for each panel the prototypes, shape (7, 2), in the same coordinates; drawn large.
+
+    Raises:
+        ValueError: if there are no panels.
+    """
+    if not panels:
+        raise ValueError("there are no embeddings to draw")
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = _figure(3.3 * columns if columns > 1 else 4.6, 3.3 * rows + 0.5)
+    for index, (title, xy, labels) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        axes.set_title(title)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(True)
+        _scatter(axes, np.asarray(xy, float), np.asarray(labels, int))
+        if prototypes is not None:
+            _stars(axes, np.asarray(prototypes[index], float))
+    handles = [
+        Line2D([], [], linestyle="", marker=SYSTEM_MARKERS[s], color=SYSTEM_COLORS[s], markersize=6, label=str(s))
+        for s in CRYSTAL_SYSTEMS
+    ]
+    if any((np.asarray(labels) < 0).any() for _, _, labels in panels):
+        handles.append(Line2D([], [], linestyle="", marker="x", color=FAINT, markersize=5, label="unknown"))
+    if prototypes is not None:
+        star: dict[str, Any] = {"marker": "*", "color": "white", "markeredgecolor": INK, "markersize": 11}
+        handles.append(Line2D([], [], linestyle="", label="prototype", **star))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4 if columns < 3 else 9, handletextpad=0.2)
+    return figure
+
+
+@_styled
+def training_curves_figure(history: Mapping[str, Sequence[float]], title: str = "") -> Figure:
+    """Each quantity of a training against the epoch, training and validation in one panel.
+
+    Args:
+        history: one value an epoch for each quantity. ``train_x``, ``validation_x`` and ``x`` share the panel of x; a
+            quantity with ``accuracy`` in its name is a share from 0 to 1 and shown in percent.
+        title: what was trained.
+
+    Raises:
+        ValueError: if the history is empty.
+    """
+    if not history:
+        raise ValueError("there is no training history to draw")
+    by_quantity: dict[str, dict[str, Sequence[float]]] = {}
+    for name, values in history.items():
+        part, quantity = _part(name)
+        by_quantity.setdefault(quantity, {})[part] = values
+    columns = min(3, len(by_quantity))
+    rows = -(-len(by_quantity) // columns)
+    figure = _figure(3.2 * columns + 0.6, 2.4 * rows + 0.3)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    for index, (quantity, parts) in enumerate(by_quantity.items()):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        for part, values in parts.items():
+            epochs = np.arange(1, len(values) + 1)
+            color, line = (REFINED, "--") if part == "validation" else (THEORY, "-")
+            marker = "o" if len(values) < 30 else ""
+            y = np.asarray(values, float)
+            axes.plot(epochs, y, line, color=color, marker=marker, markersize=3, linewidth=1.4, label=part)
+        axes.set(xlabel="epoch", title=quantity.replace("_", " "))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y")
+        if "accuracy" in quantity:
+            axes.yaxis.set_major_formatter(PERCENT)
+        if len(parts) > 1:
+            axes.legend()
+    return figure
+
+
+@_styled
+def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Accuracy of each method with its interval, one group a classifier; a band shows the raw patterns' interval.
+
+    Args:
+        rows: result rows with ``method``, ``classifier``, ``supervision``, ``accuracy``, ``accuracy_low``,
+            ``accuracy_high``, and ``n_test``.
+
+    Raises:
+        ValueError: if no row has an accuracy.
+    """
+    drawn = [row for row in rows if row.get("accuracy") is not None]
+    if not drawn:
+        raise ValueError("there are no accuracies to draw")
+    order = list(dict.fromkeys(classifier_label(row) for row in drawn))
+    drawn.sort(key=lambda row: order.index(classifier_label(row)))
+    figure = _figure(7.6, 0.28 * (len(drawn) + 1.5 * len(order)) + 0.7)
+    axes = figure.add_subplot()
+    labels: list[str] = []
+    positions: list[float] = []
+    y = 0.0
+    for classifier, group in groupby(drawn, classifier_label):
+        members = list(group)
+        labels += [classifier, *map(method_label, members)]
+        positions += [y + k for k in range(len(members) + 1)]
+        for place, row in enumerate(members, 1):
+            if row["method"] == "raw":
+                band = (row["accuracy_low"], row["accuracy_high"])
+                axes.fill_betweenx([y + 0.5, y + len(members) + 0.5], *band, color="#EEF0F3", linewidth=0)
+            _draw_accuracy(axes, y + place, row)
+        y += len(members) + 1.5
+    axes.set_yticks(positions, labels)
+    for tick, label in zip(axes.get_yticklabels(), labels, strict=True):
+        tick.set_fontweight("bold" if label in order else "normal")
+    axes.set_ylim(y - 0.8, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.xaxis.set_major_formatter(PERCENT)
+    axes.set_xlabel("accuracy on the imperfect test patterns, with 95 % bootstrap interval; band: interval of raw")
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_pattern(figure: SubFigure, pattern: PatternPlot) -> None:
+    x = np.asarray(pattern.two_theta, float)
+    raw, refined = np.asarray(pattern.raw, float), np.asarray(pattern.refined, float)
+    curves: list[Curve] = [("raw", RAW, raw), ("refined", REFINED, refined)]
+    unit = "intensity (unit of the raw pattern)"
+    if pattern.theory is not None:
+        curves.append(("theory", THEORY, np.asarray(pattern.theory, float)))
+        curves = [(name, color, _to_maximum(y)) for name, color, y in curves]
+        unit = "intensity / maximum"
+    stack = figure.subplots(len(curves) + 1, sharex=True, height_ratios=[1.0] * len(curves) + [0.75])
+    top = max(float(np.nanmax(y)) for _, _, y in curves)
+    top = top if top > 0 else 1.0
+    for axes, (name, color, y) in zip(stack, curves, strict=False):
+        axes.plot(x, y, color=color, linewidth=0.8)
+        axes.set_ylim(min(0.0, float(np.nanmin(y))) - 0.05 * top, 1.12 * top)
+        _name(axes, name, color)
+    _draw_ticks(stack[-2], x, pattern.theory_peaks, top)
+    _draw_difference(stack[-1], x, curves)
+    for axes in stack:
+        axes.yaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
+        axes.grid(axis="x")
+    for axes in stack[:-1]:
+        axes.tick_params(bottom=False)
+        axes.spines["bottom"].set_visible(False)
+    stack[0].set_xlim(x[0], x[-1])
+    stack[0].set_title(pattern.title)
+    stack[-1].set_xlabel("2θ (°)" + (f", λ = {pattern.wavelength:g} Å" if pattern.wavelength else ""))
+    figure.supylabel(unit, fontsize=9)
+
+
+def _draw_ticks(axes: Axes, x: NDArray[np.float64], theory_peaks: ArrayLike | None, top: float) -> None:
+    peaks = np.asarray([] if theory_peaks is None else theory_peaks, float)
+    peaks = peaks[(peaks >= x[0]) & (peaks <= x[-1])]
+    if peaks.size:
+        axes.set_ylim(-0.28 * top, 1.12 * top)
+        axes.vlines(peaks, -0.22 * top, -0.08 * top, color=THEORY, linewidth=0.7)
+
+
+def _draw_difference(axes: Axes, x: NDArray[np.float64], curves: Sequence[Curve]) -> None:
+    patterns = {name: y for name, _, y in curves}
+    axes.axhline(0, color=FAINT, linewidth=0.6)
+    if "theory" in patterns:
+        axes.plot(x, patterns["raw"] - patterns["theory"], color="#BFC4CB", linewidth=0.8)
+        axes.plot(x, patterns["refined"] - patterns["theory"], color=DIFFERENCE, linewidth=0.8)
+        _name(axes, "refined − theory", DIFFERENCE, "grey: raw − theory")
+    else:
+        axes.plot(x, patterns["refined"] - patterns["raw"], color=DIFFERENCE, linewidth=0.8)
+        _name(axes, "refined − raw", DIFFERENCE)
+    axes.margins(y=0.15)
+
+
+def _name(axes: Axes, text: str, color: str, note: str = "") -> None:
+    at: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 8.5}
+    axes.annotate(text, (0.995, 0.97), color=color, fontweight="bold", **at)
+    if note:
+        at["fontsize"] = 7.5
+        axes.annotate(note, (0.995, 0.97), (0, -11), textcoords="offset points", color=FAINT, **at)
+
+
+def _to_maximum(y: NDArray[np.float64]) -> NDArray[np.float64]:
+    highest = np.nanmax(y)
+    return y / highest if highest > 0 else y
+
+
+def _scatter(axes: Axes, xy: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
+    axes.scatter(xy[labels < 0, 0], xy[labels < 0, 1], s=8, color=FAINT, marker="x", linewidths=0.6)
+    size = float(np.clip(4000 / max(len(xy), 1), 5, 26))
+    for index, system in enumerate(CRYSTAL_SYSTEMS):
+        points = xy[labels == index]
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=size,
+            color=SYSTEM_COLORS[system],
+            marker=SYSTEM_MARKERS[system],
+            alpha=0.8,
+            linewidths=0,
+        )
+
+
+def _stars(axes: Axes, prototypes: NDArray[np.float64]) -> None:
+    for point, system in zip(prototypes, CRYSTAL_SYSTEMS, strict=True):
+        axes.scatter(
+            point[0], point[1], s=150, marker="*", color=SYSTEM_COLORS[system], edgecolors=INK, linewidths=0.8, zorder=3
+        )
+
+
+def _part(name: str) -> tuple[str, str]:
+    for part in ("train", "validation"):
+        if name.startswith(f"{part}_"):
+            return part, name.removeprefix(f"{part}_")
+    return "train", name
+
+
+def _draw_accuracy(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
+    color = METHOD_COLORS.get(row["method"], THEORY)
+    filled = row.get("supervision") != "non_targeted"
+    axes.plot([row["accuracy_low"], row["accuracy_high"]], [y, y], color=color, linewidth=2, solid_capstyle="butt")
+    axes.plot(row["accuracy"], y, "o", markersize=7, color=color, markerfacecolor=color if filled else "white")
+    text = f"{100 * row['accuracy']:.1f} %  ({100 * row['accuracy_low']:.1f} – {100 * row['accuracy_high']:.1f})"
+    axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=8.5)
