@@ -1,0 +1,38 @@
+"""The stage as a Kubeflow component."""
+
+from kfp import dsl
+
+IMAGE = "imitation-refinement/collect-structures-python:0.1.0"
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def collect_structures(
+    collected_structures: dsl.Output[dsl.Dataset],
+    collected_patterns: dsl.Output[dsl.Dataset],
+    rejected: dsl.Output[dsl.Artifact],
+    structures: str = "",
+    imperfect: str = "",
+    config: dict = {},  # noqa: B006  # KFP reads the default from the signature
+) -> None:
+    """Crystal structures and imperfect patterns as checked tables, from files or built in.
+
+    Args:
+        collected_structures: the structures, Parquet.
+        collected_patterns: the imperfect patterns, Parquet.
+        rejected: what was left out and why, CSV.
+        structures: a Parquet table or a folder of CIFs; built-in structures where empty.
+        imperfect: a Parquet table or a folder with manifest.csv; virtual specimens where empty.
+        config: options of the stage by name.
+    """
+    from components.collect_structures.stage import STAGE
+
+    STAGE.task(
+        {
+            "structures": structures,
+            "imperfect": imperfect,
+            "collected_structures": collected_structures.path,
+            "collected_patterns": collected_patterns.path,
+            "rejected": rejected.path,
+        },
+        config,
+    )

@@ -1,0 +1,194 @@
+"""A crystal as flat arrays, and what every source checks and asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+from pymatgen.core import Composition, Element
+from scipy.spatial import cKDTree
+
+from imitation_refinement.crystal import CrystalSystem
+from imitation_refinement.errors import InputError
+
+SYMPREC = 0.01  # [Å], tolerance of the symmetry search
+SAME_SITE = 0.05  # [Å], entries nearer than this share one site
+CLOSEST = 0.5  # [Å], atoms that are both there can't be nearer
+OCCUPANCY_SLACK = 0.05  # refined occupancies overshoot 1 a little
+EDGE_RANGE = (1.0, 500.0)  # [Å]
+VOLUME_RANGE = (1.5, 1000.0)  # [Å³ per atom]
+
+ATOMIC_NUMBERS = {element.symbol: element.Z for element in Element} | {"D": 1, "T": 1}
+SYMBOLS = [""] + [Element.from_Z(z).symbol for z in range(1, 119)]
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """One unit cell; a site with several species has one entry a species.
+
+    Attributes:
+        lattice: rows a, b, c [Å], shape (3, 3).
+        numbers: atomic numbers, shape (n,).
+        occupancy: share of the site, 0 to 1, shape (n,).
+        positions: fractional coordinates, shape (n, 3).
+    """
+
+    lattice: NDArray[np.float64]
+    numbers: NDArray[np.int16]
+    occupancy: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+    def columns(self) -> dict[str, Any]:
+        """The structure columns of the contracts."""
+        return {
+            "lattice": self.lattice.ravel(),
+            "atomic_number": self.numbers,
+            "occupancy": self.occupancy,
+            "position": self.positions.ravel(),
+        }
+
+
+@dataclass(frozen=True)
+class Material:
+    """A crystal with its names: one row of the STRUCTURES contract."""
+
+    material_id: str
+    formula: str
+    space_group: int
+    crystal: Crystal
+    source: str
+
+    @property
+    def crystal_system(self) -> CrystalSystem:
+        """The crystal system that the space group belongs to."""
+        return CrystalSystem.from_space_group(self.space_group)
+
+    def row(self) -> dict[str, Any]:
+        """The material as a row of the STRUCTURES contract."""
+        names = ("material_id", "formula", "space_group", "crystal_system", "source")
+        return {name: getattr(self, name) for name in names} | self.crystal.columns()
+
+
+def from_pymatgen(record: Mapping[str, Any]) -> Crystal:
+    """A crystal from pymatgen's dictionary of a Structure, read directly: a Structure would cost ten times as much.
+
+    Raises:
+        KeyError, TypeError, ValueError: if the dictionary is none of a Structure's.
+    """
+    entries = [
+        (species["element"], float(species["occu"]), site["abc"])
+        for site in record["sites"]
+        for species in site["species"]
+    ]
+    return Crystal(
+        np.asarray(record["lattice"]["matrix"], float).reshape(3, 3),
+        np.asarray([_atomic_number(symbol) for symbol, _, _ in entries], np.int16),
+        np.asarray([occupancy for _, occupancy, _ in entries], float),
+        np.asarray([position for _, _, position in entries], float).reshape(-1, 3),
+    )
+
+
+def _atomic_number(symbol: str) -> int:
+    if symbol not in ATOMIC_NUMBERS:
+        raise ValueError(f"unknown element {symbol!r}")
+    return ATOMIC_NUMBERS[symbol]
+
+
+def formula(crystal: Crystal) -> str:
+    """Reduced formula; deuterium counts as hydrogen."""
+    amounts = np.bincount(crystal.numbers, weights=crystal.occupancy)
+    return Composition({SYMBOLS[z]: round(float(amounts[z]), 4) for z in np.flatnonzero(amounts)}).reduced_formula
+
+
+def check_crystal(crystal: Crystal, where: object) -> None:
+    """Refuses what is no crystal.
+
+    Raises:
+        InputError: if there are no atoms, numbers that are not finite, a cell without volume or of absurd size, an
+            occupancy outside 0 to 1, a site with more than one atom, or atoms in one another.
+    """
+    remedy = "Correct the structure or leave it out."
+    arrays = (crystal.lattice, crystal.occupancy, crystal.positions)
+    if len(crystal.numbers) == 0:
+        raise InputError(where, "has no atoms.", remedy)
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise InputError(where, "has a cell, position or occupancy that is no finite number.", remedy)
+    edges = np.linalg.norm(crystal.lattice, axis=1)
+    volume = abs(np.linalg.det(crystal.lattice))
+    if edges.min() < EDGE_RANGE[0] or edges.max() > EDGE_RANGE[1] or volume < 1e-3 * edges.prod():
+        shown = ", ".join(f"{edge:.4g}" for edge in edges)
+        raise InputError(where, f"has an absurd cell: edges {shown} Å, volume {volume:.4g} Å³.", remedy)
+    if crystal.occupancy.min() <= 0 or crystal.occupancy.max() > 1 + OCCUPANCY_SLACK:
+        low, high = crystal.occupancy.min(), crystal.occupancy.max()
+        raise InputError(where, f"has occupancies from {low:.4g} to {high:.4g}, not within 0 to 1.", remedy)
+    per_atom = volume / crystal.occupancy.sum()
+    if not VOLUME_RANGE[0] <= per_atom <= VOLUME_RANGE[1]:
+        raise InputError(where, f"has {per_atom:.4g} Å³ an atom; a crystal has some 5 to 40.", remedy)
+    _check_contacts(crystal, where, remedy)
+
+
+def _check_contacts(crystal: Crystal, where: object, remedy: str) -> None:
+    pairs, distance = close_pairs(crystal)
+    if len(pairs) == 0:
+        return
+    same = distance < SAME_SITE
+    total = crystal.occupancy.copy()  # of each entry's site
+    for column in (0, 1):
+        np.add.at(total, pairs[same, column], crystal.occupancy[pairs[same, 1 - column]])
+    if total.max() > 1 + OCCUPANCY_SLACK:
+        entry = int(total.argmax())
+        at = ", ".join(f"{x:.4f}" for x in crystal.positions[entry])
+        raise InputError(where, f"has a site at ({at}) with {total.max():.4g} atoms.", remedy)
+    both = ~same & (crystal.occupancy[pairs].sum(axis=1) > 1 + OCCUPANCY_SLACK)
+    if both.any():
+        worst = int(np.where(both, distance, np.inf).argmin())
+        names = " and ".join(SYMBOLS[z] for z in crystal.numbers[pairs[worst]])
+        raise InputError(where, f"has {names} {distance[worst]:.3f} Å apart.", remedy)
+
+
+def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Entries nearer than CLOSEST to one another in the periodic crystal: index pairs (m, 2) and distances [Å] (m,)."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # between opposite faces of the cell
+    reach = min(CLOSEST / heights.min(), 0.499)  # in fractional units, where the tree works
+    wrapped = crystal.positions % 1.0 % 1.0  # twice: a tiny negative number gives 1.0 at first
+    pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(reach * np.sqrt(3), output_type="ndarray")
+    step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
+    distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
+    near = distance < CLOSEST
+    return pairs[near], distance[near]
+
+
+def find_space_group(crystal: Crystal, symprec: float = SYMPREC) -> int | None:
+    """Space group number that spglib finds; None where it finds none.
+
+    Mixed sites are told apart by all that is on them.
+    """
+    kinds, keep = _site_kinds(crystal)
+    cell = (crystal.lattice, crystal.positions[keep], kinds)
+    try:
+        found = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    except spglib.SpglibError:
+        return None
+    return None if found is None else int(found.number)
+
+
+def _site_kinds(crystal: Crystal) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """One number a site for what is on it, and the first entry of each site."""
+    n = len(crystal.numbers)
+    if np.all(crystal.occupancy == 1):
+        return crystal.numbers.astype(int), np.arange(n)
+    pairs, distance = close_pairs(crystal)
+    first = np.arange(n)
+    for i, j in pairs[distance < SAME_SITE]:
+        first[max(i, j)] = min(first[i], first[j])
+    content: dict[int, list[tuple[int, float]]] = {}
+    for entry, site in enumerate(first):
+        content.setdefault(int(site), []).append(
+            (int(crystal.numbers[entry]), round(float(crystal.occupancy[entry]), 3))
+        )
+    labels = {species: index for index, species in enumerate(sorted({tuple(sorted(c)) for c in content.values()}), 1)}
+    return np.array([labels[tuple(sorted(c))] for c in content.values()]), np.array(list(content))
