@@ -1,0 +1,456 @@
+"""The batched kernel: flat arrays of many structures in, peak lists or reflections out.
+
+For each structure the reciprocal lattice points of one Friedel half-space are enumerated, their structure factors
+summed from tables of exp(2πi h x), exp(2πi k y) and exp(2πi l z), and points of equal d merged into lines. All in
+float64: float32 misses pymatgen's peaks by 6e-5. Symmetry is not used: finding it costs a hundred times the diffraction.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from components.simulate.form_factors import MAX_Z, Mode, form_factors
+from imitation_refinement.radiation import components
+
+BIN = 1e-5  # pymatgen merges reflections whose 2θ [°] round to the same multiple of this
+MERGE = 1e-4  # physical mode: relative tolerance in d; 0.01° at 2θ = 90°, far below any instrument's width
+THRESHOLD = 1e-5  # lines weaker than this share of the strongest are left out, in both modes
+EQUAL = 1e-12  # relative difference of g² below which reflections differ by rounding alone
+FAST = {"contract", "reassoc", "nsz", "arcp"}  # no "nnan", "ninf": what is broken must show
+
+
+@dataclass(frozen=True)
+class Structures:
+    """Many crystal structures as flat arrays; structure i owns entries ``offsets[i]:offsets[i + 1]``.
+
+    A mixed site stands once for each species. Entries of one element are best neighbours, which is faster.
+
+    Attributes:
+        lattice: rows a, b, c [Å], shape (n, 3, 3).
+        offsets: shape (n + 1,).
+        atomic_number: shape (m,).
+        occupancy: 0 to 1, shape (m,).
+        position: fractional coordinates, shape (m, 3).
+        b_iso: isotropic Debye–Waller factors B = 8π²⟨u²⟩ [Å²], shape (m,); 0 where none are known.
+    """
+
+    lattice: NDArray[np.float64]
+    offsets: NDArray[np.int64]
+    atomic_number: NDArray[np.int64]
+    occupancy: NDArray[np.float64]
+    position: NDArray[np.float64]
+    b_iso: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @classmethod
+    def from_arrow(cls, table: pa.Table) -> Structures:
+        """The structures of rows under the ``STRUCTURES`` or ``PATTERNS`` contract, none of them null.
+
+        A column ``b_iso`` (a list of one B an entry) is used where the table has it.
+        """
+        numbers = _chunk(table["atomic_number"])
+        lengths = numbers.value_lengths().to_numpy(zero_copy_only=False)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        flat = {name: _values(table[name]) for name in ("lattice", "occupancy", "position")}
+        b_iso = _values(table["b_iso"]) if "b_iso" in table.column_names else np.zeros(offsets[-1])
+        return cls(
+            flat["lattice"].reshape(-1, 3, 3),
+            offsets,
+            numbers.flatten().to_numpy(zero_copy_only=False).astype(np.int64),
+            flat["occupancy"],
+            flat["position"].reshape(-1, 3),
+            b_iso,
+        )
+
+    def select(self, rows: ArrayLike) -> Structures:
+        """The structures of some row numbers or of a mask, in that order."""
+        rows = np.arange(len(self))[np.asarray(rows)]
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        entries = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        sites = (self.atomic_number, self.occupancy, self.position, self.b_iso)
+        return Structures(self.lattice[rows], offsets, *(values[entries] for values in sites))
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Peak lists of many structures; structure i owns entries ``offsets[i]:offsets[i + 1]``, by rising angle.
+
+    Attributes:
+        offsets: shape (n + 1,).
+        two_theta: [°], shape (m,).
+        intensity: integrated intensities with the Lorentz–polarisation factor, the largest of a structure 100; (m,).
+    """
+
+    offsets: NDArray[np.int64]
+    two_theta: NDArray[np.float64]
+    intensity: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Angles and intensities of one structure."""
+        part = slice(self.offsets[row], self.offsets[row + 1])
+        return self.two_theta[part], self.intensity[part]
+
+
+def _chunk(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return _chunk(column).flatten().to_numpy(zero_copy_only=False)
+
+
+def peaks(
+    structures: Structures,
+    radiation: str | float,
+    low: ArrayLike,
+    high: ArrayLike,
+    mode: Mode = "physical",
+) -> Peaks:
+    """Peak lists of many structures.
+
+    Args:
+        structures: n structures.
+        radiation: a wavelength [Å], a line's name, or a doublet such as ``"CuKa1+CuKa2"``.
+        low: first 2θ [°], one number or shape (n,).
+        high: last 2θ [°], one number or shape (n,).
+        mode: ``"physical"``: International Tables form factors with anomalous dispersion, averaged over ±g (Friedel's
+            law does not hold with f″), Debye–Waller factors, lines within ``MERGE`` in d merged at their
+            intensity-weighted mean. ``"pymatgen"``: what pymatgen's XRDCalculator gives, Debye–Waller factors aside.
+
+    Raises:
+        ValueError: if an atomic number is not from 1 to 98; check with :func:`unsupported` first.
+    """
+    if unsupported(structures).any():
+        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z}")
+    low, high = (np.ascontiguousarray(np.broadcast_to(np.asarray(x, float), len(structures))) for x in (low, high))
+    found = [_single(structures, wavelength, low, high, mode) for wavelength, _ in components(radiation)]
+    if len(found) == 1:
+        return found[0]
+    return _combined(found, [weight for _, weight in components(radiation)])
+
+
+def unsupported(structures: Structures) -> NDArray[np.bool_]:
+    """Which structures hold an element without form factors, shape (n,)."""
+    bad = (structures.atomic_number < 1) | (structures.atomic_number > MAX_Z)
+    return np.bincount(np.repeat(np.arange(len(structures)), np.diff(structures.offsets))[bad], minlength=len(structures)) > 0
+
+
+def _single(structures: Structures, wavelength: float, low: NDArray, high: NDArray, mode: Mode) -> Peaks:
+    factors = form_factors(mode, wavelength)
+    offsets, two_theta, intensity = _peaks(
+        structures.lattice,
+        structures.offsets,
+        structures.atomic_number,
+        structures.occupancy,
+        structures.position,
+        structures.b_iso,
+        *factors,
+        wavelength,
+        low,
+        high,
+        mode == "pymatgen",
+    )
+    return Peaks(offsets, two_theta, intensity)
+
+
+def _combined(found: list[Peaks], weights: list[float]) -> Peaks:
+    """The lines of a radiation's components together; each component was scaled to its own largest line."""
+    n = len(found[0])
+    owner = np.concatenate([np.repeat(np.arange(n), np.diff(p.offsets)) for p in found])
+    two_theta = np.concatenate([p.two_theta for p in found])
+    intensity = np.concatenate([p.intensity * w for p, w in zip(found, weights, strict=True)])
+    order = np.lexsort((two_theta, owner))
+    owner, two_theta, intensity = owner[order], two_theta[order], intensity[order]
+    largest = np.zeros(n)
+    np.maximum.at(largest, owner, intensity)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n))]).astype(np.int64)
+    return Peaks(offsets, two_theta, 100 * intensity / largest[owner])
+
+
+@njit(cache=True, nogil=True)
+def _reciprocal(lattice: NDArray) -> NDArray:
+    """Rows a*, b*, c* [1/Å] with a·a* = 1."""
+    a, b, c = lattice[0], lattice[1], lattice[2]
+    out = np.empty((3, 3))
+    out[0] = np.cross(b, c)
+    out[1] = np.cross(c, a)
+    out[2] = np.cross(a, b)
+    return out / np.dot(a, out[0])
+
+
+@njit(cache=True, nogil=True)
+def _bounds(lattice: NDArray, g_max: float) -> tuple[int, int, int]:
+    """Largest |h|, |k|, |l| within a sphere of radius ``g_max``: h = g·a, so |h| ≤ g |a|."""
+    return (
+        int(g_max * math.sqrt(np.dot(lattice[0], lattice[0])) + 1e-9),
+        int(g_max * math.sqrt(np.dot(lattice[1], lattice[1])) + 1e-9),
+        int(g_max * math.sqrt(np.dot(lattice[2], lattice[2])) + 1e-9),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _l_range(h: int, k: int, metric: NDArray, g2_max: float) -> tuple[int, int]:
+    """First and last l of the half-space with |g|² ≤ ``g2_max`` at (h, k); empty where the last is smaller."""
+    linear = h * metric[0, 2] + k * metric[1, 2]
+    constant = h * h * metric[0, 0] + 2 * h * k * metric[0, 1] + k * k * metric[1, 1]
+    root = linear * linear - metric[2, 2] * (constant - g2_max)
+    if root < 0:
+        return 0, -1
+    width = math.sqrt(root)
+    first = math.ceil((-linear - width) / metric[2, 2] - 1e-9)
+    last = math.floor((-linear + width) / metric[2, 2] + 1e-9)
+    if h == 0 and k == 0:
+        first = 1
+    return first, last
+
+
+@njit(cache=True, nogil=True)
+def _count(lattice: NDArray, g_max: float) -> int:
+    """Number of reciprocal lattice points in the half-sphere."""
+    reciprocal = _reciprocal(lattice)
+    metric = np.dot(reciprocal, reciprocal.T)
+    h_max, k_max, _ = _bounds(lattice, g_max)
+    total = 0
+    for h in range(h_max + 1):
+        for k in range(0 if h == 0 else -k_max, k_max + 1):
+            first, last = _l_range(h, k, metric, g_max * g_max)
+            total += max(0, last - first + 1)
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _phases(x: NDArray, n: int) -> NDArray:
+    """cos and sin of 2π j x for j = 0 … n, shape (len(x), 2, n + 1), by repeated rotation."""
+    out = np.empty((len(x), 2, n + 1))
+    for i in range(len(x)):
+        c, s = math.cos(2 * math.pi * x[i]), math.sin(2 * math.pi * x[i])
+        out[i, 0, 0], out[i, 1, 0] = 1.0, 0.0
+        for j in range(n):
+            re, im = out[i, 0, j], out[i, 1, j]
+            out[i, 0, j + 1] = re * c - im * s
+            out[i, 1, j + 1] = re * s + im * c
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _scatter(
+    lattice: NDArray,
+    atomic_number: NDArray,
+    occupancy: NDArray,
+    position: NDArray,
+    b_iso: NDArray,
+    table: NDArray,
+    imaginary: NDArray,
+    inverse_step: float,
+    g_max: float,
+    hkl: NDArray,
+    g2: NDArray,
+    f2: NDArray,
+) -> int:
+    """Fills ``hkl``, |g|² and |F|² of the half-sphere and returns their number.
+
+    With f = f0 + f′ + i f″, A = Σ (f0 + f′) o exp(2πi g·r) and B = Σ f″ o exp(2πi g·r), the mean of |F|² at g and −g is
+    |A|² + |B|²: the cross terms change sign. Both halves together give twice that, a factor that scaling takes out.
+    """
+    reciprocal = _reciprocal(lattice)
+    metric = np.dot(reciprocal, reciprocal.T)
+    h_max, k_max, l_max = _bounds(lattice, g_max)
+    along_a = _phases(position[:, 0], h_max)
+    along_b = _phases(position[:, 1], k_max)
+    half = _phases(position[:, 2], l_max)
+    n_atoms, width = len(occupancy), 2 * l_max + 1
+    along_c = np.empty((n_atoms, 2, width))  # l from −l_max to l_max
+    for j in range(n_atoms):
+        for m in range(l_max + 1):
+            along_c[j, 0, l_max + m] = along_c[j, 0, l_max - m] = half[j, 0, m]
+            along_c[j, 1, l_max + m] = half[j, 1, m]
+            along_c[j, 1, l_max - m] = -half[j, 1, m]
+    work = np.empty((6, width))
+    s_re, s_im, a_re, a_im, b_re, b_im = work[0], work[1], work[2], work[3], work[4], work[5]
+    total = 0
+    for h in range(h_max + 1):
+        for k in range(0 if h == 0 else -k_max, k_max + 1):
+            first, last = _l_range(h, k, metric, g_max * g_max)
+            n = last - first + 1
+            if n <= 0:
+                continue
+            constant = h * h * metric[0, 0] + 2 * h * k * metric[0, 1] + k * k * metric[1, 1]
+            linear = 2 * (h * metric[0, 2] + k * metric[1, 2])
+            for i in range(n):
+                ell = first + i
+                hkl[total + i, 0], hkl[total + i, 1], hkl[total + i, 2] = h, k, ell
+                g2[total + i] = constant + ell * (linear + ell * metric[2, 2])
+                a_re[i] = a_im[i] = b_re[i] = b_im[i] = 0.0
+            shift = first + l_max
+            k_index, k_sign = abs(k), (1.0 if k >= 0 else -1.0)
+            j = 0
+            while j < n_atoms:
+                z, b = atomic_number[j], b_iso[j]
+                for i in range(n):
+                    s_re[i] = s_im[i] = 0.0
+                while j < n_atoms and atomic_number[j] == z and b_iso[j] == b:
+                    hr, hi = along_a[j, 0, h], along_a[j, 1, h]
+                    kr, ki = along_b[j, 0, k_index], along_b[j, 1, k_index] * k_sign
+                    er = (hr * kr - hi * ki) * occupancy[j]
+                    ei = (hr * ki + hi * kr) * occupancy[j]
+                    for i in range(n):
+                        c, s = along_c[j, 0, shift + i], along_c[j, 1, shift + i]
+                        s_re[i] += er * c - ei * s
+                        s_im[i] += er * s + ei * c
+                    j += 1
+                f_imaginary = imaginary[z]
+                for i in range(n):
+                    s2 = g2[total + i] / 4
+                    f = _interpolate(table[z], s2 * inverse_step)
+                    thermal = math.exp(-b * s2) if b != 0.0 else 1.0
+                    a_re[i] += f * thermal * s_re[i]
+                    a_im[i] += f * thermal * s_im[i]
+                    b_re[i] += f_imaginary * thermal * s_re[i]
+                    b_im[i] += f_imaginary * thermal * s_im[i]
+            for i in range(n):
+                f2[total + i] = a_re[i] ** 2 + a_im[i] ** 2 + b_re[i] ** 2 + b_im[i] ** 2
+            total += n
+    return total
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _interpolate(row: NDArray, x: float) -> float:
+    """Cubic Lagrange interpolation; ``row[i]`` holds the value at x = i − 1, and 0 ≤ x ≤ len(row) − 3."""
+    i = min(int(x), len(row) - 4)
+    t = x - i
+    return (
+        row[i + 1] * (1 - t * t) * (2 - t) / 2
+        + row[i + 2] * t * (1 + t) * (2 - t) / 2
+        - row[i] * t * (1 - t) * (2 - t) / 6
+        - row[i + 3] * t * (1 - t * t) / 6
+    )
+
+
+@njit(cache=True, nogil=True)
+def _sorted(keys: NDArray, n: int, top: float) -> NDArray:
+    """Indices that sort ``keys[:n]`` (0 to ``top``): buckets, then insertion; linear for evenly spread keys."""
+    scale = n / top
+    ends = np.zeros(n + 2, np.int64)
+    bucket = np.empty(n, np.int64)
+    for i in range(n):
+        bucket[i] = min(int(keys[i] * scale), n)
+        ends[bucket[i] + 1] += 1
+    for i in range(n + 1):
+        ends[i + 1] += ends[i]
+    order = np.empty(n, np.int64)
+    for i in range(n):
+        order[ends[bucket[i]]] = i
+        ends[bucket[i]] += 1
+    for i in range(1, n):
+        item, j = order[i], i - 1
+        while j >= 0 and keys[order[j]] > keys[item]:
+            order[j + 1] = order[j]
+            j -= 1
+        order[j + 1] = item
+    return order
+
+
+@njit(cache=True, nogil=True)
+def _lines(
+    g2: NDArray, f2: NDArray, n: int, wavelength: float, low: float, high: float, binned: bool, x: NDArray, y: NDArray
+) -> int:
+    """Merges reflections to lines from ``low`` to ``high`` [°] into ``x``, ``y`` and returns how many there are."""
+    g_low, g_high = 2 * math.sin(math.radians(low / 2)) / wavelength, 2 * math.sin(math.radians(high / 2)) / wavelength
+    order = _sorted(g2, n, g_high * g_high * (1 + 1e-9))
+    lines, i, last_bin, start, moment = 0, 0, -1, -1.0, 0.0
+    while i < n:
+        first = g2[order[i]]
+        strength = 0.0
+        while i < n and g2[order[i]] <= first * (1 + EQUAL):
+            strength += f2[order[i]]
+            i += 1
+        if first < g_low * g_low:
+            continue
+        sine2 = min(first * wavelength * wavelength / 4, 1.0)
+        strength *= (1 + (1 - 2 * sine2) ** 2) / (sine2 * math.sqrt(1 - sine2))
+        if binned:
+            angle = math.degrees(2 * math.asin(math.sqrt(sine2)))
+            this_bin = int(np.rint(angle / BIN))
+            if this_bin != last_bin:
+                x[lines], y[lines] = angle, 0.0
+                lines += 1
+            last_bin = this_bin
+            y[lines - 1] += strength
+        else:
+            if start < 0 or first > start * (1 + MERGE) ** 2:
+                x[lines], y[lines] = 0.0, 0.0
+                lines += 1
+                start = first
+            x[lines - 1] += strength * first
+            y[lines - 1] += strength
+    largest = 0.0
+    for i in range(lines):
+        largest = max(largest, y[i])
+    kept = 0
+    for i in range(lines):
+        if y[i] > THRESHOLD * largest:
+            if binned:
+                x[kept] = x[i]
+            else:
+                x[kept] = math.degrees(2 * math.asin(min(1.0, math.sqrt(x[i] / y[i]) * wavelength / 2)))
+            y[kept] = 100 * y[i] / largest
+            kept += 1
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _peaks(
+    lattice: NDArray,
+    offsets: NDArray,
+    atomic_number: NDArray,
+    occupancy: NDArray,
+    position: NDArray,
+    b_iso: NDArray,
+    table: NDArray,
+    imaginary: NDArray,
+    inverse_step: float,
+    wavelength: float,
+    low: NDArray,
+    high: NDArray,
+    binned: bool,
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Peak lists of all structures as (offsets, two_theta, intensity)."""
+    n = len(offsets) - 1
+    most = np.empty(n, np.int64)
+    for i in range(n):
+        most[i] = _count(lattice[i], 2 * math.sin(math.radians(high[i] / 2)) / wavelength)
+    size = most.max() if n else 0
+    hkl, g2, f2 = np.empty((size, 3), np.int32), np.empty(size), np.empty(size)
+    out = np.zeros(n + 1, np.int64)
+    x, y = np.empty(most.sum()), np.empty(most.sum())
+    for i in range(n):
+        part = slice(offsets[i], offsets[i + 1])
+        found = _scatter(
+            lattice[i],
+            atomic_number[part],
+            occupancy[part],
+            position[part],
+            b_iso[part],
+            table,
+            imaginary,
+            inverse_step,
+            2 * math.sin(math.radians(high[i] / 2)) / wavelength,
+            hkl,
+            g2,
+            f2,
+        )
+        at = out[i]
+        out[i + 1] = at + _lines(g2, f2, found, wavelength, low[i], high[i], binned, x[at:], y[at:])
+    return out, x[: out[n]].copy(), y[: out[n]].copy()
