@@ -305,10 +305,10 @@ def _scatter(
                     kr, ki = along_b[j, 0, k_index], along_b[j, 1, k_index] * k_sign
                     er = (hr * kr - hi * ki) * occupancy[j]
                     ei = (hr * ki + hi * kr) * occupancy[j]
+                    c, s = along_c[j, 0, shift : shift + n], along_c[j, 1, shift : shift + n]
                     for i in range(n):
-                        c, s = along_c[j, 0, shift + i], along_c[j, 1, shift + i]
-                        s_re[i] += er * c - ei * s
-                        s_im[i] += er * s + ei * c
+                        s_re[i] += er * c[i] - ei * s[i]
+                        s_im[i] += er * s[i] + ei * c[i]
                     j += 1
                 f_imaginary = imaginary[z]
                 for i in range(n):
