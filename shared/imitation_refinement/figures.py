@@ -53,6 +53,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.color": INK,
+    "text.parse_math": False,  # a $ in a file name is no formula
     "xtick.color": FAINT,
     "ytick.color": FAINT,
     "xtick.labelcolor": INK,
@@ -375,7 +376,8 @@ def _draw_difference(axes: Axes, x: NDArray[np.float64], curves: Sequence[Curve]
     else:
         axes.plot(x, patterns["refined"] - patterns["raw"], color=DIFFERENCE, linewidth=0.8)
         _name(axes, "refined − raw", DIFFERENCE)
-    axes.margins(y=0.15)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.4 * (high - low))  # room for the names
 
 
 def _name(axes: Axes, text: str, color: str, note: str = "") -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
-from imitation_refinement import metrics
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
+
+from imitation_refinement import metrics
 
 RNG = np.random.default_rng(0)
 PATTERN = RNG.gamma(0.5, size=(5, 64))
