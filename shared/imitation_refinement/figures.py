@@ -273,7 +273,7 @@ def training_curves_figure(history: Mapping[str, Sequence[float]], title: str = 
         axes.grid(axis="y")
         if "accuracy" in quantity:
             axes.yaxis.set_major_formatter(PERCENT)
-        if len(parts) > 1:
+        if "validation" in parts:
             axes.legend()
     return figure
 

@@ -92,6 +92,7 @@ def test_colours_and_markers_are_all_different() -> None:
 def test_training_curves_pair_training_and_validation() -> None:
     history = {"train_loss": [3.0, 2.0], "validation_loss": [3.5, 2.5], "accuracy": [0.5, 0.75]}
     loss, accuracy = figures.training_curves_figure(history, "VGG").axes
+    assert loss.get_legend() and not accuracy.get_legend()
     assert [line.get_label() for line in loss.lines] == ["train", "validation"]
     assert list(loss.lines[1].get_ydata()) == [3.5, 2.5]
     assert list(accuracy.lines[0].get_xdata()) == [1, 2]
