@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.figures import SUPERVISION_LABELS, classifier_label, method_label
+from imitation_refinement.figures import CLASSIFIER_LABELS, SUPERVISION_LABELS, classifier_label, method_label
 from imitation_refinement.files import write_text
 
 Row = Mapping[str, Any]
@@ -203,7 +203,8 @@ def write_report(
     Args:
         path: the HTML file.
         results: the content of ``results.json``: ``rows``, ``data`` (name → facts, ``sha256`` among them), and facts of
-            the run (``profile``, ``seed``, ``created``, ``seconds``, …; every scalar is shown).
+            the run (``profile``, ``seed``, ``created``, ``seconds``, …; every scalar is shown, and accuracies by
+            classifier such as ``ideal_accuracy``).
         figures: figures, or PNG, SVG or JPEG files, by name; the start of a name gives its section: ``accuracy``,
             ``pattern``, ``confusion``, ``embedding``, ``training``, others at the end.
         files: what lies where, by what it is (models, tables).
@@ -290,6 +291,9 @@ def _facts(results: Mapping[str, Any]) -> dict[str, str]:
             facts["time"] = "{} min {} s".format(*divmod(round(value), 60))
         elif isinstance(value, str | int | float):
             facts[key.replace("_", " ")] = str(value)
+        elif key.endswith("accuracy") and isinstance(value, Mapping):
+            known = [f"{CLASSIFIER_LABELS.get(k, k)} {_percent(v)}" for k, v in value.items() if v is not None]
+            facts[key.replace("_", " ")] = ", ".join(known)
     for key, label in (("n_train", "training patterns"), ("n_test", "test patterns")):
         if found := {row[key] for row in results["rows"] if row.get(key)}:
             facts[label] = "–".join(str(n) for n in sorted(found))

@@ -111,6 +111,7 @@ def test_report_stands_alone_and_escapes(tmp_path: Path) -> None:
         "rows": [RAW, CLEAR, row("majority", 0.2, classifier="", extra="ignored")],
         "data": {"imperfect": {"source": "<b>bold</b>", "sha256": "ab" * 32, "n_test": 149}},
         "more": {"nested": 1},
+        "ideal_accuracy": {"vgg": 0.973, "densenet": None},
     }
     figures = {"training_vgg": picture, "accuracy": accuracy_figure([RAW, CLEAR]), "extra": picture}
     path = tmp_path / "report.html"
@@ -122,7 +123,15 @@ def test_report_stands_alone_and_escapes(tmp_path: Path) -> None:
     assert [re.match(r"data:image/[a-z+]+;base64,", source) is not None for source in page.sources] == [True] * 3
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert "url(" not in text and "@import" not in text
-    for piece in ("&lt;script&gt;", "&lt;b&gt;bold", "ab" * 32, "models/&lt;x&gt;", "4 min 41 s", "no counting data"):
+    for piece in (
+        "&lt;script&gt;",
+        "&lt;b&gt;bold",
+        "ab" * 32,
+        "models/&lt;x&gt;",
+        "4 min 41 s",
+        "VGG 97.3 %",
+        "no counting data",
+    ):
         assert piece in text
     assert text.index('id="accuracy"') < text.index('id="training"') < text.index('id="further"')
     assert "beats the raw patterns beyond" in text
