@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Mode = Literal["physical", "pymatgen"]
+from components.simulate.config import Mode
+
 PYMATGEN_TABLE = Path(__file__).with_name("pymatgen_scattering.json")
 MAX_Z = 98  # neither table goes beyond californium
 POINTS = 8192  # interpolation is then better than 1e-9 electrons, which a test holds
@@ -31,7 +32,10 @@ class FormFactors(NamedTuple):
 
 
 def pymatgen_form_factor(atomic_number: int, s2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """f(s) = Z − 41.78214 s² Σ a exp(−b s²), De Graef and McHenry, Structure of Materials, eq. 12.5, as pymatgen has it."""
+    """f(s) = Z − 41.78214 s² Σ a exp(−b s²) [electrons], of pymatgen's own table.
+
+    De Graef and McHenry, Structure of Materials, 2nd ed. (2012), section 12.1.
+    """
     a, b = np.asarray(_pymatgen_parameters()[atomic_number]).T
     return atomic_number - 41.78214 * s2 * np.sum(a[:, None] * np.exp(-b[:, None] * s2), axis=0)
 
@@ -57,7 +61,7 @@ def dispersion(atomic_number: int, wavelength: float) -> tuple[float, float]:
 def form_factors(mode: Mode, wavelength: float) -> FormFactors:
     """The tables of all elements up to s = 1/λ, the most that the wavelength [Å] can reach."""
     step = 1 / wavelength**2 / POINTS
-    s2 = step * np.arange(-1, POINTS + 2)
+    s2 = step * np.arange(-1.0, POINTS + 2)
     table, imaginary = np.zeros((MAX_Z + 1, len(s2))), np.zeros(MAX_Z + 1)
     for z in range(1, MAX_Z + 1):
         if mode == "pymatgen":

@@ -1,4 +1,4 @@
-"""The profile of ideal patterns, and its painting in plain NumPy for few patterns (simulate has it in numba for many)."""
+"""The profile of ideal patterns, painted in plain NumPy; the simulate stage does the same in numba for many."""
 
 from __future__ import annotations
 

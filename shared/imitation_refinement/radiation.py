@@ -61,10 +61,10 @@ def components(radiation: str | float) -> tuple[tuple[float, float], ...]:
     return ((wavelength(radiation), 1.0),)
 
 
-def alpha2(alpha1: float) -> float | None:
-    """The Kα2 wavelength [Å] that goes with a Kα1 (or Kα mean) within 2e-3 of a known anode's, else None."""
+def doublet(wavelength: float) -> tuple[float, float] | None:
+    """Kα1 and Kα2 [Å] of the anode whose Kα1 or Kα mean is ``wavelength`` within 2e-4 of it; None for any other."""
     for name, value in WAVELENGTHS.items():
-        if name.endswith(("Ka", "Ka1")) and abs(value / alpha1 - 1) < 2e-4:
-            anode = name[:4]
-            return alpha1 * WAVELENGTHS[anode + "2"] / WAVELENGTHS[anode + "1"]
+        if name.endswith(("Ka", "Ka1")) and abs(value / wavelength - 1) < 2e-4:
+            scale, anode = wavelength / value, name.removesuffix("1")
+            return scale * WAVELENGTHS[anode + "1"], scale * WAVELENGTHS[anode + "2"]
     return None

@@ -91,8 +91,8 @@ def gridded_schema(grid: Grid) -> pa.Schema:
     return pa.schema([*fields, *rest], metadata=grid.to_metadata())
 
 
-def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> None:
-    """Writes a Parquet table under its contract, whole or not at all. Columns that are missing become null.
+def to_table(columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """Columns as a table under its contract. Columns that are missing become null.
 
     Two-dimensional NumPy arrays fill fixed-size list columns.
     """
@@ -109,8 +109,14 @@ def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema
             arrays.append(values.cast(field.type))
         else:
             arrays.append(pa.array([None if _missing(v) else v for v in values], field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> None:
+    """Writes a Parquet table under its contract, whole or not at all; see :func:`to_table` for the columns."""
+    table = to_table(columns, schema)
     with writing(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def _missing(value: object) -> bool:

@@ -1,0 +1,20 @@
+"""The simulate stage as a component of Kubeflow Pipelines."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="imitation-refinement/simulate-python:0.1.0", install_kfp_package=False)
+def simulate(
+    structures: dsl.Input[dsl.Dataset],
+    patterns: dsl.Input[dsl.Dataset],
+    ideal: dsl.Output[dsl.Dataset],
+    imperfect: dsl.Output[dsl.Dataset],
+    config: dict = {},  # noqa: B006 (KFP wants a literal)
+    shard: int = 0,
+    shards: int = 1,
+) -> None:
+    """Ideal patterns of structures, and theory and virtual measurements of imperfect patterns, of one shard."""
+    from components.simulate.stage import STAGE
+
+    paths = {"structures": structures.path, "patterns": patterns.path, "ideal": ideal.path, "imperfect": imperfect.path}
+    STAGE.task(paths, {**config, "shard": shard, "shards": shards})

@@ -1,0 +1,251 @@
+"""The simulate stage: ideal patterns of structures, and theory and virtual measurements of imperfect patterns."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from components.simulate import painting
+from components.simulate.config import SimulateConfig
+from components.simulate.form_factors import MAX_Z
+from components.simulate.kernel import Structures, peaks, reflections, unsupported
+from imitation_refinement.diffractometer import Reflections, measure
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import writing
+from imitation_refinement.flaws import draw
+from imitation_refinement.grid import Grid, convert_two_theta
+from imitation_refinement.profiles import REACH
+from imitation_refinement.progress import progress, say
+from imitation_refinement.stage import Stage
+from imitation_refinement.tables import PATTERNS, STRUCTURES, ideal_schema, read_table, to_table, write_rejected
+from imitation_refinement.tracking import Tracker
+
+CHUNK = 256  # rows at a time, and a row group of the output
+LEAST, MOST = 0.01, 179.9  # 2θ [°] that is asked for at all
+BEYOND = 3.0  # lines this far after the last angle [°] still reach in by shift, strain and tail
+STRUCTURE_COLUMNS = ("lattice", "atomic_number", "occupancy", "position")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> None:
+    """Simulates one shard of both tables."""
+    rejected: list[InputError] = []
+    for work, source, target in ((_ideal, "structures", "ideal"), (_imperfect, "patterns", "imperfect")):
+        start = time.monotonic()
+        written, bad = work(paths[source], paths[target], config)
+        rate = written / (time.monotonic() - start)
+        tracker.log_metrics(
+            {f"{target}_patterns": written, f"{target}_rejected": len(bad), f"{target}_patterns_per_s": rate}
+        )
+        rejected += bad
+    for error in rejected:
+        say(f"left out: {error}")
+    if "rejected" in paths:
+        write_rejected(paths["rejected"], rejected)
+
+
+def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
+    """Ideal patterns of a shard of the structures; returns (patterns written, structures left out)."""
+    table = read_table(source, STRUCTURES)
+    if not _has_structure(table).all():
+        row = int(np.flatnonzero(~_has_structure(table))[0])
+        raise InputError(
+            source, f"row {row} has no lattice or sites.", "Give the table that collect_structures writes."
+        )
+    table = table.take(np.arange(config.shard, table.num_rows, config.shards))
+    grid, schema, reach = config.grid, ideal_schema(config.grid), REACH * config.profile.fwhm
+    low, high = max(LEAST, grid.start - reach), min(MOST, grid.stop + reach)
+
+    def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
+        chunk = table.slice(start, CHUNK)
+        structures = Structures.from_arrow(chunk)
+        usable = ~unsupported(structures)
+        found = peaks(structures.select(usable), grid.wavelength, low, high, config.mode)
+        patterns = painting.paint(found, grid, config.profile)
+        seen, rows = patterns.max(axis=1, initial=0) > 0, np.flatnonzero(usable)
+        bad = [_no_factors(source, chunk["material_id"][int(i)]) for i in np.flatnonzero(~usable)]
+        bad += [_no_peaks(source, chunk["material_id"][int(i)], grid) for i in rows[~seen]]
+        kept = chunk.select(["material_id", "formula", "crystal_system"]).take(rows[seen])
+        columns = dict(zip(kept.column_names, kept.columns, strict=True))
+        return to_table({**columns, "intensity": patterns[seen]}, schema), bad
+
+    starts = range(0, table.num_rows, CHUNK)
+    return _stream(simulate, starts, table.num_rows, target, schema, "ideal patterns", config.threads)
+
+
+def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
+    """A shard of the imperfect patterns, filled; returns (patterns written, rows left out)."""
+    everything = read_table(source, PATTERNS)
+    rows = np.arange(config.shard, everything.num_rows, config.shards)
+    donors = np.flatnonzero(_has_structure(everything))
+
+    def fill(start: int) -> tuple[pa.Table, list[InputError]]:
+        return _filled(everything, rows[start : start + CHUNK], donors, source, config)
+
+    starts = range(0, len(rows), CHUNK)
+    return _stream(fill, starts, len(rows), target, PATTERNS, "imperfect patterns", config.threads)
+
+
+def _filled(
+    everything: pa.Table, rows: NDArray[np.int64], donors: NDArray[np.int64], source: Path, config: SimulateConfig
+) -> tuple[pa.Table, list[InputError]]:
+    """Some rows of the patterns' table, with measurements and theory where they were missing."""
+    chunk = everything.take(rows)
+    known = np.flatnonzero(_has_structure(chunk))
+    structures = Structures.from_arrow(chunk.take(known))
+    usable = ~unsupported(structures)
+    structures, slots = structures.select(usable), {i: n for n, i in enumerate(known[usable].tolist())}
+    bad = [_no_factors(source, chunk["pattern_id"][int(i)]) for i in known[~usable]]
+    virtual = np.flatnonzero(chunk["two_theta"].is_null().to_numpy())
+    columns = {name: chunk[name].to_pylist() for name in ("wavelength", "parameters")}
+    for name in ("two_theta", "intensity"):
+        columns[name] = [v.values.to_numpy() if v.is_valid else None for v in chunk[name]]
+    for i in virtual.tolist():
+        if i in slots:
+            measured = _measured(everything, int(rows[i]), structures.select([slots[i]]), donors, config)
+            for name, value in measured.items():
+                columns[name][i] = value
+        elif i not in known:
+            problem = f"{chunk['pattern_id'][int(i)]} has neither angles nor a structure."
+            bad.append(InputError(source, problem, "Give one of them."))
+    theory = _theory(columns["two_theta"], columns["wavelength"], slots, structures, config)
+    columns["theory_two_theta"] = [theory[i][0] if i in theory else None for i in range(len(rows))]
+    columns["theory_intensity"] = [theory[i][1] if i in theory else None for i in range(len(rows))]
+    rest = {name: chunk[name] for name in PATTERNS.names if name in chunk.column_names and name not in columns}
+    filled = to_table({**rest, **columns}, PATTERNS)
+    return filled.filter(pc.is_valid(filled["two_theta"])), bad
+
+
+def _measured(
+    everything: pa.Table, row: int, structure: Structures, donors: NDArray[np.int64], config: SimulateConfig
+) -> dict[str, Any]:
+    """The virtual measurement of one row of the whole table; its draw depends on the seed and the row alone."""
+    rng = np.random.default_rng([config.seed, row])
+    two_theta, wavelength = config.instrument.two_theta, config.instrument.wavelength
+    parameters = draw(rng, config.ranges, config.instrument.start, config.instrument.stop)
+
+    def lines(of: Structures) -> Reflections:
+        return reflections(of, wavelength, min(179.0, two_theta[-1] + BEYOND), config.mode)[0]
+
+    impurity, others = None, donors[donors != row]
+    if parameters.impurity_ratio and len(others):
+        partner = int(rng.choice(others))
+        parameters = replace(parameters, impurity=everything["pattern_id"][partner].as_py())
+        impurity = lines(Structures.from_arrow(everything.slice(partner, 1)))
+    else:
+        parameters = replace(parameters, impurity_ratio=0.0)
+    counts = measure(lines(structure), parameters, two_theta, wavelength, impurity)
+    seen = parameters.observed(two_theta)
+    return {
+        "two_theta": two_theta[seen],
+        "intensity": counts[seen],
+        "wavelength": wavelength,
+        "parameters": parameters.to_json(),
+    }
+
+
+def _theory(
+    two_theta: list[NDArray[np.float64] | None],
+    wavelengths: list[float | None],
+    slots: dict[int, int],
+    structures: Structures,
+    config: SimulateConfig,
+) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Peak lists of the rows with a structure, at each row's own wavelength, over its own range and the grid's."""
+    found = {}
+    grid, reach = config.grid, REACH * config.profile.fwhm
+    spans = {i: axis[[0, -1]] for i in slots if (axis := two_theta[i]) is not None}
+    for wavelength in sorted({w for i in spans if (w := wavelengths[i])}):
+        rows = [i for i in spans if wavelengths[i] == wavelength]
+        ends = convert_two_theta([grid.start, grid.stop], grid.wavelength, wavelength)
+        ends = np.where(np.isfinite(ends), ends, MOST)
+        low = np.minimum(ends[0], [spans[i][0] for i in rows]) - reach
+        high = np.maximum(ends[1], [spans[i][1] for i in rows]) + reach
+        part = structures.select([slots[i] for i in rows])
+        lists = peaks(part, wavelength, np.maximum(low, LEAST), np.minimum(high, MOST), config.mode)
+        found.update({i: lists[n] for n, i in enumerate(rows)})
+    return found
+
+
+def _stream(
+    work: Callable[[T], tuple[pa.Table, list[InputError]]],
+    parts: Sequence[T],
+    total: int,
+    target: Path,
+    schema: pa.Schema,
+    label: str,
+    threads: int,
+) -> tuple[int, list[InputError]]:
+    """Works through ``parts`` in threads and writes each result in order; returns (rows written, rows left out).
+
+    Only a few parts are in memory at a time.
+    """
+    bad: list[InputError] = []
+
+    def rows() -> Iterator[int]:
+        for table, errors in _in_threads(work, parts, threads or len(os.sched_getaffinity(0))):
+            writer.write_table(table)
+            bad.extend(errors)
+            yield from range(table.num_rows)
+
+    with writing(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        written = sum(1 for _ in progress(rows(), label, total, "patterns"))
+    return written, bad
+
+
+def _in_threads(work: Callable[[T], R], parts: Iterable[T], threads: int) -> Iterator[R]:
+    """``map(work, parts)`` in threads, in order, with at most twice as many results waiting as there are threads."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for part in parts:
+            waiting.append(pool.submit(work, part))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _has_structure(table: pa.Table) -> NDArray[np.bool_]:
+    """Which rows hold a structure, shape (rows,)."""
+    return np.logical_and.reduce([table[name].is_valid().to_numpy() for name in STRUCTURE_COLUMNS])
+
+
+def _no_factors(source: Path, identifier: pa.Scalar) -> InputError:
+    problem = f"{identifier} holds an element without form factors; there are some for atomic numbers 1 to {MAX_Z}."
+    return InputError(source, problem, "Leave this structure out.")
+
+
+def _no_peaks(source: Path, identifier: pa.Scalar, grid: Grid) -> InputError:
+    problem = f"{identifier} has no reflection between {grid.start} and {grid.stop}° at {grid.wavelength} Å."
+    return InputError(source, problem, "Leave this structure out or widen the grid.")
+
+
+STAGE = Stage(
+    name="simulate",
+    summary="Simulates ideal patterns of structures, and theory and virtual measurements of imperfect patterns.",
+    inputs={
+        "structures": "structures (Parquet, from collect_structures)",
+        "patterns": "imperfect patterns, measured or still to be measured virtually (Parquet, from collect_structures)",
+    },
+    outputs={
+        "ideal": "gridded ideal patterns of the structures (Parquet)",
+        "imperfect": "the imperfect patterns, all measured, with the theory of those that have a structure (Parquet)",
+        "rejected": "what was left out and why (CSV)",
+    },
+    optional=frozenset({"rejected"}),
+    config=SimulateConfig,
+    run=run,
+)
