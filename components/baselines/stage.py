@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from components.baselines.dwt import DwtConfig, dwt_denoise
+from components.baselines.config import DwtConfig
+from components.baselines.dwt import dwt_denoise
 from imitation_refinement.progress import say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tables import gridded_schema, read_gridded, write_table
@@ -19,7 +20,7 @@ def run(paths: dict[str, Any], config: DwtConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files."""
     rows, grid, patterns = read_gridded(paths["imperfect_dataset"], "imperfect")
     denoised = dwt_denoise(patterns["intensity"], rows["scale"].to_numpy(), config)
-    columns = {name: rows[name].to_numpy(object) for name in rows} | {"intensity": denoised}
+    columns = {str(name): rows[name].to_numpy(object) for name in rows} | {"intensity": denoised}
     write_table(paths["dwt"], columns, gridded_schema(grid))
     tracker.log_metrics({"patterns": len(rows)})
     say(f"dwt: {len(rows)} patterns denoised with {config.wavelet}, level {config.level}, {config.rule}")

@@ -9,20 +9,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from numpy.typing import NDArray
 
+from components.preprocess.config import PreprocessConfig
 from components.preprocess.split import TRAIN, grouped_split, split_ideal
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text, writing
-from imitation_refinement.grid import MIN_COVERAGE, Grid
+from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.progress import progress, say
-from imitation_refinement.stage import Stage, StageConfig
+from imitation_refinement.stage import Stage
 from imitation_refinement.tables import (
     gridded_schema,
     ideal_schema,
     matrix,
     measured_schema,
+    null_rows,
     read_grid,
     read_table,
     write_rejected,
@@ -31,16 +33,6 @@ from imitation_refinement.tables import (
 from imitation_refinement.tracking import Tracker
 
 ROWS_AT_A_TIME = 4096
-
-
-class PreprocessConfig(StageConfig):
-    """Options of the preprocess stage."""
-
-    folds: int = Field(10, ge=3, le=100, description="parts of a split: one test, one validation, the rest training")
-    min_coverage: float = Field(
-        MIN_COVERAGE, gt=0, le=1, description="least share of the grid that a pattern must cover, 0 to 1"
-    )
-    seed: int = Field(0, ge=0, description="seed of the splits")
 
 
 def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> None:
@@ -74,7 +66,7 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
     table = table.sort_by("pattern_id")
     theory = matrix(table["theory"], grid.points)
     rows = table.drop_columns(["theory"]).to_pandas()
-    kept, patterns, scales, rejected = [], [], [], []
+    kept, patterns, scales, peaks, rejected = [], [], [], [], []
     for index, row in enumerate(progress(rows.itertuples(), "onto the grid", len(rows), "patterns")):
         where = f"pattern {row.pattern_id}"
         if (covered := grid.coverage(row.two_theta, row.wavelength)) < config.min_coverage:
@@ -87,6 +79,7 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
         kept.append(index)
         patterns.append(pattern / scale)
         scales.append(scale)
+        peaks.append(_convert(row.theory_two_theta, row.wavelength, grid))
     if not kept:
         raise InputError(shards[0], f"no pattern is left; the first: {rejected[0]}")
     rows, theory = rows.iloc[kept], theory[kept]
@@ -115,17 +108,19 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
     columns |= {
         "formula": material[keep],
         "split": split[keep],
+        "theory_two_theta": [p for p, k in zip(peaks, keep, strict=True) if k],
         "scale": np.asarray(scales)[keep],
         "intensity": np.stack(patterns)[keep],
-        "theory": _null_rows(theory[keep]),
+        "theory": null_rows(theory[keep]),
     }
     return columns, rejected
 
 
-def _null_rows(patterns: np.ndarray[Any, np.dtype[np.float32]]) -> pa.Array:
-    """A fixed-size list column in which rows of NaN are null."""
-    missing = pa.array(np.isnan(patterns[:, 0]))
-    return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
+def _convert(two_theta: NDArray[np.float64] | None, wavelength: float, grid: Grid) -> NDArray[np.float64] | None:
+    """Theoretical peaks at the grid's wavelength; out of its reach they stand at 180°."""
+    if two_theta is None:
+        return None
+    return np.nan_to_num(convert_two_theta(two_theta, wavelength, grid.wavelength), nan=180.0)
 
 
 def _ideal(shards: list[Path], imperfect_materials: set[str], grid: Grid, config: PreprocessConfig) -> pd.DataFrame:

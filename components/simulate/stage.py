@@ -29,11 +29,21 @@ from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.profiles import REACH
 from imitation_refinement.progress import progress, say
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import PATTERNS, STRUCTURES, ideal_schema, read_table, to_table, write_rejected
+from imitation_refinement.tables import (
+    PATTERNS,
+    STRUCTURES,
+    ideal_schema,
+    measured_schema,
+    null_rows,
+    read_table,
+    to_table,
+    write_rejected,
+)
 from imitation_refinement.tracking import Tracker
 
 CHUNK = 256  # rows at a time, and a row group of the output
 LEAST, MOST = 0.01, 179.9  # 2θ [°] that is asked for at all
+OUT_OF_REACH = 360.0  # 2θ [°] of a line that the grid's wavelength can't reach: nowhere near the grid
 BEYOND = 3.0  # lines this far after the last angle [°] still reach in by shift, strain and tail
 STRUCTURE_COLUMNS = ("lattice", "atomic_number", "occupancy", "position")
 T = TypeVar("T")
@@ -96,7 +106,7 @@ def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int,
         return _filled(everything, rows[start : start + CHUNK], donors, source, config)
 
     starts = range(0, len(rows), CHUNK)
-    return _stream(fill, starts, len(rows), target, PATTERNS, "imperfect patterns", config.threads)
+    return _stream(fill, starts, len(rows), target, measured_schema(config.grid), "imperfect patterns", config.threads)
 
 
 def _filled(
@@ -121,11 +131,10 @@ def _filled(
         elif i not in known:
             problem = f"{chunk['pattern_id'][int(i)]} has neither angles nor a structure."
             bad.append(InputError(source, problem, "Give one of them."))
-    theory = _theory(columns["two_theta"], columns["wavelength"], slots, structures, config)
-    columns["theory_two_theta"] = [theory[i][0] if i in theory else None for i in range(len(rows))]
-    columns["theory_intensity"] = [theory[i][1] if i in theory else None for i in range(len(rows))]
+    columns |= _theory(columns["two_theta"], columns["wavelength"], slots, structures, config)
+    schema = measured_schema(config.grid)
     rest = {name: chunk[name] for name in PATTERNS.names if name in chunk.column_names and name not in columns}
-    filled = to_table({**rest, **columns}, PATTERNS)
+    filled = to_table({**rest, **columns}, schema)
     return filled.filter(pc.is_valid(filled["two_theta"])), bad
 
 
@@ -163,10 +172,15 @@ def _theory(
     slots: dict[int, int],
     structures: Structures,
     config: SimulateConfig,
-) -> dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Peak lists of the rows with a structure, at each row's own wavelength, over its own range and the grid's."""
-    found = {}
-    grid, reach = config.grid, REACH * config.profile.fwhm
+) -> dict[str, Any]:
+    """The theory columns: peaks of the rows with a structure, and those painted on the grid.
+
+    Peaks are at each row's own wavelength, over its own range and the grid's.
+    """
+    n, grid, reach = len(two_theta), config.grid, REACH * config.profile.fwhm
+    angles: list[NDArray[np.float64] | None] = [None] * n
+    heights: list[NDArray[np.float64] | None] = [None] * n
+    painted = np.full((n, grid.points), np.nan, np.float32)
     spans = {i: axis[[0, -1]] for i in slots if (axis := two_theta[i]) is not None}
     for wavelength in sorted({w for i in spans if (w := wavelengths[i])}):
         rows = [i for i in spans if wavelengths[i] == wavelength]
@@ -175,9 +189,13 @@ def _theory(
         low = np.minimum(ends[0], [spans[i][0] for i in rows]) - reach
         high = np.maximum(ends[1], [spans[i][1] for i in rows]) + reach
         part = structures.select([slots[i] for i in rows])
-        lists = peaks(part, wavelength, np.maximum(low, LEAST), np.minimum(high, MOST), config.mode)
-        found.update({i: lists[n] for n, i in enumerate(rows)})
-    return found
+        found = peaks(part, wavelength, np.maximum(low, LEAST), np.minimum(high, MOST), config.mode)
+        for slot, i in enumerate(rows):
+            angles[i], heights[i] = found[slot]
+        on_grid = np.nan_to_num(convert_two_theta(found.two_theta, wavelength, grid.wavelength), nan=OUT_OF_REACH)
+        painted[rows] = painting.paint(replace(found, two_theta=on_grid), grid, config.profile)
+    painted[painted.max(axis=1) == 0] = np.nan
+    return {"theory_two_theta": angles, "theory_intensity": heights, "theory": null_rows(painted)}
 
 
 def _stream(

@@ -23,6 +23,7 @@ class ClassifierConfig(StageConfig):
     stem_kernel: int = Field(15, ge=3, le=63, description="width of the first convolution [points], odd")
     stem_stride: int = Field(2, ge=1, le=8, description="stride of the first convolution")
     embedding: int = Field(64, ge=2, le=4096, description="m, dimensions of the embedding")
+    norm: Literal["batch", "group"] = Field("batch", description="normalisation; group norm is faster on a CPU")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the embedding")
 
 

@@ -6,6 +6,8 @@ Every network takes patterns of shape (n, points) as *amplitudes*, the square ro
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,22 +29,27 @@ def to_intensity(amplitude: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.square(amplitude).astype(np.float32)
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+def _norm(kind: str, channels: int) -> nn.Module:
+    """Batch norm as in the paper, or group norm of up to eight groups, four times as fast on a CPU."""
+    return nn.BatchNorm1d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int, norm: str) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()
+        nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False), _norm(norm, outputs), nn.ReLU()
     )
 
 
 class _DenseLayer(nn.Module):
     """BN-ReLU-conv1-BN-ReLU-conv, its output joined to its input (Huang et al., CVPR 2017)."""
 
-    def __init__(self, inputs: int, growth: int, kernel: int) -> None:
+    def __init__(self, inputs: int, growth: int, kernel: int, norm: str) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.BatchNorm1d(inputs),
+            _norm(norm, inputs),
             nn.ReLU(),
             nn.Conv1d(inputs, 4 * growth, 1, bias=False),
-            nn.BatchNorm1d(4 * growth),
+            _norm(norm, 4 * growth),
             nn.ReLU(),
             nn.Conv1d(4 * growth, growth, kernel, padding=kernel // 2, bias=False),
         )
@@ -59,7 +66,7 @@ def _vgg(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
         for index in range(depth):
             first = stage == index == 0
             kernel, stride = (config.stem_kernel, config.stem_stride) if first else (config.kernel, 1)
-            layers.append(_convolution(channels, width, kernel, stride))
+            layers.append(_convolution(channels, width, kernel, stride, config.norm))
             channels = width
         layers.append(nn.MaxPool1d(2))
     return layers, channels
@@ -68,22 +75,22 @@ def _vgg(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
 def _densenet(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
     """Dense blocks with transitions that halve channels and length (Huang et al., CVPR 2017)."""
     stem, growth = config.widths
-    layers: list[nn.Module] = [_convolution(2, stem, config.stem_kernel, config.stem_stride)]
-    layers.append(_convolution(stem, stem, config.kernel, 2))
+    layers: list[nn.Module] = [_convolution(2, stem, config.stem_kernel, config.stem_stride, config.norm)]
+    layers.append(_convolution(stem, stem, config.kernel, 2, config.norm))
     channels = stem
     for block, depth in enumerate(config.depths):
         for _ in range(depth):
-            layers.append(_DenseLayer(channels, growth, config.kernel))
+            layers.append(_DenseLayer(channels, growth, config.kernel, config.norm))
             channels += growth
         if block < len(config.depths) - 1:
             half = channels // 2
             layers.append(
                 nn.Sequential(
-                    nn.BatchNorm1d(channels), nn.ReLU(), nn.Conv1d(channels, half, 1, bias=False), nn.AvgPool1d(2)
+                    _norm(config.norm, channels), nn.ReLU(), nn.Conv1d(channels, half, 1, bias=False), nn.AvgPool1d(2)
                 )
             )
             channels = half
-    layers.append(nn.Sequential(nn.BatchNorm1d(channels), nn.ReLU(), nn.MaxPool1d(2)))
+    layers.append(nn.Sequential(_norm(config.norm, channels), nn.ReLU(), nn.MaxPool1d(2)))
     return layers, channels
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import write_text
 from imitation_refinement.tracking import Tracker
+
+ERROR_FILE_VARIABLE = "IMITATION_REFINEMENT_ERROR_FILE"
 
 
 @dataclass(frozen=True)
@@ -149,13 +155,16 @@ def config_error(where: object, error: ValidationError) -> InputError:
     return InputError(where, "; ".join(problems) + ".", "Correct these fields.")
 
 
-class exit_on_input_error:
-    """Context: an :class:`InputError` is printed as one message and ends the process with status 2."""
+@contextmanager
+def exit_on_input_error() -> Iterator[None]:
+    """An :class:`InputError` in the block is printed as one message and ends the process with status 2.
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InputError):
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            raise SystemExit(2) from None
+    Where :data:`ERROR_FILE_VARIABLE` names a file, the error is left there, too, for the program that started this one.
+    """
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        if path := os.environ.get(ERROR_FILE_VARIABLE):
+            write_text(path, json.dumps([error.where, error.problem, error.remedy]))
+        raise SystemExit(2) from None

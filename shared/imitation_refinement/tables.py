@@ -214,6 +214,12 @@ def matrix(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
     return out
 
 
+def null_rows(patterns: NDArray[np.float32]) -> pa.Array:
+    """An array of shape (rows, points) as a fixed-size list column in which rows of NaN are null."""
+    missing = pa.array(np.isnan(patterns[:, 0]))
+    return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
+
+
 def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:
     """The list of what was left out: ``item``, ``reason`` and ``remedy``, also where it is empty."""
     rows = [{"item": e.where, "reason": e.problem, "remedy": e.remedy} for e in rejected]

@@ -1,0 +1,19 @@
+"""Options of the evaluate stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from imitation_refinement.config import StageConfig
+
+
+class EvaluateConfig(StageConfig):
+    """Options of the evaluate stage."""
+
+    resamples: int = Field(10_000, ge=100, description="bootstrap resamples of the accuracy's 95 % interval")
+    examples: int = Field(4, ge=1, le=12, description="patterns drawn beside theory")
+    embedded: int = Field(300, ge=50, description="most patterns of each kind in the embedding figure")
+    profile: str = Field("", description="name of the profile, for the record")
+    structures: str = Field("built-in", description="where the structures came from, for the record")
+    imperfect: str = Field("built-in", description="where the imperfect patterns came from, for the record")
+    seed: int = Field(0, ge=0, description="seed of bootstrap and embedding; the run's seed, for the record")

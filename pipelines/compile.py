@@ -1,0 +1,28 @@
+"""The pipeline as one YAML file for a Kubeflow Pipelines cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kfp import compiler
+
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import writing
+from pipelines.pipeline import imitation_refinement
+from pipelines.profiles import Profile
+
+
+def compile_pipeline(profile: Profile, path: Path) -> None:
+    """Writes the pipeline, with the profile's options as its parameters' defaults.
+
+    Args:
+        profile: every option.
+        path: the file, ``.yaml`` or ``.yml``.
+
+    Raises:
+        InputError: if the file is not called so.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
+    with writing(path) as temporary:
+        compiler.Compiler().compile(imitation_refinement, str(temporary), pipeline_parameters=profile.parameters())

@@ -1,0 +1,144 @@
+"""The pipeline on this machine, through KFP's own local runner: every task a subprocess."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import write_text
+from imitation_refinement.progress import say
+from imitation_refinement.stage import ERROR_FILE_VARIABLE
+from imitation_refinement.tracking import Tracker
+from pipelines.profiles import Profile, as_text
+
+# Where a finished run keeps what its tasks made: (task, output) → path in the run's folder.
+KEPT = {
+    ("collect-structures", "rejected"): "data/rejected_structures.csv",
+    ("preprocess", "ideal_dataset"): "data/ideal.parquet",
+    ("preprocess", "imperfect_dataset"): "data/imperfect.parquet",
+    ("preprocess", "manifest"): "data/manifest.csv",
+    ("preprocess", "rejected"): "data/rejected_patterns.csv",
+    ("baselines", "dwt"): "data/dwt.parquet",
+    ("pretrain-classifier", "classifier"): "models/vgg.safetensors",
+    ("pretrain-classifier-2", "classifier"): "models/densenet.safetensors",
+    ("train-refiner", "refiner"): "models/vgg-targeted.safetensors",
+    ("train-refiner-2", "refiner"): "models/vgg-non_targeted.safetensors",
+    ("train-refiner-3", "refiner"): "models/densenet-targeted.safetensors",
+    ("train-refiner-4", "refiner"): "models/densenet-non_targeted.safetensors",
+    ("evaluate", "results"): "results.json",
+    ("evaluate", "table"): "results.txt",
+    ("evaluate", "report"): "report.html",
+    ("evaluate", "figures"): "figures",
+    ("evaluate", "predictions"): "predictions.csv",
+}
+
+
+class TaskFailed(Exception):
+    """A task of the pipeline ended without success; its own output says why."""
+
+
+def tracking_uri(runs: Path) -> str:
+    """The SQLite store of all runs in a folder."""
+    return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+
+
+def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path) -> Path:
+    """Runs the whole pipeline and keeps what it makes in ``runs/<time>/``.
+
+    Args:
+        profile: every option.
+        structures: a path, or empty for the built-in prototypes.
+        imperfect: a path, or empty for virtually measured specimens.
+        runs: the folder of all runs.
+
+    Returns:
+        The run's folder; ``runs/latest`` points to it.
+
+    Raises:
+        InputError: if what was given can't be used.
+        TaskFailed: if a task fails otherwise. The run's folder stays, for a look.
+    """
+    given = {}
+    for name, path in (("structures", structures), ("imperfect", imperfect)):
+        if path and not Path(path).exists():
+            raise InputError(path, "there is no such file or folder.", f"Check what --{name} names.")
+        given[name] = str(Path(path).resolve()) if path else ""
+    folder = _new_folder(runs)
+    write_text(folder / "profile.json", as_text(profile))
+    started = time.monotonic()
+    store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
+    say(f"run {folder}: profile {profile.name}, seed {profile.seed}; the pipeline's tasks follow")
+    with Tracker.parent(f"{profile.name} {folder.name}", store, runs / "mlartifacts") as tracker:
+        tracker.log_params({**profile.model_dump(mode="json"), **given})
+        _run_pipeline(profile, given, folder)
+        tracker.log_artifact(folder / "profile.json")
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        for row in results["rows"]:
+            name = f"{row['classifier']}-{row['supervision'] or row['method']}"
+            tracker.log_metrics({f"{name}.{k}": v for k, v in row.items() if isinstance(v, float)})
+        for name in ("results.json", "report.html"):
+            tracker.log_artifact(folder / name)
+        tracker.log_artifact(folder / "figures", "figures")
+    latest = runs / f".latest-{os.getpid()}"
+    latest.symlink_to(folder.name)
+    latest.replace(runs / "latest")
+    say(f"finished in {time.monotonic() - started:.0f} s")
+    return folder
+
+
+def _new_folder(runs: Path) -> Path:
+    name = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 100))):
+        try:
+            (runs / (name + suffix)).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return runs / (name + suffix)
+    raise InputError(runs, "has a hundred runs of this second.", "Wait a moment.")
+
+
+def _run_pipeline(profile: Profile, given: dict[str, str], folder: Path) -> None:
+    """Runs the DAG below ``folder/pipeline``, moves what is kept to its place, and removes the rest."""
+    from kfp import local
+
+    from pipelines.pipeline import imitation_refinement
+
+    root, error_file = folder / "pipeline", folder / "error.txt"
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root.resolve()), enable_caching=False)
+    with _environment({ERROR_FILE_VARIABLE: str(error_file.resolve()), "PYTHONUNBUFFERED": "1"}):
+        try:
+            imitation_refinement(**given, **profile.parameters())
+        except RuntimeError as error:
+            if error_file.exists():
+                raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
+            raise TaskFailed(f"{error} What it had made is in {root}.") from error
+    (made,) = root.iterdir()
+    for (task, output), kept in KEPT.items():
+        target = folder / kept
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(str(made / task / output), target)
+    shutil.rmtree(root)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Sets environment variables that the tasks inherit."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    sys.stdout.flush()
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

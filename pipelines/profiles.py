@@ -1,0 +1,111 @@
+"""Profiles: one typed configuration of a whole pipeline run, read from TOML and checked when read."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from components.collect_structures.config import CollectConfig
+from pydantic import Field, ValidationError, model_validator
+
+from components.baselines.config import DwtConfig
+from components.evaluate.config import EvaluateConfig
+from components.preprocess.config import PreprocessConfig
+from components.simulate.config import SimulateConfig
+from imitation_refinement.config import PretrainConfig, RefineConfig, StageConfig
+from imitation_refinement.errors import InputError
+from imitation_refinement.stage import config_error
+
+BUILT_IN = ("smoke", "default", "paper")
+
+
+class Profile(StageConfig):
+    """Every option of a run. ``seed`` goes to each stage that does not set its own."""
+
+    name: str = Field(description="what the profile is called")
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    shards: int = Field(1, ge=1, le=10_000, description="parts that simulation fans out over")
+    collect_structures: CollectConfig = CollectConfig()
+    simulate: SimulateConfig = SimulateConfig()
+    preprocess: PreprocessConfig = PreprocessConfig()
+    vgg: PretrainConfig = PretrainConfig()
+    densenet: PretrainConfig = PretrainConfig()
+    targeted: RefineConfig = RefineConfig()
+    non_targeted: RefineConfig = RefineConfig(supervision="non_targeted")
+    baselines: DwtConfig = DwtConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Gives the stages what belongs to the run: seed, name, and which network and supervision they are."""
+        out = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+        seed = out.get("seed", 0)
+        for stage in ("collect_structures", "simulate", "preprocess", "evaluate"):
+            out.setdefault(stage, {}).setdefault("seed", seed)
+        for stage in ("vgg", "densenet", "targeted", "non_targeted"):
+            out.setdefault(stage, {})["optimiser"] = {"seed": seed, **out[stage].get("optimiser", {})}
+        for stage in ("vgg", "densenet"):
+            out[stage]["network"] = {**out[stage].get("network", {}), "architecture": stage}
+        for stage in ("targeted", "non_targeted"):
+            out[stage]["supervision"] = stage
+        out["evaluate"]["profile"] = out.get("name", "")
+        return out
+
+    def parameters(self) -> dict[str, Any]:
+        """The profile as the pipeline's parameters."""
+        stages = self.model_dump(exclude={"name", "seed", "shards"}, mode="json")
+        return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages}
+
+
+def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
+    """A built-in profile by name, or one in a TOML file, with single options changed.
+
+    Args:
+        name: ``smoke``, ``default``, ``paper``, or the path of a TOML file.
+        settings: ``option=value`` each, the option dotted (``targeted.optimiser.epochs=3``), the value as in TOML.
+
+    Raises:
+        InputError: if the profile or a setting can't be read, or an option is unknown or out of its range.
+    """
+    if name in BUILT_IN:
+        text = (resources.files("pipelines") / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8")
+    else:
+        raise InputError(f"profile {name}", "there is no such profile.", f"Use {', '.join(BUILT_IN)} or a TOML file.")
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"profile {name}", f"is no TOML ({error}).", "Correct that line.") from None
+    for setting in settings:
+        _set(data, setting)
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        raise config_error(f"profile {name}", error) from None
+
+
+def _set(data: dict[str, Any], setting: str) -> None:
+    option, equals, text = setting.partition("=")
+    if not equals:
+        raise InputError(f"setting {setting}", "has no '='.", "Write option=value, as targeted.optimiser.epochs=3.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = option.strip().split(".")
+    for key in path:
+        data = data.setdefault(key, {})
+        if not isinstance(data, dict):
+            raise InputError(f"setting {setting}", f"{key} is no section.", "See the profile for its options.")
+    data[last] = value
+
+
+def as_text(profile: Profile) -> str:
+    """The resolved profile as indented JSON."""
+    return json.dumps(profile.model_dump(mode="json"), indent=2) + "\n"

@@ -1,0 +1,132 @@
+"""The command line: ``imitation-refinement run | refine | compile``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from imitation_refinement import __version__
+from imitation_refinement.errors import InputError
+from imitation_refinement.stage import exit_on_input_error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command; exits with 2 after bad input, 1 after a task that failed."""
+    arguments = _parser().parse_args(argv)
+    with exit_on_input_error():
+        arguments.command(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="imitation-refinement",
+        description="Refines flawed X-ray diffraction patterns until they look like theory.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run the whole pipeline on this machine", description=_run.__doc__)
+    _profile_options(run)
+    run.add_argument(
+        "--structures",
+        default="",
+        metavar="PATH",
+        help="ideal structures: a Parquet table or a folder of CIFs (default: built-in prototypes)",
+    )
+    run.add_argument(
+        "--imperfect",
+        default="",
+        metavar="PATH",
+        help="imperfect patterns: a Parquet table, or a folder with manifest.csv, .xy and .cif files "
+        "(default: specimens measured virtually)",
+    )
+    run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    run.set_defaults(command=_run)
+
+    refine = commands.add_parser("refine", help="refine patterns with a finished run", description=_refine.__doc__)
+    refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files: .xy, .csv, or a Parquet table")
+    refine.add_argument("--run", required=True, type=Path, metavar="DIR", help="a finished run, as runs/latest")
+    refine.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for what is written")
+    refine.add_argument(
+        "--wavelength",
+        metavar="Å",
+        help="wavelength of patterns whose files do not say, in Å or by name (CuKa1, MoKa, …); never assumed",
+    )
+    refine.add_argument(
+        "--model", metavar="NAME", help="a refiner of the run, as densenet-targeted (default: the one the run selected)"
+    )
+    refine.set_defaults(command=_refine)
+
+    compiled = commands.add_parser("compile", help="write the pipeline as YAML", description=_compile.__doc__)
+    _profile_options(compiled)
+    compiled.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the YAML file")
+    compiled.set_defaults(command=_compile)
+
+    ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
+    ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
+    ui.set_defaults(command=_ui)
+    return parser
+
+
+def _profile_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--profile", default="default", help="smoke, default, paper, or a TOML file (default: default)")
+    parser.add_argument("--seed", type=int, help="seed of everything that is drawn (default: the profile's)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="change one option of the profile, as targeted.optimiser.epochs=3; may be repeated",
+    )
+
+
+def _settings(arguments: argparse.Namespace) -> list[str]:
+    return [*arguments.set, *([f"seed={arguments.seed}"] if arguments.seed is not None else [])]
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Runs the whole pipeline through KFP's local runner, every task a process of its own."""
+    from pipelines.local import TaskFailed, run_locally
+    from pipelines.profiles import read_profile
+
+    profile = read_profile(arguments.profile, _settings(arguments))
+    try:
+        folder = run_locally(profile, arguments.structures, arguments.imperfect, arguments.output)
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print((folder / "results.txt").read_text(encoding="utf-8"))
+    print(f"report: {folder / 'report.html'}")
+    runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
+    print(f"MLflow: make ui{runs}")
+
+
+def _refine(arguments: argparse.Namespace) -> None:
+    """Refines patterns that no training has seen; writes refined.parquet, an .xy and a picture of each."""
+    from imitation_refinement.refine import refine_files
+
+    refine_files(arguments.run, arguments.paths, arguments.output, arguments.wavelength, arguments.model)
+
+
+def _compile(arguments: argparse.Namespace) -> None:
+    """Compiles the pipeline to YAML for a Kubeflow Pipelines cluster, with the profile's options as its defaults."""
+    from pipelines.compile import compile_pipeline
+    from pipelines.profiles import read_profile
+
+    compile_pipeline(read_profile(arguments.profile, _settings(arguments)), arguments.output)
+    print(f"pipeline: {arguments.output}")
+
+
+def _ui(arguments: argparse.Namespace) -> None:
+    """Serves MLflow's pages of all runs on this machine."""
+    import os
+
+    from pipelines.local import tracking_uri
+
+    if not (arguments.runs / "mlflow.db").exists():
+        raise InputError(arguments.runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
+    store, port = tracking_uri(arguments.runs), str(arguments.port)
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port])
