@@ -16,8 +16,8 @@ PHASES = 64  # tabulated positions of a line between two grid points; linear bet
 def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     """Ideal patterns, shape (n, points), each with its maximum at 1; a row without peaks near the grid is 0.
 
-    The same pattern as :func:`imitation_refinement.profiles.paint` gives, for peaks at the grid's own wavelength. All
-    lines have one profile, so it is tabulated once, at ``PHASES`` positions between two points, and added as it is.
+    Angles are at the grid's own wavelength. All lines have one profile, cut at ``REACH`` widths, so it is tabulated
+    once, at ``PHASES`` positions between two points, and added as it is.
     """
     half = int(np.ceil(REACH * profile.fwhm / grid.step)) + 1
     distance = np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES

@@ -1,12 +1,10 @@
-"""The profile of ideal patterns, painted in plain NumPy; the simulate stage does the same in numba for many."""
+"""The profile of ideal and theoretical patterns."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
-
-from imitation_refinement.grid import Grid, convert_two_theta
 
 REACH = 20  # profiles are cut this many widths from their centre
 
@@ -29,26 +27,3 @@ def pseudo_voigt(x: ArrayLike, fwhm: float, mixing: float) -> NDArray[np.float64
     lorentzian = 2 / (np.pi * fwhm) / (1 + u**2)
     gaussian = 2 * np.sqrt(np.log(2) / np.pi) / fwhm * np.exp(-np.log(2) * u**2)
     return mixing * lorentzian + (1 - mixing) * gaussian
-
-
-def paint(
-    grid: Grid, two_theta: ArrayLike, intensity: ArrayLike, wavelength: float, profile: Profile | None = None
-) -> NDArray[np.float32]:
-    """A peak list as an ideal pattern on a grid, its maximum 1, shape (points,); all 0 where no peak comes near.
-
-    Args:
-        grid: the grid; peaks go through d to its wavelength.
-        two_theta: peak positions [°], shape (n,).
-        intensity: integrated intensities, any scale, shape (n,).
-        wavelength: the peaks' own wavelength [Å].
-        profile: the lines' shape; its defaults where left out.
-    """
-    profile = profile or Profile()
-    centres = convert_two_theta(two_theta, wavelength, grid.wavelength)
-    axis, out, reach = grid.two_theta, np.zeros(grid.points), REACH * profile.fwhm
-    for centre, height in zip(centres, np.asarray(intensity, float), strict=True):
-        if not np.isfinite(centre):
-            continue  # the grid's wavelength can't reach this d
-        part = slice(*np.searchsorted(axis, (centre - reach, centre + reach)))
-        out[part] += height * pseudo_voigt(axis[part] - centre, profile.fwhm, profile.mixing)
-    return (out / out.max() if out.any() else out).astype(np.float32)
