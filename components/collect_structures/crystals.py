@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +20,12 @@ SYMPREC = 0.01  # [Å], tolerance of the symmetry search
 SAME_SITE = 0.05  # [Å], entries nearer than this share one site
 CLOSEST = 0.5  # [Å], atoms that are both there can't be nearer
 OCCUPANCY_SLACK = 0.05  # refined occupancies overshoot 1 a little
-EDGE_RANGE = (1.0, 500.0)  # [Å]
+EDGE_RANGE = (1.5, 500.0)  # [Å]
 VOLUME_RANGE = (1.5, 1000.0)  # [Å³ per atom]
 
-ATOMIC_NUMBERS = {element.symbol: element.Z for element in Element} | {"D": 1, "T": 1}
-SYMBOLS = [""] + [Element.from_Z(z).symbol for z in range(1, 119)]
+HEAVIEST = 98  # Cf, the last element with tabulated X-ray form factors
+SYMBOLS = [""] + [Element.from_Z(z).symbol for z in range(1, HEAVIEST + 1)]
+ATOMIC_NUMBERS = {symbol: z for z, symbol in enumerate(SYMBOLS) if z} | {"D": 1, "T": 1}
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,9 @@ def _atomic_number(symbol: str) -> int:
 def formula(crystal: Crystal) -> str:
     """Reduced formula; deuterium counts as hydrogen."""
     amounts = np.bincount(crystal.numbers, weights=crystal.occupancy)
-    return Composition({SYMBOLS[z]: round(float(amounts[z]), 4) for z in np.flatnonzero(amounts)}).reduced_formula
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # only orders the elements
+        return Composition({SYMBOLS[z]: round(float(amounts[z]), 4) for z in np.flatnonzero(amounts)}).reduced_formula
 
 
 def check_crystal(crystal: Crystal, where: object) -> None:

@@ -1,13 +1,208 @@
-"""Structures from files."""
+"""Structures from files: one reader a form, all giving materials or the reason why not."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from components.collect_structures.crystals import Material
+import numpy as np
+import pyarrow as pa
+
+from components.collect_structures.cif import cif_files, read_block, read_blocks, read_single
+from components.collect_structures.crystals import HEAVIEST, Crystal, Material, check_crystal, formula, from_pymatgen
+from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
+from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
+from imitation_refinement.patterns import decode
+from imitation_refinement.progress import progress
+from imitation_refinement.tables import open_table
+
+CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
+ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
 def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
-    """Materials."""
-    raise InputError(path, "can't be read yet.")
+    """The materials of a Parquet table, a folder of CIFs, or one CIF. What can't be used is added to ``rejected``.
+
+    Raises:
+        InputError: if nothing can be used, or the path is of no known form.
+    """
+    materials: list[Material] = []
+    seen: set[str] = set()
+    refused: list[InputError] = []
+    for item in _source(path):
+        if isinstance(item, InputError):
+            refused.append(item)
+        elif item.material_id in seen:
+            refused.append(InputError(f"{path}, {item.material_id}", "this material_id stands twice.", "Rename one."))
+        else:
+            seen.add(item.material_id)
+            materials.append(item)
+    rejected.extend(refused)
+    if not materials:
+        raise InputError(path, f"holds no usable structure; the first of {len(refused)} reasons: {refused[0]}")
+    return materials
+
+
+def _source(path: Path) -> Iterator[Material | InputError]:
+    if path.is_dir():
+        return read_cif_folder(path)
+    if not path.is_file():
+        raise InputError(path, "there is no such file or folder.", "Check the path.")
+    if path.suffix.lower() == ".cif":
+        return iter(read_cif_file(path, path.name))
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return read_structure_table(path)
+    raise InputError(path, f"has the unknown suffix {path.suffix!r}.", "Give a .parquet table or a folder of CIFs.")
+
+
+def read_cif_folder(folder: Path) -> Iterator[Material | InputError]:
+    """The materials of all CIFs in a folder and the folders in it; names are relative paths.
+
+    Raises:
+        InputError: if there is no CIF.
+    """
+    for file in progress(cif_files(folder), f"reading {folder.name}", unit="files"):
+        yield from read_cif_file(file, file.relative_to(folder).as_posix())
+
+
+def read_cif_file(file: Path, name: str) -> list[Material | InputError]:
+    """The materials of a CIF, one a block with atoms, named after the file."""
+    out: list[Material | InputError] = []
+    stem = name.removesuffix(file.suffix)
+    try:
+        blocks = read_blocks(decode(file), file)
+    except InputError as error:
+        return [error]
+    for block in blocks:
+        single = len(blocks) == 1
+        where = str(file) if single else f"{file}, block {block.name}"
+        try:
+            crystal, said = read_block(block, where)
+            out.append(make_material(stem if single else f"{stem}:{block.name}", crystal, said, name, where))
+        except InputError as error:
+            out.append(error)
+    return out
+
+
+def make_material(material_id: str, crystal: Crystal, said: int | None, source: str, where: object) -> Material:
+    """A checked crystal with its names.
+
+    Raises:
+        InputError: if it is no crystal or has no space group.
+    """
+    check_crystal(crystal, where)
+    return Material(material_id, formula(crystal), space_group_of(crystal, said, where), crystal, source)
+
+
+def read_structure_table(path: Path) -> Iterator[Material | InputError]:
+    """The materials of a Parquet table.
+
+    It holds the structures as pymatgen's dictionaries in JSON (``structure_json``), as CIF text (``cif``), or in the
+    columns of the STRUCTURES contract; ``material_id``, ``space_group`` and ``crystal_system`` where they are.
+
+    Raises:
+        InputError: if no column holds structures, or there are no rows.
+    """
+    table = open_table(path)
+    read = structure_reader(table, path)
+    if read is None:
+        raise InputError(
+            path,
+            f"has no column of structures; it has {', '.join(table.column_names)}.",
+            f"Name one structure_json or cif, or give the columns {', '.join(CONTRACT)}.",
+        )
+    if table.num_rows == 0:
+        raise InputError(path, "has no rows.", "Give at least one structure.")
+    return _table_materials(table, path, read)
+
+
+def _table_materials(
+    table: pa.Table, path: Path, read: Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None]
+) -> Iterator[Material | InputError]:
+    column = next((name for name in ID_COLUMNS if name in table.column_names), None)
+    for row, record in enumerate(progress(records(table), f"reading {path.name}", table.num_rows, "structures"), 1):
+        name = record.get(column or "")
+        material_id = f"{path.stem}-{row if name is None else name}" if name is None or _is_number(name) else str(name)
+        where = f"{path}, row {row} ({material_id})"
+        try:
+            found = read(record, where)
+            if found is None:
+                raise InputError(where, "has no structure.", "Give one or leave the row out.")
+            label, system = label_of(record, where)
+            material = make_material(material_id, found[0], label or found[1], path.name, where)
+            check_agreement(material.space_group, system, where)
+            yield material
+        except InputError as error:
+            yield error
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) or str(value).isdigit()
+
+
+def label_of(record: Mapping[str, Any], where: object) -> tuple[int | None, CrystalSystem | None]:
+    """The space group and crystal system that a row's columns say.
+
+    Raises:
+        InputError: if one is unknown or they contradict each other.
+    """
+    number = parse_space_group(record.get("space_group"), where)
+    text = record.get("crystal_system")
+    system = CrystalSystem.parse(str(text), where) if text else None
+    return number, check_agreement(number, system, where)
+
+
+def records(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table, some at a time in memory."""
+    for batch in table.to_batches(max_chunksize=512):
+        yield from batch.to_pylist()
+
+
+def structure_reader(
+    table: pa.Table, path: object
+) -> Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None] | None:
+    """How to read the structure of a table's row: (crystal, space group that it says), or None where it has none.
+
+    None in the place of the reader if no column holds structures.
+    """
+    names = table.column_names
+    if "structure_json" in names:
+        return _from_json
+    if "cif" in names:
+        return _from_cif
+    return _from_columns if all(name in names for name in CONTRACT) else None
+
+
+def _from_json(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+    if not record["structure_json"]:
+        return None
+    try:
+        return from_pymatgen(json.loads(record["structure_json"])), None
+    except (KeyError, TypeError, ValueError) as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise InputError(
+            where, f"structure_json is no pymatgen structure ({kind}{error}).", "Write it with Structure.to_json()."
+        ) from None
+
+
+def _from_cif(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+    return read_single(str(record["cif"]), where) if record["cif"] else None
+
+
+def _from_columns(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+    values = [record[name] for name in CONTRACT]
+    if all(value is None for value in values):
+        return None
+    try:
+        lattice, numbers, occupancy, position = (np.array(value, float) for value in values)
+        crystal = Crystal(lattice.reshape(3, 3), numbers.astype(np.int16), occupancy, position.reshape(-1, 3))
+    except (TypeError, ValueError) as error:
+        raise InputError(where, f"the structure's columns hold no numbers ({error}).", "Write it again.") from None
+    if not len(crystal.numbers) == len(crystal.occupancy) == len(crystal.positions):
+        raise InputError(where, "the structure's columns are of different lengths.", "Write it again.")
+    if not np.isin(numbers, np.arange(1, HEAVIEST + 1)).all():
+        raise InputError(where, f"has an atomic number outside 1 to {HEAVIEST}.", "Correct it or leave the row out.")
+    return crystal, None

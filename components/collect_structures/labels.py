@@ -1,0 +1,64 @@
+"""What a structure or pattern is called: its space group and crystal system, from what is said and what is there."""
+
+from __future__ import annotations
+
+from pymatgen.core import Composition
+
+from components.collect_structures.crystals import Crystal, find_space_group
+from imitation_refinement.crystal import CrystalSystem
+from imitation_refinement.errors import InputError
+
+
+def parse_space_group(value: object, where: object) -> int | None:
+    """A space group number from a table's field; None where the field is empty.
+
+    Raises:
+        InputError: if it is no number from 1 to 230.
+    """
+    if value is None or value == "" or value != value:  # NaN is not itself
+        return None
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = 0.0
+    if number not in range(1, 231):
+        raise InputError(where, f"space_group {value!r} is no number from 1 to 230.", "Correct it or leave it empty.")
+    return int(number)
+
+
+def check_agreement(space_group: int | None, system: CrystalSystem | None, where: object) -> CrystalSystem | None:
+    """The crystal system that both say.
+
+    Raises:
+        InputError: if they contradict each other.
+    """
+    if space_group is None:
+        return system
+    implied = CrystalSystem.from_space_group(space_group)
+    if system not in (None, implied):
+        raise InputError(
+            where,
+            f"crystal_system is {system}, but space_group {space_group} is {implied}.",
+            "Correct one or leave it empty.",
+        )
+    return implied
+
+
+def space_group_of(crystal: Crystal, said: int | None, where: object) -> int:
+    """The space group that the source says, else the one that spglib finds.
+
+    Raises:
+        InputError: if nobody knows.
+    """
+    number = said or find_space_group(crystal)
+    if number is None:
+        raise InputError(where, "says no space group, and spglib finds none.", "Add space_group.")
+    return number
+
+
+def normal_formula(text: str) -> str:
+    """A formula in its reduced form, so that the same material has the same name; what is no formula stays as it is."""
+    try:
+        return Composition(text).reduced_formula
+    except (ValueError, KeyError):
+        return text
