@@ -16,6 +16,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from itertools import combinations_with_replacement, product
 
@@ -119,7 +120,8 @@ def builtin_materials(n_ideal: int, n_specimens: int, seed: int) -> tuple[list[M
     return out
 
 
-def load_prototypes() -> list[Prototype]:
+@cache
+def load_prototypes() -> tuple[Prototype, ...]:
     """The AFLOW prototypes of at most MAX_ATOMS atoms that are in order, with the crystal system that spglib finds.
 
     The file is read directly: importing pymatgen's module of the same content takes four seconds.
@@ -138,7 +140,7 @@ def load_prototypes() -> list[Prototype]:
         note = f"AFLOW {tags['aflow']}" + (f" ({tags['mineral']})" if tags["mineral"] else "")
         system = CrystalSystem.from_space_group(symmetry.number)
         out.append(Prototype(tags["aflow"], note, crystal, system, rotations))
-    return out
+    return tuple(out)
 
 
 def _elements(crystal: Crystal) -> list[str]:
@@ -150,7 +152,7 @@ def _part(total: int, index: int) -> int:
     return total // len(CRYSTAL_SYSTEMS) + (index < total % len(CRYSTAL_SYSTEMS))
 
 
-def _pool(natives: list[Prototype], system: CrystalSystem, seed: int) -> list[Prototype]:
+def _pool(natives: tuple[Prototype, ...], system: CrystalSystem, seed: int) -> list[Prototype]:
     """The prototypes of one system, in random order; triclinic and monoclinic ones topped up by strained ones."""
     index = CRYSTAL_SYSTEMS.index(system)
     rng = np.random.default_rng([seed, index])

@@ -392,7 +392,7 @@ def read_text_pattern(path: str | Path) -> Pattern:
             y.append(values[1])
         elif not x or stripped.startswith(_COMMENT):
             wavelength = wavelength or find_wavelength(stripped)
-            columns = _named_columns(fields) or columns
+            columns = _named_columns(stripped) or columns
         else:
             raise InputError(
                 f"{path}, line {number}",
@@ -445,9 +445,11 @@ def _numbers(fields: list[str], columns: tuple[int, int]) -> tuple[float, float]
         return None
 
 
-def _named_columns(fields: list[str]) -> tuple[int, int] | None:
+def _named_columns(line: str) -> tuple[int, int] | None:
     """The places of the angle and the intensity in a header line that names both."""
-    names = [re.sub(r"[\[(].*|[#\"']", "", field).strip().lower() for field in fields]
+    separators = r"[;,\t]" if re.search(r"[;,\t]", line) else r"\s+"
+    fields = re.split(separators, line.lstrip("".join(_COMMENT) + " "))
+    names = [re.sub(r"[\[(].*", "", field).strip(" \"'").lower() for field in fields]
     angle = [i for i, name in enumerate(names) if name in ANGLE_NAMES]
     intensity = [i for i, name in enumerate(names) if name in INTENSITY_NAMES]
     return (angle[0], intensity[0]) if angle and intensity else None
