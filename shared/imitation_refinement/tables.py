@@ -26,9 +26,10 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text, writing
 from imitation_refinement.grid import Grid
 
+# Columns that may be null are lists of any length: Arrow (25) can't read fixed-size lists with nulls from Parquet.
 # A structure: one entry a site and species, so that a mixed site stands twice with its occupancies.
 _STRUCTURE_FIELDS = [
-    pa.field("lattice", pa.list_(pa.float64(), 9)),  # rows a, b, c [Å]
+    pa.field("lattice", pa.list_(pa.float64())),  # nine numbers, rows a, b, c [Å]
     pa.field("atomic_number", pa.list_(pa.int16())),
     pa.field("occupancy", pa.list_(pa.float64())),
     pa.field("position", pa.list_(pa.float64())),  # fractional, x y z of each entry in turn
@@ -65,6 +66,9 @@ PATTERNS = pa.schema(
 _SPLIT = pa.field("split", pa.string())  # train, validation, test, held_out; null before preprocessing
 
 
+_THEORY = pa.field("theory", pa.list_(pa.float32()))  # one number a point of the grid; null without a structure
+
+
 def _pattern(name: str, grid: Grid) -> pa.Field:
     return pa.field(name, pa.list_(pa.float32(), grid.points))
 
@@ -77,7 +81,7 @@ def ideal_schema(grid: Grid) -> pa.Schema:
 
 def measured_schema(grid: Grid) -> pa.Schema:
     """``PATTERNS``, every pattern there, with the gridded ``theory`` (maximum 1) of those that have a structure."""
-    return pa.schema([*PATTERNS, _pattern("theory", grid)], metadata=grid.to_metadata())
+    return pa.schema([*PATTERNS, _THEORY], metadata=grid.to_metadata())
 
 
 def gridded_schema(grid: Grid) -> pa.Schema:
@@ -87,7 +91,7 @@ def gridded_schema(grid: Grid) -> pa.Schema:
     """
     names = ("pattern_id", "formula", "crystal_system", "theory_two_theta", "theory_intensity")
     fields = [PATTERNS.field(name) for name in names]
-    rest = [_SPLIT, pa.field("scale", pa.float64()), _pattern("intensity", grid), _pattern("theory", grid)]
+    rest = [_SPLIT, pa.field("scale", pa.float64()), _pattern("intensity", grid), _THEORY]
     return pa.schema([*fields, *rest], metadata=grid.to_metadata())
 
 
