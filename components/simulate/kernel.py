@@ -217,22 +217,37 @@ def _combined(found: list[Peaks], weights: list[float]) -> Peaks:
 
 @njit(cache=True, nogil=True)
 def _reciprocal(lattice: NDArray) -> NDArray:
-    """Rows a*, b*, c* [1/Å] with a·a* = 1."""
-    a, b, c = lattice[0], lattice[1], lattice[2]
+    """Rows a*, b*, c* [1/Å] with a·a* = 1: a* = b × c / V and so on."""
     out = np.empty((3, 3))
-    out[0] = np.cross(b, c)
-    out[1] = np.cross(c, a)
-    out[2] = np.cross(a, b)
-    return out / np.dot(a, out[0])
+    for i in range(3):
+        p, q = lattice[(i + 1) % 3], lattice[(i + 2) % 3]
+        out[i, 0] = p[1] * q[2] - p[2] * q[1]
+        out[i, 1] = p[2] * q[0] - p[0] * q[2]
+        out[i, 2] = p[0] * q[1] - p[1] * q[0]
+    volume = lattice[0, 0] * out[0, 0] + lattice[0, 1] * out[0, 1] + lattice[0, 2] * out[0, 2]
+    for i in range(9):
+        out[i // 3, i % 3] /= volume
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _metric(rows: NDArray) -> NDArray:
+    """Dot products of three vectors, shape (3, 3)."""
+    out = np.empty((3, 3))
+    for i in range(9):
+        p, q = rows[i // 3], rows[i % 3]
+        out[i // 3, i % 3] = p[0] * q[0] + p[1] * q[1] + p[2] * q[2]
+    return out
 
 
 @njit(cache=True, nogil=True)
 def _bounds(lattice: NDArray, g_max: float) -> tuple[int, int, int]:
     """Largest |h|, |k|, |l| within a sphere of radius ``g_max``: h = g·a, so |h| ≤ g |a|."""
+    metric = _metric(lattice)
     return (
-        int(g_max * math.sqrt(np.dot(lattice[0], lattice[0])) + 1e-9),
-        int(g_max * math.sqrt(np.dot(lattice[1], lattice[1])) + 1e-9),
-        int(g_max * math.sqrt(np.dot(lattice[2], lattice[2])) + 1e-9),
+        int(g_max * math.sqrt(metric[0, 0]) + 1e-9),
+        int(g_max * math.sqrt(metric[1, 1]) + 1e-9),
+        int(g_max * math.sqrt(metric[2, 2]) + 1e-9),
     )
 
 
@@ -255,8 +270,7 @@ def _l_range(h: int, k: int, metric: NDArray, g2_max: float) -> tuple[int, int]:
 @njit(cache=True, nogil=True)
 def _count(lattice: NDArray, g_max: float) -> int:
     """Number of reciprocal lattice points in the half-sphere."""
-    reciprocal = _reciprocal(lattice)
-    metric = np.dot(reciprocal, reciprocal.T)
+    metric = _metric(_reciprocal(lattice))
     h_max, k_max, _ = _bounds(lattice, g_max)
     total = 0
     for h in range(h_max + 1):
@@ -300,8 +314,7 @@ def _scatter(
     With f = f0 + f′ + i f″, A = Σ (f0 + f′) o exp(2πi g·r) and B = Σ f″ o exp(2πi g·r), the mean of |F|² at g and −g is
     |A|² + |B|²: the cross terms change sign. Both halves together give twice that, a factor that scaling takes out.
     """
-    reciprocal = _reciprocal(lattice)
-    metric = np.dot(reciprocal, reciprocal.T)
+    metric = _metric(_reciprocal(lattice))
     h_max, k_max, l_max = _bounds(lattice, g_max)
     along_a = _phases(position[:, 0], h_max)
     along_b = _phases(position[:, 1], k_max)
@@ -346,15 +359,20 @@ def _scatter(
                         s_re[i] += er * c[i] - ei * s[i]
                         s_im[i] += er * s[i] + ei * c[i]
                     j += 1
-                f_imaginary = imaginary[z]
+                if b != 0.0:
+                    for i in range(n):
+                        thermal = math.exp(-b * g2[total + i] / 4)
+                        s_re[i] *= thermal
+                        s_im[i] *= thermal
                 for i in range(n):
-                    s2 = g2[total + i] / 4
-                    f = _interpolate(table[z], s2 * inverse_step)
-                    thermal = math.exp(-b * s2) if b != 0.0 else 1.0
-                    a_re[i] += f * thermal * s_re[i]
-                    a_im[i] += f * thermal * s_im[i]
-                    b_re[i] += f_imaginary * thermal * s_re[i]
-                    b_im[i] += f_imaginary * thermal * s_im[i]
+                    f = _interpolate(table[z], g2[total + i] / 4 * inverse_step)
+                    a_re[i] += f * s_re[i]
+                    a_im[i] += f * s_im[i]
+                f_imaginary = imaginary[z]
+                if f_imaginary != 0.0:
+                    for i in range(n):
+                        b_re[i] += f_imaginary * s_re[i]
+                        b_im[i] += f_imaginary * s_im[i]
             for i in range(n):
                 f2[total + i] = a_re[i] ** 2 + a_im[i] ** 2 + b_re[i] ** 2 + b_im[i] ** 2
             total += n
@@ -464,13 +482,13 @@ def _peaks(
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Peak lists of all structures as (offsets, two_theta, intensity)."""
     n = len(offsets) - 1
-    most = np.empty(n, np.int64)
+    size = total = 0
     for i in range(n):
-        most[i] = _count(lattice[i], 2 * math.sin(math.radians(high[i] / 2)) / wavelength)
-    size = most.max() if n else 0
+        most = _count(lattice[i], 2 * math.sin(math.radians(high[i] / 2)) / wavelength)
+        size, total = max(size, most), total + most
     hkl, g2, f2 = np.empty((size, 3), np.int32), np.empty(size), np.empty(size)
     out = np.zeros(n + 1, np.int64)
-    x, y = np.empty(most.sum()), np.empty(most.sum())
+    x, y = np.empty(total), np.empty(total)
     for i in range(n):
         part = slice(offsets[i], offsets[i + 1])
         found = _scatter(
@@ -512,7 +530,7 @@ def _reflections(
     n = _scatter(lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, f2)
     order = _sorted(g2, n, g_max * g_max * (1 + 1e-9))
     ends, strength = np.empty(n, np.int64), np.zeros(n)
-    lines, i = 0, 0
+    lines, i, least = 0, 0, 0.0
     while i < n:
         first, total = g2[order[i]], 0.0
         while i < n and g2[order[i]] <= first * (1 + MERGE) ** 2:
@@ -520,9 +538,9 @@ def _reflections(
             i += 1
         sine2 = min(first * wavelength * wavelength / 4, 1 - 1e-9)
         strength[lines] = total * (1 + (1 - 2 * sine2) ** 2) / (sine2 * math.sqrt(1 - sine2))
+        least = max(least, THRESHOLD * strength[lines])
         ends[lines] = i
         lines += 1
-    least = THRESHOLD * strength[:lines].max() if lines else 0.0
     d, starts = np.empty(lines), np.zeros(lines + 1, np.int64)
     out_hkl, out_f2 = np.empty((n, 3), np.int16), np.empty(n)
     kept = count = 0
@@ -534,7 +552,9 @@ def _reflections(
             j = order[i]
             moment += f2[j] * g2[j]
             total += f2[j]
-            out_hkl[count], out_f2[count] = hkl[j], f2[j]
+            for axis in range(3):
+                out_hkl[count, axis] = hkl[j, axis]
+            out_f2[count] = f2[j]
             count += 1
         d[kept] = math.sqrt(total / moment)
         kept += 1

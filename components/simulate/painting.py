@@ -57,7 +57,9 @@ def _paint(
             after = table[p + 1, first - centre + half : last - centre + half]
             for t in range(len(target)):
                 target[t] += lower * before[t] + upper * after[t]
-        top = row.max()
+        top = 0.0
+        for t in range(points):
+            top = max(top, row[t])
         if top > 0:
             scale = 1 / top
             for t in range(points):
