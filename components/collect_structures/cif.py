@@ -19,12 +19,8 @@ ALIASES = {"Wat": "O", "WAT": "O"}  # water by name, as old mineral data have it
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 SITE = ["fract_x", "fract_y", "fract_z", "?occupancy", "?label", "?type_symbol"]
 OPERATIONS = ("_space_group_symop_operation_xyz", "_space_group_symop.operation_xyz", "_symmetry_equiv_pos_as_xyz")
-SYMBOLS_HM = (
-    "_space_group_name_H-M_alt",
-    "_symmetry_space_group_name_H-M",
-    "_space_group_name_Hall",
-    "_symmetry_space_group_name_Hall",
-)
+SYMBOLS_HM = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M")
+SYMBOLS_HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 NUMBERS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 TERM = re.compile(r"([+-]?)(?=[\dxyz.])(\d*\.?\d*)(?:/(\d+))?\*?([xyz]?)")
 REMEDY = "Correct the CIF or leave it out."
@@ -121,9 +117,7 @@ def read_symmetry(block: gemmi.cif.Block, where: object) -> tuple[NDArray[np.flo
             if number == 1 and said not in (None, 1):
                 raise InputError(where, f"lists only x,y,z but says space group {said}.", REMEDY)
             return operations, number or said
-    alpha, gamma = (_number(block.find_value(f"_cell_angle_{name}")) for name in ("alpha", "gamma"))
-    names = [_text(block.find_value(tag) or "?") for tag in SYMBOLS_HM]
-    found = next((g for name in names if name and (g := gemmi.find_spacegroup_by_name(name, alpha, gamma))), None)
+    found = _named_group(block)
     if found is None and said is not None:
         found = gemmi.find_spacegroup_by_number(said)
     if found is None:
@@ -131,6 +125,21 @@ def read_symmetry(block: gemmi.cif.Block, where: object) -> tuple[NDArray[np.flo
             where, "says no symmetry that is understood.", "Give _space_group_symop_operation_xyz or the H-M symbol."
         )
     return _operations(tuple(op.triplet() for op in found.operations()))[0], found.number
+
+
+def _named_group(block: gemmi.cif.Block) -> gemmi.SpaceGroup | None:
+    """The space group by its Hall symbol, which names the setting, or else by its Hermann–Mauguin symbol."""
+    for tag in SYMBOLS_HALL:
+        if name := _text(block.find_value(tag) or "?"):
+            try:
+                return gemmi.find_spacegroup_by_ops(gemmi.symops_from_hall(name))
+            except (ValueError, RuntimeError):  # no Hall symbol: the other names may do
+                break
+    alpha, gamma = (_number(block.find_value(f"_cell_angle_{name}")) for name in ("alpha", "gamma"))
+    for tag in SYMBOLS_HM:
+        if name := _text(block.find_value(tag) or "?"):
+            return gemmi.find_spacegroup_by_name(name, alpha, gamma)
+    return None
 
 
 @lru_cache(maxsize=4096)

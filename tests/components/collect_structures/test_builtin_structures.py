@@ -49,7 +49,10 @@ def test_specimens_share_no_formula_with_the_library(built: tuple[list[Material]
 def test_labels_and_contacts_agree_with_pymatgen(built: tuple[list[Material], list[Material]]) -> None:
     for material in built[0][::6] + built[1][::6]:
         structure = as_structure(material)
-        assert SpacegroupAnalyzer(structure, symprec=0.01, angle_tolerance=-1).get_space_group_number() == material.space_group
+        assert (
+            SpacegroupAnalyzer(structure, symprec=0.01, angle_tolerance=-1).get_space_group_number()
+            == material.space_group
+        )
         assert structure.composition.reduced_formula == material.formula
         assert structure.is_valid(tol=0.7)
         assert 5 <= structure.volume / len(structure) <= 100
