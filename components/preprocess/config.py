@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from imitation_refinement.config import StageConfig
-from imitation_refinement.grid import MIN_COVERAGE
+from imitation_refinement.patterns import LEAST_COVERAGE
 
 
 class PreprocessConfig(StageConfig):
@@ -13,6 +13,6 @@ class PreprocessConfig(StageConfig):
 
     folds: int = Field(10, ge=3, le=100, description="parts of a split: one test, one validation, the rest training")
     min_coverage: float = Field(
-        MIN_COVERAGE, gt=0, le=1, description="least share of the grid that a pattern must cover, 0 to 1"
+        LEAST_COVERAGE, gt=0, le=1, description="least share of the grid that a pattern must cover, 0 to 1"
     )
     seed: int = Field(0, ge=0, description="seed of the splits")

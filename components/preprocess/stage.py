@@ -17,6 +17,7 @@ from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text, writing
 from imitation_refinement.grid import Grid, convert_two_theta
+from imitation_refinement.patterns import Pattern, check_coverage
 from imitation_refinement.progress import progress, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tables import (
@@ -69,8 +70,12 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
     kept, patterns, scales, peaks, rejected = [], [], [], [], []
     for index, row in enumerate(progress(rows.itertuples(), "onto the grid", len(rows), "patterns")):
         where = f"pattern {row.pattern_id}"
-        if (covered := grid.coverage(row.two_theta, row.wavelength)) < config.min_coverage:
-            rejected.append(grid.coverage_error(where, covered, config.min_coverage))
+        try:
+            check_coverage(
+                Pattern(row.pattern_id, row.two_theta, row.intensity, row.wavelength), grid, config.min_coverage
+            )
+        except InputError as error:
+            rejected.append(error)
             continue
         pattern = grid.resample(row.two_theta, row.intensity, row.wavelength)
         if (scale := float(pattern.max())) <= 0:

@@ -9,9 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imitation_refinement.errors import InputError
-
-MIN_COVERAGE = 0.4  # of the grid; measured patterns that stop at 60° still cover it
 METADATA_KEY = b"imitation_refinement.grid"
 
 
@@ -66,15 +63,6 @@ class Grid(BaseModel):
         if not np.isfinite(low):
             return 0.0
         return max(0.0, min(high, self.stop) - max(low, self.start)) / (self.stop - self.start)
-
-    def coverage_error(self, where: object, covered: float, least: float = MIN_COVERAGE) -> InputError:
-        """The message for a pattern that covers too little of the grid."""
-        return InputError(
-            where,
-            f"covers {covered:.0%} of the grid from {self.start:g} to {self.stop:g}° 2θ at {self.wavelength:g} Å, "
-            f"less than {least:.0%}.",
-            "Check its wavelength, or use a model whose grid fits its range.",
-        )
 
     def resample(self, two_theta: ArrayLike, intensity: ArrayLike, wavelength: float) -> NDArray[np.float32]:
         """A pattern on this grid, shape (points,), in the pattern's own intensity units.

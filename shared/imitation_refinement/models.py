@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from imitation_refinement.config import ClassifierConfig, RefinerConfig
@@ -106,10 +107,29 @@ def refine(refiner: Refiner, patterns: NDArray[np.floating]) -> NDArray[np.float
     return np.square(apply(refiner, patterns))
 
 
-def probabilities(classifier: Classifier, patterns: NDArray[np.floating]) -> NDArray[np.float32]:
+def probabilities(
+    classifier: Classifier, patterns: NDArray[np.floating], temperature: float = 1.0
+) -> NDArray[np.float32]:
     """Class probabilities, shape (n, 7), of intensities of shape (n, points) (maximum 1)."""
     logits: Tensor = torch.from_numpy(apply(classifier, patterns))
-    return logits.softmax(1).numpy()
+    return (logits / temperature).softmax(1).numpy()
+
+
+def fit_temperature(classifier: Classifier, patterns: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    """The temperature T of softmax(logits / T) with the least cross entropy (Guo et al., ICML 2017).
+
+    Args:
+        classifier: gives the logits.
+        patterns: held-out intensities (maximum 1), shape (n, points).
+        labels: their true classes, shape (n,); at least one.
+    """
+    logits, truth = torch.from_numpy(apply(classifier, patterns)).double(), torch.from_numpy(labels)
+    result = minimize_scalar(
+        lambda log_t: float(torch.nn.functional.cross_entropy(logits / np.exp(log_t), truth)),
+        bounds=(np.log(0.05), np.log(100)),
+        method="bounded",
+    )
+    return float(np.exp(result.x))
 
 
 def use_device(name: str) -> torch.device:

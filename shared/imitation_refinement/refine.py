@@ -1,0 +1,230 @@
+"""A finished run used on patterns that it has not seen."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
+from imitation_refinement.errors import InputError
+from imitation_refinement.figures import pattern_figure, save_figure
+from imitation_refinement.files import digest, write_text
+from imitation_refinement.grid import Grid, convert_two_theta
+from imitation_refinement.models import load_classifier, load_refiner, probabilities, refine
+from imitation_refinement.networks import Classifier, Refiner
+from imitation_refinement.patterns import Pattern, check_coverage, read_patterns, write_xy
+from imitation_refinement.progress import progress, say
+from imitation_refinement.radiation import wavelength as wavelength_of
+from imitation_refinement.tables import write_rejected, write_table
+
+CAVEAT = "A refined pattern is no counting data: give the measured one to Rietveld refinement."
+
+REFINED = pa.schema(
+    [
+        pa.field("pattern_id", pa.string(), nullable=False),
+        pa.field("two_theta", pa.list_(pa.float64())),  # [°], the input's own
+        pa.field("intensity", pa.list_(pa.float64())),  # refined, on the input's scale
+        pa.field("wavelength", pa.float64()),  # [Å]
+        pa.field("crystal_system", pa.string()),
+        pa.field("probabilities", pa.list_(pa.float64(), N_CLASSES)),  # in the order of `crystal_systems` below
+    ],
+    metadata={"crystal_systems": ",".join(CRYSTAL_SYSTEMS), "caveat": CAVEAT},
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A refiner with the classifier that it was trained through."""
+
+    name: str
+    refiner: Refiner
+    classifier: Classifier
+    grid: Grid
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A pattern after refinement.
+
+    Attributes:
+        pattern: the pattern as it was given.
+        intensity: refined, on the pattern's own angles and scale, shape (n,).
+        probabilities: of the seven crystal systems, shape (7,).
+    """
+
+    pattern: Pattern
+    intensity: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def crystal_system(self) -> str:
+        """The most probable crystal system."""
+        return str(CRYSTAL_SYSTEMS[int(self.probabilities.argmax())])
+
+
+def load_run(run: str | Path, name: str | None = None) -> Model:
+    """A refiner of a finished run.
+
+    Args:
+        run: the run's folder, as ``runs/latest``.
+        name: of the refiner, as ``densenet-targeted``; by default the one that did best on the validation part.
+
+    Raises:
+        InputError: if the folder is no finished run or has no such refiner.
+    """
+    run = Path(run)
+    try:
+        selected = json.loads((run / "results.json").read_text(encoding="utf-8"))["selected"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(run, "is no finished run.", "Give the folder of one, as runs/latest.") from None
+    path = run / "models" / f"{name or selected}.safetensors"
+    if not path.exists():
+        have = ", ".join(sorted(p.stem for p in (run / "models").glob("*-*.safetensors")))
+        raise InputError(run, f"has no refiner {name or selected}.", f"It has: {have or 'none'}.")
+    refiner, grid, about = load_refiner(path)
+    classifier_path = run / "models" / f"{about['classifier']}.safetensors"
+    classifier, _, _ = load_classifier(classifier_path)
+    if digest(classifier_path) != about["classifier_sha256"]:
+        raise InputError(
+            path, f"was not trained through {classifier_path}.", "Give a run whose models belong together."
+        )
+    return Model(path.stem, refiner, classifier, grid, float(str(about["temperature"])))
+
+
+def refine_pattern(model: Model, pattern: Pattern) -> Refined:
+    """Refines one pattern.
+
+    The refined pattern is interpolated (monotone cubic) from the model's grid to the pattern's own angles; outside the
+    grid the pattern stays as it was measured.
+
+    Args:
+        model: a refiner.
+        pattern: a checked pattern with its wavelength.
+
+    Raises:
+        InputError: if the pattern covers too little of the model's grid.
+    """
+    check_coverage(pattern, model.grid)
+    assert pattern.wavelength is not None, "a checked pattern has a wavelength"
+    raw = model.grid.resample(pattern.two_theta, pattern.intensity, pattern.wavelength)
+    scale = float(raw.max())
+    if scale <= 0:
+        raise InputError(pattern.where, "is zero everywhere on the model's grid.", "Measure it again.")
+    refined = refine(model.refiner, raw[None] / scale)
+    angles = convert_two_theta(pattern.two_theta, pattern.wavelength, model.grid.wavelength)
+    inside = (angles >= model.grid.start) & (angles <= model.grid.stop)
+    intensity = np.array(pattern.intensity, float)
+    curve = PchipInterpolator(model.grid.two_theta, refined[0].astype(float) * scale)
+    intensity[inside] = np.maximum(curve(angles[inside]), 0)
+    return Refined(pattern, intensity, probabilities(model.classifier, refined, model.temperature)[0].astype(float))
+
+
+def refine_files(
+    run: Path, paths: Sequence[str], output: Path, wavelength: str | None = None, name: str | None = None
+) -> list[Refined]:
+    """Refines pattern files and writes what came of them.
+
+    In ``output``: ``refined.parquet`` (:data:`REFINED`), ``summary.csv`` (the two most probable crystal systems and all
+    probabilities), ``rejected.csv``, and for each pattern an ``.xy`` and a picture.
+
+    Args:
+        run: a finished run.
+        paths: ``.xy`` or ``.csv`` files, Parquet tables, or folders of them.
+        output: the folder.
+        wavelength: [Å] or a line's name, for patterns that do not say theirs.
+        name: the refiner; see :func:`load_run`.
+
+    Raises:
+        InputError: if the run or a path can't be used, or no pattern is left.
+    """
+    model = load_run(run, name)
+    given = None if wavelength is None else _wavelength(wavelength)
+    patterns: list[Pattern] = []
+    rejected: list[InputError] = []
+    for path in paths:
+        read, bad = read_patterns(path, given)
+        patterns += read
+        rejected += bad
+    refined: list[Refined] = []
+    for pattern in progress(patterns, f"refine with {model.name}", unit="patterns"):
+        try:
+            refined.append(refine_pattern(model, pattern))
+        except InputError as error:
+            rejected.append(error)
+    output.mkdir(parents=True, exist_ok=True)
+    write_rejected(output / "rejected.csv", rejected)
+    for error in rejected:
+        say(f"left out: {error}")
+    if not refined:
+        raise InputError(", ".join(paths), "no pattern can be used.", f"The reasons are in {output / 'rejected.csv'}.")
+    _write(refined, model, output)
+    say(f"{len(refined)} refined patterns in {output}, {len(rejected)} left out. {CAVEAT}")
+    return refined
+
+
+def _wavelength(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return wavelength_of(text)
+
+
+def _write(refined: list[Refined], model: Model, output: Path) -> None:
+    table = {
+        "pattern_id": [r.pattern.pattern_id for r in refined],
+        "two_theta": [r.pattern.two_theta for r in refined],
+        "intensity": [r.intensity for r in refined],
+        "wavelength": [r.pattern.wavelength for r in refined],
+        "crystal_system": [r.crystal_system for r in refined],
+        "probabilities": np.stack([r.probabilities for r in refined]),
+    }
+    write_table(output / "refined.parquet", table, REFINED)
+    write_text(output / "summary.csv", _summary(refined).to_csv(index=False))
+    taken: set[str] = set()
+    for r in progress(refined, "write", unit="patterns"):
+        stem = _file_name(r.pattern.pattern_id, taken)
+        header = (f"{r.pattern.pattern_id}, refined by {model.name}", CAVEAT, f"wavelength {r.pattern.wavelength} Å")
+        write_xy(output / f"{stem}.xy", r.pattern.two_theta, r.intensity, header)
+        title = f"{r.pattern.pattern_id}: {r.crystal_system}, {r.probabilities.max():.0%}"
+        figure = pattern_figure(
+            r.pattern.two_theta, r.pattern.intensity, r.intensity, title=title, wavelength=r.pattern.wavelength
+        )
+        save_figure(figure, output / f"{stem}.png")
+
+
+def _summary(refined: list[Refined]) -> pd.DataFrame:
+    rows = []
+    for r in refined:
+        first, second = np.argsort(-r.probabilities)[:2]
+        rows.append(
+            {
+                "pattern_id": r.pattern.pattern_id,
+                "crystal_system": str(CRYSTAL_SYSTEMS[first]),
+                "probability": r.probabilities[first],
+                "second": str(CRYSTAL_SYSTEMS[second]),
+                "second_probability": r.probabilities[second],
+                **dict(zip(map(str, CRYSTAL_SYSTEMS), r.probabilities, strict=True)),
+            }
+        )
+    return pd.DataFrame(rows).round(4)
+
+
+def _file_name(pattern_id: str, taken: set[str]) -> str:
+    """A safe, unused file name for a pattern."""
+    stem = base = re.sub(r"[^\w.()+-]+", "_", pattern_id).strip(".") or "pattern"
+    number = 1
+    while stem in taken:
+        number += 1
+        stem = f"{base}-{number}"
+    taken.add(stem)
+    return stem
