@@ -103,9 +103,18 @@ def _atomic_number(symbol: str) -> int:
 def formula(crystal: Crystal) -> str:
     """Reduced formula; deuterium counts as hydrogen."""
     amounts = np.bincount(crystal.numbers, weights=crystal.occupancy)
+    return reduced_formula({SYMBOLS[z]: round(float(amounts[z]), 4) for z in np.flatnonzero(amounts)})
+
+
+def reduced_formula(amounts: Mapping[str, float] | str) -> str:
+    """Reduced formula of a composition or of another formula.
+
+    Raises:
+        KeyError, ValueError: if a text is no formula.
+    """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # only orders the elements
-        return Composition({SYMBOLS[z]: round(float(amounts[z]), 4) for z in np.flatnonzero(amounts)}).reduced_formula
+        warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # it only orders the elements
+        return str(Composition(amounts).reduced_formula)
 
 
 def check_crystal(crystal: Crystal, where: object) -> None:

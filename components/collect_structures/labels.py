@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pymatgen.core import Composition
-
-from components.collect_structures.crystals import Crystal, find_space_group
+from components.collect_structures.crystals import Crystal, find_space_group, reduced_formula
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
 
@@ -59,6 +57,6 @@ def space_group_of(crystal: Crystal, said: int | None, where: object) -> int:
 def normal_formula(text: str) -> str:
     """A formula in its reduced form, so that the same material has the same name; what is no formula stays as it is."""
     try:
-        return Composition(text).reduced_formula
+        return reduced_formula(text)
     except (ValueError, KeyError):
         return text

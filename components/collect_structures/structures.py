@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from components.collect_structures.archives import ARCHIVE_SUFFIXES, cif_members
 from components.collect_structures.cif import cif_files, read_block, read_blocks, read_single
 from components.collect_structures.crystals import HEAVIEST, Crystal, Material, check_crystal, formula, from_pymatgen
+from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
-from imitation_refinement.patterns import decode
+from imitation_refinement.patterns import as_text, read_bytes
 from imitation_refinement.progress import progress
 from imitation_refinement.tables import open_table
 
@@ -24,7 +26,9 @@ ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
 def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
-    """The materials of a Parquet table, a folder of CIFs, or one CIF. What can't be used is added to ``rejected``.
+    """The materials of a Parquet table, a folder or archive of CIFs, or one CIF.
+
+    What can't be used is added to ``rejected``; materials that come twice are marked, see :func:`mark_duplicates`.
 
     Raises:
         InputError: if nothing can be used, or the path is of no known form.
@@ -43,7 +47,7 @@ def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
     rejected.extend(refused)
     if not materials:
         raise InputError(path, f"holds no usable structure; the first of {len(refused)} reasons: {refused[0]}")
-    return materials
+    return mark_duplicates(materials)
 
 
 def _source(path: Path) -> Iterator[Material | InputError]:
@@ -52,10 +56,14 @@ def _source(path: Path) -> Iterator[Material | InputError]:
     if not path.is_file():
         raise InputError(path, "there is no such file or folder.", "Check the path.")
     if path.suffix.lower() == ".cif":
-        return iter(read_cif_file(path, path.name))
+        return iter(read_cif(path, path.name, _content(path)))
+    if path.name.lower().endswith(ARCHIVE_SUFFIXES):
+        return read_cif_archive(path)
     if path.suffix.lower() in (".parquet", ".pq"):
         return read_structure_table(path)
-    raise InputError(path, f"has the unknown suffix {path.suffix!r}.", "Give a .parquet table or a folder of CIFs.")
+    raise InputError(
+        path, f"has the unknown suffix {path.suffix!r}.", "Give a .parquet table, or a folder or archive of CIFs."
+    )
 
 
 def read_cif_folder(folder: Path) -> Iterator[Material | InputError]:
@@ -65,23 +73,42 @@ def read_cif_folder(folder: Path) -> Iterator[Material | InputError]:
         InputError: if there is no CIF.
     """
     for file in progress(cif_files(folder), f"reading {folder.name}", unit="files"):
-        yield from read_cif_file(file, file.relative_to(folder).as_posix())
+        yield from read_cif(file, file.relative_to(folder).as_posix(), _content(file))
 
 
-def read_cif_file(file: Path, name: str) -> list[Material | InputError]:
-    """The materials of a CIF, one a block with atoms, named after the file."""
-    out: list[Material | InputError] = []
-    stem = name.removesuffix(file.suffix)
+def read_cif_archive(path: Path) -> Iterator[Material | InputError]:
+    """The materials of all CIFs in a zip or tar archive; names are the members'.
+
+    Raises:
+        InputError: if it can't be read or holds no CIF.
+    """
+    for name, content in progress(cif_members(path), f"reading {path.name}", unit="files"):
+        yield from read_cif(f"{path}, {name}", name, content)
+
+
+def _content(file: Path) -> bytes | InputError:
     try:
-        blocks = read_blocks(decode(file), file)
+        return read_bytes(file)
+    except InputError as error:
+        return error
+
+
+def read_cif(where: object, name: str, content: bytes | InputError) -> list[Material | InputError]:
+    """The materials of a CIF, one a block with atoms, named after the file."""
+    stem = name[: -len(".cif")]
+    out: list[Material | InputError] = []
+    if isinstance(content, InputError):
+        return [content]
+    try:
+        blocks = read_blocks(as_text(content), where)
     except InputError as error:
         return [error]
     for block in blocks:
         single = len(blocks) == 1
-        where = str(file) if single else f"{file}, block {block.name}"
+        place = str(where) if single else f"{where}, block {block.name}"
         try:
-            crystal, said = read_block(block, where)
-            out.append(make_material(stem if single else f"{stem}:{block.name}", crystal, said, name, where))
+            crystal, said = read_block(block, place)
+            out.append(make_material(stem if single else f"{stem}:{block.name}", crystal, said, name, place))
         except InputError as error:
             out.append(error)
     return out

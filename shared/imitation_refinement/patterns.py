@@ -410,10 +410,23 @@ def decode(path: Path) -> str:
     Raises:
         InputError: if it can't be read.
     """
+    return as_text(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content.
+
+    Raises:
+        InputError: if it can't be read.
+    """
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InputError(path, f"can't be read ({error.strerror}).", "Check the path.") from None
+
+
+def as_text(data: bytes) -> str:
+    """Bytes as UTF-8, with or without a byte order mark, or else as Latin-1."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
