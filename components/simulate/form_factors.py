@@ -14,7 +14,7 @@ from components.simulate.config import Mode
 
 PYMATGEN_TABLE = Path(__file__).with_name("pymatgen_scattering.json")
 MAX_Z = 98  # neither table goes beyond californium
-POINTS = 8192  # interpolation is then better than 1e-9 electrons, which a test holds
+POINTS = 8192  # interpolation is then good to 2e-8, which a test holds
 
 
 class FormFactors(NamedTuple):

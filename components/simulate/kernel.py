@@ -8,7 +8,9 @@ float64: float32 misses pymatgen's peaks by 6e-5. Symmetry is not used: finding 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,6 +72,29 @@ class Structures:
             flat["occupancy"],
             flat["position"].reshape(-1, 3),
             b_iso,
+        )
+
+    @classmethod
+    def from_pymatgen(cls, structures: Iterable[Any]) -> Structures:
+        """The same of pymatgen's ``Structure`` objects, which this stage itself never needs."""
+        lattices: list[NDArray[np.float64]] = []
+        lengths: list[int] = []
+        sites: list[tuple[int, float, float, float, float]] = []
+        for structure in structures:
+            before = len(sites)
+            lattices.append(structure.lattice.matrix)
+            for site in structure:
+                x, y, z = site.frac_coords
+                sites.extend((element.Z, occupancy, x, y, z) for element, occupancy in site.species.items())
+            lengths.append(len(sites) - before)
+        flat = np.array(sites, float).reshape(-1, 5)
+        return cls(
+            np.array(lattices, float).reshape(-1, 3, 3),
+            np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            flat[:, 0].astype(np.int64),
+            flat[:, 1].copy(),
+            flat[:, 2:].copy(),
+            np.zeros(len(flat)),
         )
 
     def select(self, which: ArrayLike) -> Structures:

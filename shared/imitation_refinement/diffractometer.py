@@ -34,10 +34,11 @@ from imitation_refinement.flaws import Parameters
 from imitation_refinement.profiles import REACH
 from imitation_refinement.radiation import doublet
 
-NEGLIGIBLE = 1e-5  # tails below this share of the strongest line are not painted
+NEGLIGIBLE = 2e-5  # tails below this share of the strongest line are not painted
 GAUSSIAN_REACH = 2.6  # widths at which a Gaussian has fallen below 1e-8
-EXACT = 30  # expected counts below which the Poisson distribution is drawn from exactly
-AXIAL_SPACING = 0.3  # largest mean distance of axial nodes, in widths of the line
+EXACT = 10  # expected counts below which the Poisson distribution is drawn from exactly
+STRIDE = 4  # points of the axis between which the background is linear
+AXIAL_SPACING = 0.4  # largest mean distance of axial nodes, in widths of the line
 MAX_NODES = 8
 
 
@@ -163,11 +164,10 @@ def _phase(
 
 @njit(cache=True)
 def counted(rng: np.random.Generator, expected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Poisson counts of expected ones, shape (n,).
+    """Poisson counts of expected ones, shape (n,), four times as fast as NumPy's generator.
 
-    Below ``EXACT`` by inversion (Devroye, Non-Uniform Random Variate Generation, 1986, X.3.3); above by the normal
-    quantile with its first Cornish–Fisher term, λ + √λ z + (z² − 1) / 6, rounded: mean, variance and skewness are the
-    Poisson ones to 1 %, four times as fast as NumPy's generator.
+    Below ``EXACT`` by inversion; above by the normal quantile z with two Cornish–Fisher terms, rounded down:
+    λ + √λ z + 1/3 + z²/6 − (z/36 + z³/72) / √λ. Giles, ACM Trans. Math. Softw. 42, 7 (2016), section 2.
     """
     out = np.empty_like(expected)
     for i in range(len(expected)):
@@ -180,8 +180,8 @@ def counted(rng: np.random.Generator, expected: NDArray[np.float64]) -> NDArray[
                 term *= mean / count
             out[i] = count
         else:
-            z = rng.standard_normal()
-            out[i] = max(0.0, math.floor(mean + math.sqrt(mean) * z + (z * z - 1) / 6 + 0.5))
+            z, root = rng.standard_normal(), math.sqrt(mean)
+            out[i] = max(0.0, math.floor(mean + root * z + 1 / 3 + z * z / 6 - (z / 36 + z**3 / 72) / root))
     return out
 
 
@@ -321,13 +321,15 @@ def _add_background(
     hump_fwhm: float,
     fluorescence: float,
 ) -> None:
-    """Adds what varies slowly; a polynomial that dips below 0 counts as 0 there."""
-    n = len(out)
-    for i in range(n):
+    """Adds what varies slowly, worked out at every ``STRIDE``-th point; a polynomial that dips below 0 counts as 0."""
+    n, before = len(out), 0.0
+    for i in range(0, n + STRIDE - 1, STRIDE):
         two_theta = start + i * step
         level = max(0.0, chebyshev(2 * i / (n - 1) - 1, polynomial)) + fluorescence
         if air > 0:
             level += air * air_scatter(two_theta, air_power)
         if hump > 0:
             level += hump * amorphous_hump(two_theta, hump_centre, hump_fwhm)
-        out[i] += level
+        for j in range(max(0, i - STRIDE + 1), min(i + 1, n)):
+            out[j] += level + (before - level) * (i - j) / STRIDE
+        before = level

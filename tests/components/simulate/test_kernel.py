@@ -1,0 +1,164 @@
+"""The kernel against pymatgen, and its physical mode against a plain NumPy form of the same formulas."""
+
+from __future__ import annotations
+
+import gemmi
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENGTHS, XRDCalculator
+from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+from pymatgen.core import Lattice, Structure
+
+from components.simulate.form_factors import dispersion, form_factors, it92_form_factor, pymatgen_form_factor
+from components.simulate.kernel import Structures, peaks, reflections, unsupported
+from imitation_refinement import radiation
+
+CU = 1.54184
+
+
+def flat(structures: list[Structure]) -> Structures:
+    return Structures.from_pymatgen(structures)
+
+
+def prototypes() -> list[Structure]:
+    """AFLOW prototypes of every kind of lattice, up to 60 atoms, and made-up awkward ones."""
+    chosen = [entry["snl"].structure for entry in AFLOW_PROTOTYPE_LIBRARY[::9]]
+    mixed = Structure(
+        Lattice.hexagonal(3.2, 5.2),
+        [{"Mg": 0.7, "Al": 0.2}, {"Zn": 0.5, "O": 0.5}],
+        [[1 / 3, 2 / 3, 0.25], [0.1, 0.2, 0.7]],
+    )
+    skewed = Structure(
+        Lattice.from_parameters(5.1, 6.3, 7.7, 62, 118, 81), ["Sn", "S"], [[0.1, 0.2, 0.3], [0.7, 0.5, 0.9]]
+    )
+    return [s for s in chosen if len(s) <= 60] + [mixed, skewed]
+
+
+@pytest.mark.parametrize(("wavelength", "low", "high"), [(CU, 5.0, 90.0), (WAVELENGTHS["MoKa1"], 3.0, 50.0)])
+def test_same_peaks_as_pymatgen(wavelength: float, low: float, high: float) -> None:
+    structures = prototypes()
+    calculator = XRDCalculator(wavelength)
+    found = peaks(flat(structures), wavelength, low, high, "pymatgen")
+    assert len(structures) > 25
+    for i, structure in enumerate(structures):
+        expected = calculator.get_pattern(structure, two_theta_range=(low, high))
+        two_theta, intensity = found[i]
+        np.testing.assert_allclose(two_theta, expected.x, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(intensity, expected.y, rtol=1e-6, atol=1e-6)
+
+
+def test_scattering_table_is_pymatgens() -> None:
+    s2 = np.linspace(0, 0.4, 7)
+    for symbol, parameters in ATOMIC_SCATTERING_PARAMS.items():
+        z = gemmi.Element(symbol).atomic_number
+        a, b = np.array(parameters).T
+        expected = z - 41.78214 * s2 * (a * np.exp(-b * s2[:, None])).sum(axis=1)
+        np.testing.assert_array_equal(pymatgen_form_factor(z, s2), expected)
+
+
+def test_wavelengths_are_pymatgens() -> None:
+    assert radiation.WAVELENGTHS == WAVELENGTHS
+
+
+@pytest.mark.parametrize("wavelength", [CU, 0.5594])
+def test_interpolation_of_form_factors(wavelength: float) -> None:
+    from components.simulate.kernel import _interpolate
+
+    rng = np.random.default_rng(0)
+    for mode in ("pymatgen", "physical"):
+        factors = form_factors(mode, wavelength)
+        for z in (1, 8, 26, 56, 92):
+            s2 = rng.uniform(0, 1 / wavelength**2, 200)
+            got = [_interpolate(factors.table[z], x * factors.inverse_step) for x in s2]
+            exact = pymatgen_form_factor(z, s2)
+            if mode == "physical":
+                exact = it92_form_factor(z, s2) + dispersion(z, wavelength)[0]
+            np.testing.assert_allclose(got, exact, rtol=2e-8, atol=1e-8)
+
+
+def reference(
+    structure: Structure, wavelength: float, b_iso: float, low: float, high: float
+) -> tuple[NDArray, NDArray]:
+    """All of reciprocal space, no tables, |F(g)|² of every g: two_theta and intensity, unmerged."""
+    reciprocal = structure.lattice.reciprocal_lattice_crystallographic.matrix
+    n = np.ceil(np.array(structure.lattice.abc) * 2 / wavelength).astype(int)
+    hkl = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in n), indexing="ij"), -1).reshape(-1, 3)
+    g = np.linalg.norm(hkl @ reciprocal, axis=1)
+    inside = (g > 0) & (g * wavelength / 2 < 1)
+    hkl, g = hkl[inside], g[inside]
+    two_theta = np.degrees(2 * np.arcsin(g * wavelength / 2))
+    inside = (two_theta >= low) & (two_theta <= high)
+    hkl, g, two_theta = hkl[inside], g[inside], two_theta[inside]
+    amplitude = np.zeros(len(g), complex)
+    for site in structure:
+        for species, occupancy in site.species.items():
+            real, imaginary = dispersion(species.Z, wavelength)
+            f = it92_form_factor(species.Z, (g / 2) ** 2) + real + 1j * imaginary
+            thermal = np.exp(-b_iso * (g / 2) ** 2)
+            amplitude += occupancy * f * thermal * np.exp(2j * np.pi * hkl @ site.frac_coords)
+    theta = np.radians(two_theta / 2)
+    lp = (1 + np.cos(2 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
+    return two_theta, np.abs(amplitude) ** 2 * lp
+
+
+@pytest.mark.parametrize("b_iso", [0.0, 0.8])
+def test_physical_mode_against_all_of_reciprocal_space(b_iso: float) -> None:
+    acentric = Structure(
+        Lattice.tetragonal(4.0, 4.4), ["Fe", "Co", "S"], [[0, 0, 0], [0.31, 0.17, 0.42], [0.6, 0.4, 0.1]]
+    )
+    for structure in (acentric, *prototypes()[::8]):
+        structures = flat([structure])
+        structures.b_iso[:] = b_iso
+        two_theta, intensity = reference(structure, CU, b_iso, 10, 85)
+        x, y = peaks(structures, CU, 10, 85)[0]
+        # Each line takes the reflections nearest to it, but the faintest lines are left out.
+        nearest = np.abs(two_theta[:, None] - x).argmin(axis=1)
+        near = np.abs(two_theta - x[nearest]) < 0.03
+        sums = np.bincount(nearest[near], intensity[near], len(x))
+        np.testing.assert_allclose(y, 100 * sums / sums.max(), rtol=2e-4, atol=2e-3)
+        assert intensity[~near].sum() < 1e-3 * sums.sum()
+
+
+def test_friedel_pairs_differ_and_are_averaged() -> None:
+    """Zinc blende at the Zn edge: |F(111)|² and |F(-1-1-1)|² differ, the line holds their mean."""
+    structure = Structure.from_spacegroup("F-43m", Lattice.cubic(5.41), ["Zn", "S"], [[0, 0, 0], [0.25, 0.25, 0.25]])
+    wavelength = 1.2834
+    s2 = np.array([3 / (4 * 5.41**2)])
+    zinc, sulphur = (it92_form_factor(z, s2)[0] + complex(*dispersion(z, wavelength)) for z in (30, 16))
+    plus, minus = abs(4 * (zinc + 1j * sulphur)) ** 2, abs(4 * (zinc - 1j * sulphur)) ** 2
+    assert abs(plus / minus - 1) > 0.05
+    found = reflections(flat([structure]), wavelength, 60)[0]
+    np.testing.assert_allclose(found.d[0], 5.41 / np.sqrt(3), rtol=1e-12)
+    np.testing.assert_allclose(found.f2[: found.starts[1]], (plus + minus) / 2, rtol=1e-6)
+
+
+def test_nearly_degenerate_lines_are_one() -> None:
+    """A cell that is cubic but for 1e-5 has the peaks of the cubic cell."""
+    cubic = Structure(Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    relaxed = Structure(Lattice.orthorhombic(4.2, 4.2 * (1 + 1e-5), 4.2 * (1 - 1e-5)), cubic.species, cubic.frac_coords)
+    found = peaks(flat([cubic, relaxed]), CU, 5, 90)
+    np.testing.assert_allclose(found[1][0], found[0][0], atol=2e-3)
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-3)
+
+
+def test_doublet_has_both_lines_at_two_to_one() -> None:
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    both = peaks(flat([salt]), "CuKa1+CuKa2", 5, 90)[0]
+    first, second = (peaks(flat([salt]), name, 5, 90)[0] for name in ("CuKa1", "CuKa2"))
+    np.testing.assert_allclose(both[0], np.sort(np.concatenate([first[0], second[0]])))
+    np.testing.assert_allclose(both[1].max(), 100)
+    np.testing.assert_allclose(both[1][both[0] == second[0][1]], 50, rtol=1e-6)
+
+
+def test_select_and_unsupported() -> None:
+    structures = flat(prototypes()[:4])
+    some = structures.select([3, 1])
+    whole, part = peaks(structures, CU, 5, 90), peaks(some, CU, 5, 90)
+    for row, original in enumerate((3, 1)):
+        np.testing.assert_array_equal(part[row][1], whole[original][1])
+    structures.atomic_number[structures.offsets[2]] = 99
+    assert unsupported(structures).tolist() == [False, False, True, False]
+    with pytest.raises(ValueError, match="atomic numbers"):
+        peaks(structures, CU, 5, 90)
+    assert len(structures.select(~unsupported(structures))) == 3
