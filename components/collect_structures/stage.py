@@ -6,9 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from components.collect_structures.builtin import builtin_materials
+from components.collect_structures.config import CollectConfig
 from components.collect_structures.crystals import Material
 from components.collect_structures.imperfect import read_imperfect
 from components.collect_structures.specimens import hold_out, specimen_row
@@ -16,21 +15,9 @@ from components.collect_structures.structures import read_structures
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say
-from imitation_refinement.stage import Stage, StageConfig
+from imitation_refinement.stage import Stage
 from imitation_refinement.tables import PATTERNS, STRUCTURES, write_rejected, write_table
 from imitation_refinement.tracking import Tracker
-
-
-class CollectConfig(StageConfig):
-    """Options of the stage."""
-
-    seed: int = Field(0, ge=0, description="seed of the built-in structures and of the choice of specimens")
-    n_structures: int = Field(3500, ge=7, description="built-in ideal structures, over the seven crystal systems")
-    n_patterns: int = Field(
-        1494,
-        ge=7,
-        description="virtual specimens where no imperfect patterns are given; at most 30 % of given structures",
-    )
 
 
 def collect(

@@ -70,7 +70,9 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None
 
     methods: list[Method] = []
     networks: dict[str, tuple[Classifier, Refiner | None]] = {}
-    for classifier, _, _ in classifiers.values():
+    histories: dict[str, Any] = {}
+    for classifier, _, about in classifiers.values():
+        histories[classifier.config.architecture] = about["history"]
         for name, of in (("raw", data), ("dwt", denoised)):
             method = _method(name, None, 0, classifier, of.select("test"), of.select("validation"))
             methods.append(method)
@@ -84,13 +86,13 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None
             Dataset(part.rows, grid, refine(refiner, part.intensity), part.theory, part.labels)
             for part in (test, validation)
         ]
-        supervision = str(about["training"]["supervision"])  # type: ignore[index]
-        method = _method("ir", supervision, int(str(about["n_train"])), classifier, *refined)
+        method = _method("ir", str(about["supervision"]), int(str(about["n_train"])), classifier, *refined)
         methods.append(method)
         networks[method.name] = (classifier, refiner)
+        histories[method.name] = about["history"]
     methods.sort(key=lambda m: (m.classifier, ("raw", "dwt").index(m.method) if m.supervision is None else 9))
 
-    rows = [_row(method, test, config) for method in methods]
+    rows = [_row(method, methods, test, config) for method in methods]
     results = {
         "profile": config.profile,
         "seed": config.seed,
@@ -100,16 +102,21 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None
         "rows": rows,
     }
     drawn = _figures(methods, networks, test, ideal, rows, config)
+    for name, history in histories.items():
+        drawn[f"training-{name}"] = figures.training_curves_figure(history, name)
     folder = Path(paths["figures"])
     folder.mkdir(parents=True, exist_ok=True)
+    saved = {name: folder / f"{name}.png" for name in drawn}
     for name, figure in drawn.items():
-        figures.save_figure(figure, folder / f"{name}.png")
-        tracker.log_figure(figure, f"{name}.png")
+        figures.save_figure(figure, saved[name])
+    tracker.log_artifact(folder, "figures")
     write_text(paths["results"], json.dumps(results, indent=2, allow_nan=False) + "\n")
     table = format_table(rows)
     write_text(paths["table"], table + "\n")
     write_text(paths["predictions"], _predictions(methods, test).to_csv(index=False))
-    write_report(paths["report"], results, drawn)
+    write_report(
+        paths["report"], results, saved, {f"{name}, model": f"models/{name}.safetensors" for name in histories}
+    )
     for name in ("results", "report", "predictions"):
         tracker.log_artifact(paths[name])
     for row, method in zip(rows, methods, strict=True):
@@ -129,9 +136,10 @@ def _method(
     return Method(method, classifier.config.architecture, supervision, n_train, test.intensity, told, accuracy)
 
 
-def _row(method: Method, test: Dataset, config: EvaluateConfig) -> dict[str, Any]:
-    """One row of ``results.json``."""
-    correct = method.probabilities.argmax(1) == test.labels
+def _row(method: Method, methods: list[Method], test: Dataset, config: EvaluateConfig) -> dict[str, Any]:
+    """One row of ``results.json``; what is no raw pattern is also compared with the raw ones, pattern by pattern."""
+    raw = next(m for m in methods if m.method == "raw" and m.classifier == method.classifier)
+    correct, correct_raw = (m.probabilities.argmax(1) == test.labels for m in (method, raw))
     low, high = metrics.bootstrap_interval(correct, config.seed, n_resamples=config.resamples)
     row: dict[str, Any] = {
         "method": method.method,
@@ -143,9 +151,10 @@ def _row(method: Method, test: Dataset, config: EvaluateConfig) -> dict[str, Any
         "accuracy_low": low,
         "accuracy_high": high,
     }
-    known = np.isfinite(_theory(test)[:, 0])
-    row |= metrics.median_distances(method.patterns[known], _theory(test)[known])
-    row["n_theory"] = int(known.sum())
+    row |= metrics.median_distances(method.patterns, _theory(test))
+    row["n_theory"] = int(np.isfinite(_theory(test)[:, 0]).sum())
+    if method is not raw:
+        row |= metrics.compare(correct, correct_raw, config.seed)
     row["calibration_error"] = metrics.expected_calibration_error(method.probabilities, test.labels)
     row["validation_accuracy"] = None if np.isnan(method.validation_accuracy) else method.validation_accuracy
     return row
@@ -222,7 +231,7 @@ def _figures(
     for method in methods:
         if method.method in ("raw", "ir"):
             matrix = metrics.confusion(test.labels, method.probabilities.argmax(1))
-            drawn[f"confusion-{method.name}"] = figures.confusion_figure(matrix, method.name)
+            drawn[f"confusion-{method.name}"] = figures.confusion_figure(matrix, _title(method))
     classifier, refiner = networks[selected.name]
     assert refiner is not None, "the selected method is a refiner"
     panels, prototypes = embedding_panels(
@@ -237,6 +246,11 @@ def _figures(
     )
     drawn["embedding"] = figures.embedding_figure(panels, prototypes)
     return drawn
+
+
+def _title(method: Method) -> str:
+    row = {"classifier": method.classifier, "method": method.method, "supervision": method.supervision}
+    return f"{figures.classifier_label(row)}: {figures.method_label(row)}"
 
 
 def _examples(method: Method, test: Dataset, count: int) -> list[int]:

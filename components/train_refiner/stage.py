@@ -37,6 +37,7 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
         "training": config.model_dump(),
         "classifier": classifier.config.architecture,
         "classifier_sha256": digest(paths["classifier"]),
+        "supervision": config.supervision,
         "n_train": n_train,
         "temperature": temperature,
         "history": history.metrics,

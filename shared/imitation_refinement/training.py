@@ -238,7 +238,7 @@ def _fit(
         schedule.step()
         seen += len(index)
         for name, value in losses.items():
-            totals[name] = totals.get(name, 0.0) + float(value) * len(index)
+            totals[name] = totals.get(name, 0.0) + float(value.detach()) * len(index)
 
 
 @torch.no_grad()
