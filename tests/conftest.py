@@ -1,0 +1,130 @@
+"""What several test files need: small gridded tables whose classes are easy to tell, and a small finished run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are too small to share
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
+from imitation_refinement.grid import Grid
+from imitation_refinement.tables import gridded_schema, ideal_schema, null_rows, write_table
+
+Patterns = tuple[NDArray[np.float32], NDArray[np.int64]]
+GRID = Grid(points=128)
+TINY_CLASSIFIER = {"depths": [1, 1], "widths": [8, 8], "stem_stride": 2, "embedding": 8, "norm": "batch"}
+TINY_REFINER = {"widths": [8, 8], "factor": 2}
+
+
+@pytest.fixture(autouse=True)
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test logs to a store, or reports to a program, of the person who runs it."""
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "IMITATION_REFINEMENT_")):
+            monkeypatch.delenv(name)
+
+
+def toy_patterns(per_class: int, seed: int, flawed: bool = False) -> Patterns:
+    """Two peaks whose place tells the class, maximum 1; the flaw is one large hump in the same place everywhere."""
+    rng = np.random.default_rng(seed)
+    labels = np.tile(np.arange(N_CLASSES), per_class)
+    axis = np.arange(GRID.points)
+    centres = 12 + 12 * labels[:, None] + np.array([0, 30]) + rng.normal(0, 0.5, (len(labels), 2))
+    heights = rng.uniform(0.6, 1, (len(labels), 2))
+    patterns = (heights[..., None] * np.exp(-(((axis - centres[..., None]) / 2) ** 2))).sum(1)
+    if flawed:
+        patterns = patterns + 2 * np.exp(-(((axis - 40) / 15) ** 2)) + rng.uniform(0, 0.05, patterns.shape)
+    return (patterns / patterns.max(1, keepdims=True)).astype(np.float32), labels
+
+
+@pytest.fixture
+def toy() -> Callable[..., Patterns]:
+    """:func:`toy_patterns`."""
+    return toy_patterns
+
+
+def write_toy_tables(folder: Path, per_class: int = 12) -> dict[str, Path]:
+    """The two tables that preprocess writes, in miniature."""
+    paths = {name: folder / f"{name}.parquet" for name in ("ideal_dataset", "imperfect_dataset")}
+    ideal, labels = toy_patterns(per_class, 1)
+    splits = np.repeat(["train", "validation", "test"], [len(labels) - 4 * N_CLASSES, 2 * N_CLASSES, 2 * N_CLASSES])
+    systems = [str(CRYSTAL_SYSTEMS[k]) for k in labels]
+    columns: dict[str, Any] = {
+        "material_id": [f"m{i}" for i in range(len(labels))],
+        "formula": [f"A{i}" for i in range(len(labels))],
+        "crystal_system": systems,
+        "split": splits,
+        "intensity": ideal,
+    }
+    write_table(paths["ideal_dataset"], columns, ideal_schema(GRID))
+    flawed, _ = toy_patterns(per_class, 2, flawed=True)
+    theory = toy_patterns(per_class, 2)[0]
+    theory[-1] = np.nan  # the last test pattern has none
+    columns = {
+        "pattern_id": [f"p{i}" for i in range(len(labels))],
+        "formula": [f"B{i}" for i in range(len(labels))],
+        "crystal_system": systems,
+        "theory_two_theta": [[20.0, 50.0]] * (len(labels) - 1) + [None],
+        "theory_intensity": [[100.0, 60.0]] * (len(labels) - 1) + [None],
+        "split": splits,
+        "scale": np.full(len(labels), 1000.0),
+        "intensity": flawed,
+        "theory": null_rows(theory),
+    }
+    write_table(paths["imperfect_dataset"], columns, gridded_schema(GRID))
+    return paths
+
+
+@pytest.fixture
+def toy_tables(tmp_path: Path) -> dict[str, Path]:
+    """:func:`write_toy_tables` in the test's own folder."""
+    return write_toy_tables(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run from both tables to the report, stage by stage, laid out as a finished run is."""
+    from components.baselines.stage import STAGE as baselines
+    from components.evaluate.stage import STAGE as evaluate
+    from components.pretrain_classifier.stage import STAGE as pretrain
+    from components.train_refiner.stage import STAGE as train
+
+    run = tmp_path_factory.mktemp("runs") / "toy"
+    models = run / "models"
+    models.mkdir(parents=True)
+    tables = write_toy_tables(run)
+    optimiser = {"epochs": 12, "batch_size": 14, "learning_rate": 1e-2, "device": "cpu"}
+    for name in ("vgg", "densenet"):
+        network = {**TINY_CLASSIFIER, "architecture": name}
+        paths = {"ideal_dataset": tables["ideal_dataset"], "classifier": models / f"{name}.safetensors"}
+        pretrain.execute(paths, {"network": network, "optimiser": optimiser})
+    for supervision, name in (("targeted", "vgg"), ("non_targeted", "vgg"), ("targeted", "densenet")):
+        paths = {
+            "classifier": models / f"{name}.safetensors",
+            "imperfect_dataset": tables["imperfect_dataset"],
+            "refiner": models / f"{name}-{supervision}.safetensors",
+        }
+        train.execute(paths, {"supervision": supervision, "network": TINY_REFINER, "optimiser": optimiser})
+    baselines.execute({"imperfect_dataset": tables["imperfect_dataset"], "dwt": run / "dwt.parquet"}, {"level": 3})
+    evaluate.execute(
+        {
+            "classifiers": [models / "vgg.safetensors", models / "densenet.safetensors"],
+            "refiners": sorted(models.glob("*-*.safetensors")),
+            **tables,
+            "dwt": run / "dwt.parquet",
+            "results": run / "results.json",
+            "table": run / "results.txt",
+            "report": run / "report.html",
+            "figures": run / "figures",
+            "predictions": run / "predictions.csv",
+        },
+        {"resamples": 500, "examples": 2, "embedded": 50, "profile": "toy", "seed": 3},
+    )
+    return run

@@ -1,0 +1,122 @@
+"""Shapes, the identity, and what the refiner may not depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from imitation_refinement.config import ClassifierConfig, RefinerConfig
+from imitation_refinement.networks import Classifier, Refiner, to_amplitude, to_intensity
+
+CONFIGS = [
+    {"architecture": "vgg", "depths": (1, 2), "widths": (8, 16), "embedding": 12},
+    {"architecture": "vgg", "depths": (2, 1, 1), "widths": (8, 8, 16), "embedding": 12, "stem_stride": 4},
+    {"architecture": "densenet", "depths": (2, 1), "widths": (16, 8), "embedding": 12},
+]
+
+
+def classifier(seed: int = 0, **options: Any) -> Classifier:
+    torch.manual_seed(seed)
+    return Classifier(ClassifierConfig(**options)).eval()
+
+
+def refiner(working: bool, seed: int = 0, **options: Any) -> Refiner:
+    torch.manual_seed(seed)
+    model = Refiner(RefinerConfig(**options)).eval()
+    if working:
+        nn.init.normal_(model.output.weight)
+    return model
+
+
+def amplitudes(n: int, points: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).random((n, points), dtype=np.float32))
+
+
+def test_amplitudes_and_back() -> None:
+    assert to_amplitude(np.array([-0.1, 0, 0.25, 1])).tolist() == [0, 0, 0.5, 1]
+    intensity = np.random.default_rng(0).random((3, 50))
+    np.testing.assert_allclose(to_intensity(to_amplitude(intensity)), intensity, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("options", CONFIGS)
+def test_classifier_shapes(options: dict[str, Any], norm: str) -> None:
+    model = classifier(norm=norm, **options)
+    for points in (256, 301):
+        x = amplitudes(3, points)
+        assert model(x).shape == (3, 7)
+        assert model.embed(x).shape == (3, 12)
+        assert model.prototype_logits(model.embed(x)).shape == (3, 7)
+    assert model.prototypes.shape == (7, 12)
+    assert "prototypes" in model.state_dict()
+    assert "prototypes" not in dict(model.named_parameters())
+    kinds = {type(module) for module in model.modules()} & {nn.BatchNorm1d, nn.GroupNorm}
+    assert kinds == {nn.BatchNorm1d if norm == "batch" else nn.GroupNorm}
+
+
+@pytest.mark.parametrize("options", CONFIGS)
+def test_logits_are_linear_on_the_embedding(options: dict[str, Any]) -> None:
+    model, x = classifier(**options), amplitudes(3, 256)
+    torch.testing.assert_close(model(x), model.output(model.embed(x)))
+    assert isinstance(model.output, nn.Linear)
+
+
+def test_paper_sizes() -> None:
+    """VGG-19 has 16 convolutions beside its dense layers, DenseNet-121 two a layer of 58 and one a transition of 3."""
+    vgg = classifier(architecture="vgg", depths=(2, 2, 4, 4, 4), widths=(4, 4, 4, 4, 4))
+    assert sum(isinstance(m, nn.Conv1d) for m in vgg.modules()) == 16
+    densenet = classifier(architecture="densenet", depths=(6, 12, 24, 16), widths=(4, 4))
+    assert sum(isinstance(m, nn.Conv1d) for m in densenet.modules()) >= 1 + 2 * 58 + 3
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("options", CONFIGS)
+def test_features_are_those_after_the_first_and_second_convolution(options: dict[str, Any], norm: str) -> None:
+    model, x = classifier(norm=norm, **options), amplitudes(2, 256)
+    seen: list[tuple[nn.Module, Tensor]] = []
+    leaves = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.BatchNorm1d | nn.GroupNorm | nn.ReLU)]
+    handles = [m.register_forward_hook(lambda m, _, out: seen.append((m, out.clone()))) for m in leaves]
+    model.embed(x)
+    for handle in handles:
+        handle.remove()
+    convolutions = [i for i, (module, _) in enumerate(seen) if isinstance(module, nn.Conv1d)]
+    for depth in (1, 2):
+        after = next(out for module, out in seen[convolutions[depth - 1] :] if isinstance(module, nn.ReLU))
+        torch.testing.assert_close(model.convolution_features(x, depth), after)
+    assert model.convolution_features(x, 0) is x
+
+
+@pytest.mark.parametrize("points", [64, 100, 129, 513])
+@pytest.mark.parametrize("options", [{}, {"widths": (8, 8, 8), "factor": 2}, {"widths": (8, 12), "factor": 8}])
+def test_fresh_refiner_is_the_identity(options: dict[str, Any], points: int) -> None:
+    x = amplitudes(2, points)
+    assert torch.equal(refiner(False, **options)(x), x)
+    assert torch.equal(refiner(False, **options).train()(x), x)
+
+
+@pytest.mark.parametrize("points", [64, 129])
+def test_refined_amplitudes_have_the_inputs_shape_and_are_not_negative(points: int) -> None:
+    model, x = refiner(True, widths=(8, 8, 8), factor=4), amplitudes(3, points)
+    refined = model(x)
+    assert refined.shape == x.shape
+    assert (refined >= 0).all() and (refined > 0).any() and not torch.equal(refined, x)
+    torch.testing.assert_close(refined, (x + model.correction(x)).clamp_min(0))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_refinement_does_not_depend_on_the_batch(training: bool) -> None:
+    model = refiner(True, widths=(8, 8)).train(training)
+    x = amplitudes(4, 128)
+    alone = torch.cat([model(row[None]) for row in x])
+    torch.testing.assert_close(model(x), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fresh_refiner_learns() -> None:
+    model, x = refiner(False, widths=(8, 8)).train(), amplitudes(2, 64)
+    model(x).square().mean().backward()
+    gradient = model.output.weight.grad
+    assert gradient is not None and gradient.abs().sum() > 0
