@@ -1,10 +1,9 @@
 """How fast the virtual diffractometer is, and how close it comes to measured patterns.
 
-    python -m components.collect_structures --collected-structures s.parquet --collected-patterns p.parquet --rejected r.csv
-    python benchmarks/diffractometer.py s.parquet
-    python benchmarks/diffractometer.py s.parquet --measured patterns.parquet
+    python benchmarks/diffractometer.py structures.parquet
+    python benchmarks/diffractometer.py structures.parquet --measured patterns.parquet
 
-The second form takes patterns with structures, as collect_structures writes them, measures the same structures
+Both tables are what collect_structures writes. The second form takes patterns that have a structure, measures the same structures
 virtually on the same axes, and prints the same statistics of both.
 """
 

@@ -306,17 +306,29 @@ def _count(lattice: NDArray, g_max: float) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _phases(x: NDArray, n: int) -> NDArray:
-    """cos and sin of 2π j x for j = 0 … n, shape (len(x), 2, n + 1), by repeated rotation."""
-    out = np.empty((len(x), 2, n + 1))
-    for i in range(len(x)):
-        c, s = math.cos(2 * math.pi * x[i]), math.sin(2 * math.pi * x[i])
-        out[i, 0, 0], out[i, 1, 0] = 1.0, 0.0
-        for j in range(n):
-            re, im = out[i, 0, j], out[i, 1, j]
-            out[i, 0, j + 1] = re * c - im * s
-            out[i, 1, j + 1] = re * s + im * c
-    return out
+def _phases(position: NDArray, axis: int, n: int) -> tuple[NDArray, NDArray]:
+    """cos and sin of 2π j x for j = 0 … n along one axis, each of shape (n + 1, atoms), by repeated rotation."""
+    cosine, sine = np.empty((n + 1, len(position))), np.empty((n + 1, len(position)))
+    for i in range(len(position)):
+        angle = 2 * math.pi * position[i, axis]
+        c, s = math.cos(angle), math.sin(angle)
+        re, im = 1.0, 0.0
+        for j in range(n + 1):
+            cosine[j, i], sine[j, i] = re, im
+            re, im = re * c - im * s, re * s + im * c
+    return cosine, sine
+
+
+@njit(cache=True, nogil=True)
+def _kinds(atomic_number: NDArray, b_iso: NDArray) -> tuple[NDArray, int]:
+    """Where runs of entries of equal element and B begin, with the end behind the last, and the number of runs."""
+    starts, n = np.empty(len(atomic_number) + 1, np.int64), 0
+    for i in range(len(atomic_number)):
+        if i == 0 or atomic_number[i] != atomic_number[i - 1] or b_iso[i] != b_iso[i - 1]:
+            starts[n] = i
+            n += 1
+    starts[n] = len(atomic_number)
+    return starts, n
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
@@ -338,88 +350,82 @@ def _scatter(
 
     With f = f0 + f′ + i f″, A = Σ (f0 + f′) o exp(2πi g·r) and B = Σ f″ o exp(2πi g·r), the mean of |F|² at g and −g is
     |A|² + |B|²: the cross terms change sign. Both halves together give twice that, a factor that scaling takes out.
+
+    l and −l share the four sums of products of the (h, k) phase with cos and sin of 2π l z over the atoms of a kind.
     """
     metric = _metric(_reciprocal(lattice))
     h_max, k_max, l_max = _bounds(lattice, g_max)
-    along_a = _phases(position[:, 0], h_max)
-    along_b = _phases(position[:, 1], k_max)
-    half = _phases(position[:, 2], l_max)
-    n_atoms, width = len(occupancy), 2 * l_max + 1
-    along_c = np.empty((n_atoms, 2, width))  # l from −l_max to l_max
-    for j in range(n_atoms):
-        for m in range(l_max + 1):
-            along_c[j, 0, l_max + m] = along_c[j, 0, l_max - m] = half[j, 0, m]
-            along_c[j, 1, l_max + m] = half[j, 1, m]
-            along_c[j, 1, l_max - m] = -half[j, 1, m]
-    work = np.empty((6, width))
-    s_re, s_im, a_re, a_im, b_re, b_im = work[0], work[1], work[2], work[3], work[4], work[5]
+    h_cos, h_sin = _phases(position, 0, h_max)
+    k_cos, k_sin = _phases(position, 1, k_max)
+    l_cos, l_sin = _phases(position, 2, l_max)
+    starts, n_kinds = _kinds(atomic_number, b_iso)
+    n_atoms = len(occupancy)
+    re, im = np.empty(n_atoms), np.empty(n_atoms)
     total = 0
     for h in range(h_max + 1):
         for k in range(0 if h == 0 else -k_max, k_max + 1):
             first, last = _l_range(h, k, metric, g_max * g_max)
-            n = last - first + 1
-            if n <= 0:
+            if last < first:
                 continue
+            sign = 1.0 if k >= 0 else -1.0
+            for j in range(n_atoms):
+                hc, hs, kc, ks = h_cos[h, j], h_sin[h, j], k_cos[abs(k), j], sign * k_sin[abs(k), j]
+                re[j], im[j] = (hc * kc - hs * ks) * occupancy[j], (hc * ks + hs * kc) * occupancy[j]
             constant = h * h * metric[0, 0] + 2 * h * k * metric[0, 1] + k * k * metric[1, 1]
             linear = 2 * (h * metric[0, 2] + k * metric[1, 2])
-            for i in range(n):
-                ell = first + i
-                hkl[total + i, 0], hkl[total + i, 1], hkl[total + i, 2] = h, k, ell
-                g2[total + i] = constant + ell * (linear + ell * metric[2, 2])
-                a_re[i] = a_im[i] = b_re[i] = b_im[i] = 0.0
-            shift = first + l_max
-            k_index, k_sign = abs(k), (1.0 if k >= 0 else -1.0)
-            j = 0
-            while j < n_atoms:
-                z, b = atomic_number[j], b_iso[j]
-                for i in range(n):
-                    s_re[i] = s_im[i] = 0.0
-                while j < n_atoms and atomic_number[j] == z and b_iso[j] == b:
-                    hr, hi = along_a[j, 0, h], along_a[j, 1, h]
-                    kr, ki = along_b[j, 0, k_index], along_b[j, 1, k_index] * k_sign
-                    er = (hr * kr - hi * ki) * occupancy[j]
-                    ei = (hr * ki + hi * kr) * occupancy[j]
-                    c, s = along_c[j, 0, shift : shift + n], along_c[j, 1, shift : shift + n]
-                    for i in range(n):
-                        s_re[i] += er * c[i] - ei * s[i]
-                        s_im[i] += er * s[i] + ei * c[i]
-                    j += 1
-                if b != 0.0:
-                    for i in range(n):
-                        thermal = math.exp(-b * g2[total + i] / 4)
-                        s_re[i] *= thermal
-                        s_im[i] *= thermal
-                for i in range(n):
-                    f = _interpolate(table[z], g2[total + i] / 4 * inverse_step)
-                    a_re[i] += f * s_re[i]
-                    a_im[i] += f * s_im[i]
-                f_imaginary = imaginary[z]
-                if f_imaginary != 0.0:
-                    for i in range(n):
-                        b_re[i] += f_imaginary * s_re[i]
-                        b_im[i] += f_imaginary * s_im[i]
-            for i in range(n):
-                f2[total + i] = a_re[i] ** 2 + a_im[i] ** 2 + b_re[i] ** 2 + b_im[i] ** 2
-            total += n
+            for ell in range(max(0, first, -last), max(last, -first) + 1):
+                square = constant + ell * ell * metric[2, 2]
+                g2_up, g2_down = square + ell * linear, square - ell * linear
+                a_re = a_im = b_re = b_im = 0.0  # at l
+                c_re = c_im = d_re = d_im = 0.0  # at −l
+                for kind in range(n_kinds):
+                    re_cos = re_sin = im_cos = im_sin = 0.0
+                    here = slice(starts[kind], starts[kind + 1])
+                    x, y, c, s = re[here], im[here], l_cos[ell, here], l_sin[ell, here]
+                    for j in range(len(x)):
+                        re_cos += x[j] * c[j]
+                        re_sin += x[j] * s[j]
+                        im_cos += y[j] * c[j]
+                        im_sin += y[j] * s[j]
+                    z, b = atomic_number[starts[kind]], b_iso[starts[kind]]
+                    up = _interpolate(table, z, g2_up / 4 * inverse_step) if last >= ell else 0.0
+                    down = up
+                    if first <= -ell and (linear != 0.0 or last < ell):
+                        down = _interpolate(table, z, g2_down / 4 * inverse_step)
+                    up_i = down_i = imaginary[z]
+                    if b != 0.0:
+                        thermal_up, thermal_down = math.exp(-b * g2_up / 4), math.exp(-b * g2_down / 4)
+                        up, up_i, down, down_i = up * thermal_up, up_i * thermal_up, down * thermal_down, down_i * thermal_down
+                    a_re += up * (re_cos - im_sin)
+                    a_im += up * (im_cos + re_sin)
+                    b_re += up_i * (re_cos - im_sin)
+                    b_im += up_i * (im_cos + re_sin)
+                    c_re += down * (re_cos + im_sin)
+                    c_im += down * (im_cos - re_sin)
+                    d_re += down_i * (re_cos + im_sin)
+                    d_im += down_i * (im_cos - re_sin)
+                if first <= ell <= last:
+                    hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, ell
+                    g2[total], f2[total] = g2_up, a_re * a_re + a_im * a_im + b_re * b_re + b_im * b_im
+                    total += 1
+                if ell > 0 and first <= -ell <= last:
+                    hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, -ell
+                    g2[total], f2[total] = g2_down, c_re * c_re + c_im * c_im + d_re * d_re + d_im * d_im
+                    total += 1
     return total
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _interpolate(row: NDArray, x: float) -> float:
-    """Cubic Lagrange interpolation; ``row[i]`` holds the value at x = i − 1, and 0 ≤ x ≤ len(row) − 3."""
-    i = min(int(x), len(row) - 4)
+def _interpolate(table: NDArray, z: int, x: float) -> float:
+    """The cubic of element ``z`` at ``x`` steps of s²."""
+    i = int(x)
     t = x - i
-    return (
-        row[i + 1] * (1 - t * t) * (2 - t) / 2
-        + row[i + 2] * t * (1 + t) * (2 - t) / 2
-        - row[i] * t * (1 - t) * (2 - t) / 6
-        - row[i + 3] * t * (1 - t * t) / 6
-    )
+    return table[z, i, 0] + t * (table[z, i, 1] + t * (table[z, i, 2] + t * table[z, i, 3]))
 
 
 @njit(cache=True, nogil=True)
-def _sorted(keys: NDArray, n: int, top: float) -> NDArray:
-    """Indices that sort ``keys[:n]`` (0 to ``top``): buckets, then insertion; linear for evenly spread keys."""
+def _sorted(keys: NDArray, n: int, top: float) -> tuple[NDArray, NDArray]:
+    """``keys[:n]`` (0 to ``top``) sorted, and their indices: buckets, then insertion; linear for evenly spread keys."""
     scale = n / top
     ends = np.zeros(n + 2, np.int64)
     bucket = np.empty(n, np.int64)
@@ -428,17 +434,18 @@ def _sorted(keys: NDArray, n: int, top: float) -> NDArray:
         ends[bucket[i] + 1] += 1
     for i in range(n + 1):
         ends[i + 1] += ends[i]
-    order = np.empty(n, np.int64)
+    order, out = np.empty(n, np.int64), np.empty(n)
     for i in range(n):
-        order[ends[bucket[i]]] = i
+        place = ends[bucket[i]]
         ends[bucket[i]] += 1
+        order[place], out[place] = i, keys[i]
     for i in range(1, n):
-        item, j = order[i], i - 1
-        while j >= 0 and keys[order[j]] > keys[item]:
-            order[j + 1] = order[j]
+        key, item, j = out[i], order[i], i - 1
+        while j >= 0 and out[j] > key:
+            out[j + 1], order[j + 1] = out[j], order[j]
             j -= 1
-        order[j + 1] = item
-    return order
+        out[j + 1], order[j + 1] = key, item
+    return out, order
 
 
 @njit(cache=True, nogil=True)
@@ -447,12 +454,12 @@ def _lines(
 ) -> int:
     """Merges reflections to lines from ``low`` to ``high`` [°] into ``x``, ``y`` and returns how many there are."""
     g_low, g_high = 2 * math.sin(math.radians(low / 2)) / wavelength, 2 * math.sin(math.radians(high / 2)) / wavelength
-    order = _sorted(g2, n, g_high * g_high * (1 + 1e-9))
+    keys, order = _sorted(g2, n, g_high * g_high * (1 + 1e-9))
     lines, i, last_bin, start = 0, 0, -1, -1.0
     while i < n:
-        first = g2[order[i]]
-        strength = 0.0
-        while i < n and g2[order[i]] <= first * (1 + EQUAL):
+        first, strength = keys[i], 0.0
+        equal = first * (1 + EQUAL)
+        while i < n and keys[i] <= equal:
             strength += f2[order[i]]
             i += 1
         if first < g_low * g_low:
@@ -553,12 +560,12 @@ def _reflections(
     most = _count(lattice, g_max)
     hkl, g2, f2 = np.empty((most, 3), np.int32), np.empty(most), np.empty(most)
     n = _scatter(lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, f2)
-    order = _sorted(g2, n, g_max * g_max * (1 + 1e-9))
+    keys, order = _sorted(g2, n, g_max * g_max * (1 + 1e-9))
     ends, strength = np.empty(n, np.int64), np.zeros(n)
     lines, i, least = 0, 0, 0.0
     while i < n:
-        first, total = g2[order[i]], 0.0
-        while i < n and g2[order[i]] <= first * (1 + MERGE) ** 2:
+        first, total = keys[i], 0.0
+        while i < n and keys[i] <= first * (1 + MERGE) ** 2:
             total += f2[order[i]]
             i += 1
         sine2 = min(first * wavelength * wavelength / 4, 1 - 1e-9)
