@@ -9,10 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from components.collect_structures.config import CollectConfig
 from pydantic import Field, ValidationError, model_validator
 
 from components.baselines.config import DwtConfig
+from components.collect_structures.config import CollectConfig
 from components.evaluate.config import EvaluateConfig
 from components.preprocess.config import PreprocessConfig
 from components.simulate.config import SimulateConfig
@@ -43,23 +43,35 @@ class Profile(StageConfig):
     @classmethod
     def _spread(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Gives the stages what belongs to the run: seed, name, and which network and supervision they are."""
-        out = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
-        seed = out.get("seed", 0)
-        for stage in ("collect_structures", "simulate", "preprocess", "evaluate"):
-            out.setdefault(stage, {}).setdefault("seed", seed)
-        for stage in ("vgg", "densenet", "targeted", "non_targeted"):
-            out.setdefault(stage, {})["optimiser"] = {"seed": seed, **out[stage].get("optimiser", {})}
-        for stage in ("vgg", "densenet"):
-            out[stage]["network"] = {**out[stage].get("network", {}), "architecture": stage}
-        for stage in ("targeted", "non_targeted"):
-            out[stage]["supervision"] = stage
-        out["evaluate"]["profile"] = out.get("name", "")
-        return out
+        name = data.get("name", "")
+        seed = {"seed": data["seed"]} if isinstance(data.get("seed"), int) else {}  # a bad one is reported once
+        run: dict[str, Any] = dict.fromkeys(("collect_structures", "simulate", "preprocess"), seed)
+        run["evaluate"] = {**seed, "profile": name}
+        run |= {stage: {"optimiser": seed, "network": {"architecture": stage}} for stage in ("vgg", "densenet")}
+        run |= {stage: {"optimiser": seed, "supervision": stage} for stage in ("targeted", "non_targeted")}
+        return _merged(run, data)
+
+    @model_validator(mode="after")
+    def _each_is_what_it_is_called(self) -> Profile:
+        for name, part in (("vgg", self.vgg), ("densenet", self.densenet)):
+            if part.network.architecture != name:
+                raise ValueError(f"{name}.network.architecture must be {name}")
+        for name, options in (("targeted", self.targeted), ("non_targeted", self.non_targeted)):
+            if options.supervision != name:
+                raise ValueError(f"{name}.supervision must be {name}")
+        return self
 
     def parameters(self) -> dict[str, Any]:
         """The profile as the pipeline's parameters."""
         stages = self.model_dump(exclude={"name", "seed", "shards"}, mode="json")
         return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages}
+
+
+def _merged(low: Any, high: Any) -> Any:
+    """``high`` over ``low``, section by section."""
+    if not (isinstance(low, dict) and isinstance(high, dict)):
+        return high
+    return {**low, **{key: _merged(low.get(key), value) for key, value in high.items()}}
 
 
 def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
@@ -73,14 +85,14 @@ def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
         InputError: if the profile or a setting can't be read, or an option is unknown or out of its range.
     """
     if name in BUILT_IN:
-        text = (resources.files("pipelines") / "profiles" / f"{name}.toml").read_text(encoding="utf-8")
+        content = (resources.files("pipelines") / "profiles" / f"{name}.toml").read_bytes()
     elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
+        content = Path(name).read_bytes()
     else:
         raise InputError(f"profile {name}", "there is no such profile.", f"Use {', '.join(BUILT_IN)} or a TOML file.")
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        data = tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"profile {name}", f"is no TOML ({error}).", "Correct that line.") from None
     for setting in settings:
         _set(data, setting)

@@ -140,6 +140,10 @@ def use_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError("device", f"{name} is asked for but there is no GPU.", "Use device=auto or cpu.")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError("device", f"{name!r} is no device.", "Use auto, cpu, cuda or cuda:N.") from None
+    if device.type == "cuda" and (device.index or 0) >= (found := torch.cuda.device_count()):
+        raise InputError("device", f"{name} is asked for but there are {found} GPUs.", "Use device=auto or cpu.")
+    return device

@@ -150,7 +150,8 @@ def nested(flat: Mapping[str, Any], model: type[BaseModel], prefix: str = "") ->
 def config_error(where: object, error: ValidationError) -> InputError:
     """A failed check of a configuration as one readable message: every field, what is wrong, what was given."""
     problems = [
-        f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg']} (given: {e['input']!r})" for e in error.errors()
+        f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg'].removeprefix('Value error, ')} (given: {e['input']!r})"
+        for e in error.errors()
     ]
     return InputError(where, "; ".join(problems) + ".", "Correct these fields.")
 

@@ -36,7 +36,7 @@ def test_only_a_class_with_too_few_samples_is_repeated() -> None:
     counts = np.bincount(everything, minlength=len(RARE))
     assert (counts[RARE <= 3] == 1).all()
     n_batches = round(len(RARE) / 32)
-    assert [counts[RARE == k].sum() for k in (4, 5, 6)] == [max(5, n_batches), n_batches, n_batches]
+    assert [counts[k == RARE].sum() for k in (4, 5, 6)] == [max(5, n_batches), n_batches, n_batches]
 
 
 def test_order_comes_from_the_generator_alone() -> None:
