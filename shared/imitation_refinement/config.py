@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd, so that a convolution keeps the length")
+    return value
+
+
+Odd = Annotated[int, AfterValidator(_odd)]
+Sizes = tuple[Annotated[int, Field(ge=1)], ...]
 
 
 class StageConfig(BaseModel):
@@ -17,21 +27,38 @@ class ClassifierConfig(StageConfig):
     """The architecture of a classifier."""
 
     architecture: Literal["vgg", "densenet"] = Field("vgg", description="network family")
-    depths: tuple[int, ...] = Field((1, 1, 2, 2), description="VGG: convolutions a stage; DenseNet: layers a block")
-    widths: tuple[int, ...] = Field((16, 32, 64, 64), description="VGG: channels a stage; DenseNet: (stem, growth)")
-    kernel: int = Field(5, ge=3, le=31, description="convolution width [points], odd")
-    stem_kernel: int = Field(15, ge=3, le=63, description="width of the first convolution [points], odd")
+    depths: Sizes = Field((1, 1, 2, 2), description="VGG: convolutions a stage; DenseNet: layers a block")
+    widths: Sizes = Field((16, 32, 64, 64), description="VGG: channels a stage; DenseNet: (stem, growth)")
+    kernel: Odd = Field(5, ge=3, le=31, description="convolution width [points], odd")
+    stem_kernel: Odd = Field(15, ge=3, le=63, description="width of the first convolution [points], odd")
     stem_stride: int = Field(2, ge=1, le=8, description="stride of the first convolution")
     embedding: int = Field(64, ge=2, le=4096, description="m, dimensions of the embedding")
     norm: Literal["batch", "group"] = Field("batch", description="normalisation; group norm is faster on a CPU")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the embedding")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_sizes(cls, data: Any) -> Any:
+        """A DenseNet has sizes of its own where none are given."""
+        if isinstance(data, dict) and data.get("architecture") == "densenet":
+            return {"depths": (2, 2, 2), "widths": (16, 8), **data}
+        return data
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> ClassifierConfig:
+        needed = len(self.depths) if self.architecture == "vgg" else 2
+        if not self.depths or len(self.widths) != needed:
+            raise ValueError(f"{self.architecture} of depths {self.depths} needs {needed} widths, not {self.widths}")
+        return self
+
 
 class RefinerConfig(StageConfig):
     """The architecture of the U-Net refiner."""
 
-    widths: tuple[int, ...] = Field((16, 32, 64, 96), description="channels a level")
-    kernel: int = Field(7, ge=3, le=31, description="convolution width [points], odd")
+    widths: tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...] = Field(
+        (16, 32, 64, 96), min_length=1, description="channels a level, multiples of 4"
+    )
+    kernel: Odd = Field(7, ge=3, le=31, description="convolution width [points], odd")
     factor: int = Field(4, ge=2, le=8, description="downsampling from level to level")
 
 
@@ -40,11 +67,9 @@ class OptimiserConfig(StageConfig):
 
     epochs: int = Field(10, ge=1, description="passes over the training part")
     batch_size: int = Field(64, ge=7, description="patterns a batch")
-    learning_rate: float = Field(
-        1e-3, gt=0, description="Adam's largest step; it rises and falls over the run (1cycle)"
-    )
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's largest step; it rises and falls over the run")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     seed: int = Field(0, ge=0, description="seed of initial weights and batch order")
 
 
