@@ -3,8 +3,8 @@
     python benchmarks/diffractometer.py structures.parquet
     python benchmarks/diffractometer.py structures.parquet --measured patterns.parquet
 
-Both tables are what collect_structures writes. The second form takes patterns that have a structure, measures the same structures
-virtually on the same axes, and prints the same statistics of both.
+Both tables are what collect_structures writes. The second form takes patterns that have a structure, measures the same
+structures virtually on the same axes, and prints the same statistics of both.
 """
 
 from __future__ import annotations

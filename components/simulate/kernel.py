@@ -322,7 +322,7 @@ def _phases(position: NDArray, axis: int, n: int) -> tuple[NDArray, NDArray]:
 @njit(cache=True, nogil=True)
 def _kinds(atomic_number: NDArray, b_iso: NDArray) -> tuple[NDArray, int]:
     """Where runs of entries of equal element and B begin, with the end behind the last, and the number of runs."""
-    starts, n = np.empty(len(atomic_number) + 1, np.int64), 0
+    starts, n = np.empty(len(atomic_number) + 1, np.uint64), 0
     for i in range(len(atomic_number)):
         if i == 0 or atomic_number[i] != atomic_number[i - 1] or b_iso[i] != b_iso[i - 1]:
             starts[n] = i
@@ -380,13 +380,11 @@ def _scatter(
                 c_re = c_im = d_re = d_im = 0.0  # at −l
                 for kind in range(n_kinds):
                     re_cos = re_sin = im_cos = im_sin = 0.0
-                    here = slice(starts[kind], starts[kind + 1])
-                    x, y, c, s = re[here], im[here], l_cos[ell, here], l_sin[ell, here]
-                    for j in range(len(x)):
-                        re_cos += x[j] * c[j]
-                        re_sin += x[j] * s[j]
-                        im_cos += y[j] * c[j]
-                        im_sin += y[j] * s[j]
+                    for j in range(starts[kind], starts[kind + 1]):
+                        re_cos += re[j] * l_cos[ell, j]
+                        re_sin += re[j] * l_sin[ell, j]
+                        im_cos += im[j] * l_cos[ell, j]
+                        im_sin += im[j] * l_sin[ell, j]
                     z, b = atomic_number[starts[kind]], b_iso[starts[kind]]
                     up = _interpolate(table, z, g2_up / 4 * inverse_step) if last >= ell else 0.0
                     down = up
@@ -395,7 +393,12 @@ def _scatter(
                     up_i = down_i = imaginary[z]
                     if b != 0.0:
                         thermal_up, thermal_down = math.exp(-b * g2_up / 4), math.exp(-b * g2_down / 4)
-                        up, up_i, down, down_i = up * thermal_up, up_i * thermal_up, down * thermal_down, down_i * thermal_down
+                        up, up_i, down, down_i = (
+                            up * thermal_up,
+                            up_i * thermal_up,
+                            down * thermal_down,
+                            down_i * thermal_down,
+                        )
                     a_re += up * (re_cos - im_sin)
                     a_im += up * (im_cos + re_sin)
                     b_re += up_i * (re_cos - im_sin)
@@ -418,7 +421,7 @@ def _scatter(
 @njit(cache=True, nogil=True, inline="always")
 def _interpolate(table: NDArray, z: int, x: float) -> float:
     """The cubic of element ``z`` at ``x`` steps of s²."""
-    i = int(x)
+    i = np.uint64(x)  # unsigned, here and in _kinds: Numba then need not look for negative indices
     t = x - i
     return table[z, i, 0] + t * (table[z, i, 1] + t * (table[z, i, 2] + t * table[z, i, 3]))
 
