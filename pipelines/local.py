@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -119,7 +120,8 @@ def _run_pipeline(profile: Profile, given: dict[str, str], folder: Path) -> None
         except RuntimeError as error:
             if error_file.exists():
                 raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
-            raise TaskFailed(f"{error} What it had made is in {root}.") from error
+            plain = re.sub(r"\x1b\[\d*m", "", str(error))  # KFP colours its messages
+            raise TaskFailed(f"{plain} The reason stands above; what was made before is in {root}.") from error
     (made,) = root.iterdir()
     for (task, output), kept in KEPT.items():
         target = folder / kept

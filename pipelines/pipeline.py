@@ -4,8 +4,6 @@ The same component objects run locally in subprocesses and compile to YAML for a
 a pipeline parameter of their own, so that a run can change them without compiling anew.
 """
 
-from __future__ import annotations
-
 from kfp import dsl
 
 from components.baselines.component import baselines as baselines_task

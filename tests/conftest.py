@@ -44,7 +44,7 @@ def toy_patterns(per_class: int, seed: int, flawed: bool = False) -> Patterns:
     return (patterns / patterns.max(1, keepdims=True)).astype(np.float32), labels
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy() -> Callable[..., Patterns]:
     """:func:`toy_patterns`."""
     return toy_patterns

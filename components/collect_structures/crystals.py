@@ -180,20 +180,29 @@ def find_space_group(crystal: Crystal, symprec: float = SYMPREC) -> int | None:
 
     Mixed sites are told apart by all that is on them.
     """
-    kinds, keep = _site_kinds(crystal)
-    cell = (crystal.lattice, crystal.positions[keep], kinds)
+    kinds, first, _ = sites(crystal)
+    return space_group_of_cell(crystal.lattice, crystal.positions[first], kinds, symprec)
+
+
+def space_group_of_cell(
+    lattice: NDArray[np.float64],
+    positions: NDArray[np.float64],
+    kinds: NDArray[np.integer],
+    symprec: float = SYMPREC,
+) -> int | None:
+    """Space group number that spglib finds for sites of these kinds; None where it finds none."""
     try:
-        found = spglib.get_symmetry_dataset(cell, symprec=symprec)
+        found = spglib.get_symmetry_dataset((lattice, positions, kinds), symprec=symprec)
     except spglib.SpglibError:
         return None
     return None if found is None else int(found.number)
 
 
-def _site_kinds(crystal: Crystal) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    """One number a site for what is on it, and the first entry of each site."""
+def sites(crystal: Crystal) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.int_]]:
+    """The sites of a crystal with n entries: what is on each, (m,); its first entry, (m,); each entry's site, (n,)."""
     n = len(crystal.numbers)
     if np.all(crystal.occupancy == 1):
-        return crystal.numbers.astype(int), np.arange(n)
+        return crystal.numbers.astype(int), np.arange(n), np.arange(n)
     pairs, distance = close_pairs(crystal)
     first = np.arange(n)
     for i, j in pairs[distance < SAME_SITE]:
@@ -204,4 +213,5 @@ def _site_kinds(crystal: Crystal) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
             (int(crystal.numbers[entry]), round(float(crystal.occupancy[entry]), 3))
         )
     labels = {species: index for index, species in enumerate(sorted({tuple(sorted(c)) for c in content.values()}), 1)}
-    return np.array([labels[tuple(sorted(c))] for c in content.values()]), np.array(list(content))
+    entries = np.array(list(content))
+    return np.array([labels[tuple(sorted(c))] for c in content.values()]), entries, np.searchsorted(entries, first)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from imitation_refinement.networks import Classifier, to_amplitude
+from imitation_refinement.networks import Classifier
 
 Panel = tuple[str, NDArray[np.float64], NDArray[np.int64]]
 
@@ -39,7 +39,7 @@ def embedding_panels(
             index = np.sort(rng.permutation(len(labels))[:most])
             chosen[title] = (patterns[index], labels[index])
     embedded = [
-        torch.cat([classifier.embed(b) for b in torch.from_numpy(to_amplitude(patterns)).split(256)]).numpy()
+        torch.cat([classifier.embed(batch) for batch in torch.from_numpy(patterns).split(256)]).numpy()
         for patterns, _ in chosen.values()
     ]
     stacked = np.concatenate([classifier.prototypes.numpy(), *embedded]).astype(np.float64)

@@ -20,7 +20,7 @@ from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import Dataset, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
-from imitation_refinement.models import load_classifier, load_refiner, probabilities, refine
+from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
 from imitation_refinement.stage import Stage
@@ -83,7 +83,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None
             raise InputError(path, "was trained through another classifier.", "Give that classifier, too.")
         classifier = classifiers[str(about["classifier_sha256"])][0]
         refined = [
-            Dataset(part.rows, grid, refine(refiner, part.intensity), part.theory, part.labels)
+            Dataset(part.rows, grid, apply(refiner, part.intensity), part.theory, part.labels)
             for part in (test, validation)
         ]
         method = _method("ir", str(about["supervision"]), int(str(about["n_train"])), classifier, *refined)

@@ -9,7 +9,7 @@ from imitation_refinement.datasets import UNLABELLED, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
-from imitation_refinement.models import fit_temperature, load_classifier, refine, save_model
+from imitation_refinement.models import apply, fit_temperature, load_classifier, save_model
 from imitation_refinement.progress import say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
@@ -32,7 +32,7 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
     n_train = labelled if config.supervision == "targeted" else len(train[1])
     # Only labels tell how sure to be; without them the classifier's own confidence stands.
     calibrated = config.supervision == "targeted" and len(validation[1])
-    temperature = fit_temperature(classifier, refine(refiner, validation[0]), validation[1]) if calibrated else 1.0
+    temperature = fit_temperature(classifier, apply(refiner, validation[0]), validation[1]) if calibrated else 1.0
     about = {
         "training": config.model_dump(),
         "classifier": classifier.config.architecture,

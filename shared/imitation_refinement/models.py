@@ -20,7 +20,7 @@ from imitation_refinement.config import ClassifierConfig, RefinerConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
 from imitation_refinement.grid import Grid
-from imitation_refinement.networks import Classifier, Refiner, to_amplitude
+from imitation_refinement.networks import Classifier, Refiner
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -88,23 +88,18 @@ def frozen(model: N) -> N:
 
 @torch.inference_mode()
 def apply(model: nn.Module, patterns: NDArray[np.floating], batch_size: int = 256) -> NDArray[np.float32]:
-    """A model on intensities (maximum 1), batch by batch.
+    """A model on patterns, batch by batch.
 
     Args:
-        model: a network on amplitudes of shape (n, points).
+        model: a network on intensities (maximum 1) of shape (n, points).
         patterns: shape (n, points).
         batch_size: patterns at a time.
 
     Returns:
-        What the model gives: refined *amplitudes* (n, points), or logits (n, 7).
+        What the model gives: refined intensities (n, points), or logits (n, 7).
     """
-    amplitude = torch.from_numpy(to_amplitude(patterns))
-    return torch.cat([model(batch) for batch in amplitude.split(batch_size)]).numpy()
-
-
-def refine(refiner: Refiner, patterns: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Refined intensities, shape (n, points), of intensities of the same shape (maximum 1)."""
-    return np.square(apply(refiner, patterns))
+    tensor = torch.from_numpy(patterns.astype(np.float32))
+    return torch.cat([model(batch) for batch in tensor.split(batch_size)]).numpy()
 
 
 def probabilities(

@@ -1,32 +1,21 @@
 """The networks: 1-D VGG and DenseNet classifiers with prototypes, and the U-Net refiner.
 
-Every network takes patterns of shape (n, points) as *amplitudes*, the square root of intensities whose maximum is 1
-(:func:`to_amplitude`): weak peaks count, and counting noise has the same size everywhere.
+Every network takes patterns of shape (n, points): intensities, at least 0, whose maximum is 1. (On their square
+roots, classifiers learn ideal patterns faster, but a few per cent of background then look like a different crystal,
+and refinement through such a classifier was found to lose 10 to 15 points of accuracy.)
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from imitation_refinement.config import ClassifierConfig, RefinerConfig
 from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.losses import squared_distances
-
-
-def to_amplitude(intensity: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Intensities (maximum 1, at least 0) as the networks see them: √I. Any shape."""
-    return np.sqrt(np.clip(intensity, 0, None)).astype(np.float32)
-
-
-def to_intensity(amplitude: NDArray[np.floating]) -> NDArray[np.float32]:
-    """The inverse of :func:`to_amplitude`: A². Any shape."""
-    return np.square(amplitude).astype(np.float32)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
@@ -109,9 +98,8 @@ class Classifier(nn.Module):
         layers, channels = (_vgg if config.architecture == "vgg" else _densenet)(config)
         self.layers = nn.ModuleList(layers)
         # Average and maximum over eight stretches of the axis keep where the peaks are, at a small dense head.
-        self.head = nn.Sequential(
-            nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(16 * channels, config.embedding), nn.Tanh()
-        )
+        # The embedding is linear: a squashed one has no slope where patterns are far from ideal.
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(16 * channels, config.embedding))
         self.output = nn.Linear(config.embedding, N_CLASSES)
         self.register_buffer("prototypes", torch.randn(N_CLASSES, config.embedding))
 
@@ -127,7 +115,7 @@ class Classifier(nn.Module):
         """Ψ(x): ``x`` itself (depth 0), or the feature maps after the first or second convolution (1, 2).
 
         Args:
-            x: amplitudes, shape (n, points).
+            x: intensities, shape (n, points).
             depth: 0, 1 or 2.
 
         Returns:
@@ -141,13 +129,13 @@ class Classifier(nn.Module):
         return self._layers(x, convolutional[depth - 1] + 1)
 
     def embed(self, x: Tensor) -> Tensor:
-        """F(x), shape (n, m), of amplitudes of shape (n, points)."""
+        """F(x), shape (n, m), of intensities of shape (n, points)."""
         hidden = self._layers(x)
         pooled = torch.cat([F.adaptive_avg_pool1d(hidden, 8), F.adaptive_max_pool1d(hidden, 8)], dim=1)
         return self.head(pooled)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class logits, shape (n, 7), of amplitudes of shape (n, points)."""
+        """Class logits, shape (n, 7), of intensities of shape (n, points)."""
         return self.output(self.embed(x))
 
     def prototype_logits(self, embedding: Tensor) -> Tensor:
@@ -156,9 +144,14 @@ class Classifier(nn.Module):
 
 
 class Refiner(nn.Module):
-    """R: a 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts a correction to its input.
+    """R: a 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts a correction to its input, as a gain.
 
-    R(x) = max(0, x + U(x)). U's last convolution starts at zero, so a fresh refiner is the identity on amplitudes.
+    R(x) = 2 σ(U(x)) x: at every angle the intensity is multiplied by a number from 0 to 2. U's last convolution starts
+    at zero, so a fresh refiner is the identity. A gain fades background and noise and evens out texture, keeps what
+    is left where it was measured, and can't paint a peak where nothing was seen. (An additive correction,
+    max(0, x + U(x)), reached the same accuracy but put exact zeros over weak peaks: KL to theory rose above the raw
+    one's, while the gain brings ℓ1, ℓ2, KL and NCC all nearer.)
+
     Group norm: a pattern's refinement does not depend on the batch it comes in.
     """
 
@@ -189,7 +182,7 @@ class Refiner(nn.Module):
         return nn.Sequential(nn.Conv1d(inputs, outputs, width, stride, width // 2), nn.GroupNorm(4, outputs), nn.SiLU())
 
     def correction(self, x: Tensor) -> Tensor:
-        """U(x), shape (n, points), of amplitudes of shape (n, points)."""
+        """U(x), shape (n, points), of intensities of shape (n, points)."""
         points = x.shape[1]
         multiple = self.config.factor ** (len(self.config.widths) - 1)
         hidden = F.pad(x[:, None], (0, -points % multiple))
@@ -205,5 +198,5 @@ class Refiner(nn.Module):
         return self.output(hidden)[:, 0, :points]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Refined amplitudes, shape (n, points), of amplitudes of the same shape."""
-        return F.relu(x + self.correction(x))
+        """Refined intensities, shape (n, points), of intensities of the same shape."""
+        return 2 * torch.sigmoid(self.correction(x)) * x

@@ -19,7 +19,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.figures import pattern_figure, save_figure
 from imitation_refinement.files import digest, write_text
 from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.models import load_classifier, load_refiner, probabilities, refine
+from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.patterns import Pattern, check_coverage, read_patterns, write_xy
 from imitation_refinement.progress import progress, say
@@ -120,7 +120,7 @@ def refine_pattern(model: Model, pattern: Pattern) -> Refined:
     scale = float(raw.max())
     if scale <= 0:
         raise InputError(pattern.where, "is zero everywhere on the model's grid.", "Measure it again.")
-    refined = refine(model.refiner, raw[None] / scale)
+    refined = apply(model.refiner, raw[None] / scale)
     angles = convert_two_theta(pattern.two_theta, pattern.wavelength, model.grid.wavelength)
     inside = (angles >= model.grid.start) & (angles <= model.grid.stop)
     intensity = np.array(pattern.intensity, float)
@@ -163,8 +163,8 @@ def refine_files(
             rejected.append(error)
     output.mkdir(parents=True, exist_ok=True)
     write_rejected(output / "rejected.csv", rejected)
-    for error in rejected:
-        say(f"left out: {error}")
+    for reason in rejected:
+        say(f"left out: {reason}")
     if not refined:
         raise InputError(", ".join(paths), "no pattern can be used.", f"The reasons are in {output / 'rejected.csv'}.")
     _write(refined, model, output)

@@ -18,7 +18,7 @@ from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineC
 from imitation_refinement.datasets import UNLABELLED
 from imitation_refinement.losses import diversity, entropy, prototype_loss, regularisation, update_prototypes
 from imitation_refinement.models import frozen, use_device
-from imitation_refinement.networks import Classifier, Refiner, to_amplitude
+from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.progress import progress
 
 Report = Callable[[dict[str, float], int], None]
@@ -37,8 +37,10 @@ class History:
 
 
 def tensors(patterns: NDArray[np.floating], labels: NDArray[np.integer], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Intensities (n, points) as amplitudes, and labels (n,), on the device."""
-    return torch.from_numpy(to_amplitude(patterns)).to(device), torch.from_numpy(labels.astype(np.int64)).to(device)
+    """Intensities (n, points) and labels (n,) on the device."""
+    return torch.from_numpy(patterns.astype(np.float32)).to(device), torch.from_numpy(labels.astype(np.int64)).to(
+        device
+    )
 
 
 def train_classifier(
@@ -107,7 +109,7 @@ def refiner_losses(
     Args:
         refiner: R.
         classifier: the frozen C, with its prototypes.
-        x: amplitudes, shape (n, points).
+        x: intensities, shape (n, points).
         labels: true classes, shape (n,), or None.
         config: weights, Ψ and p.
 
@@ -214,12 +216,17 @@ def _fit(
     label: str,
     after_epoch: Report,
 ) -> None:
-    """AdamW with one rise and fall of the learning rate over all epochs (1cycle, Smith & Topin 2018)."""
+    """AdamW; the learning rate rises over a tenth of all steps and falls as a cosine to 0 (Loshchilov & Hutter 2017)."""
     device = next(model.parameters()).device
     plan = [list(batches()) for _ in range(options.epochs)]
     steps = sum(len(epoch) for epoch in plan)
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=steps, pct_start=0.2)
+    rise = max(1, steps // 10)
+
+    def share(step: int) -> float:
+        return (step + 1) / rise if step < rise else (1 + math.cos(math.pi * (step - rise) / (steps - rise + 1))) / 2
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
     work = ((epoch, index) for epoch, indices in enumerate(plan) for index in [*indices, None])
     totals: dict[str, float] = {}
     seen = 0

@@ -48,10 +48,8 @@ def train(classifier: Classifier, data: Any, validation: Any = NOTHING, **option
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    from conftest import toy_patterns
-
-    return pretrain(toy_patterns(20, 0), toy_patterns(8, 1), epochs=12)[0]
+def classifier(toy: Toy) -> Classifier:
+    return pretrain(toy(20, 0), toy(8, 1), epochs=12)[0]
 
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:
