@@ -9,6 +9,7 @@ def simulate(
     patterns: dsl.Input[dsl.Dataset],
     ideal: dsl.Output[dsl.Dataset],
     imperfect: dsl.Output[dsl.Dataset],
+    rejected: dsl.Output[dsl.Artifact],
     config: dict = {},  # noqa: B006 (KFP wants a literal)
     shard: int = 0,
     shards: int = 1,
@@ -16,5 +17,13 @@ def simulate(
     """Ideal patterns of structures, and theory and virtual measurements of imperfect patterns, of one shard."""
     from components.simulate.stage import STAGE
 
-    paths = {"structures": structures.path, "patterns": patterns.path, "ideal": ideal.path, "imperfect": imperfect.path}
-    STAGE.task(paths, {**config, "shard": shard, "shards": shards})
+    STAGE.task(
+        {
+            "structures": structures.path,
+            "patterns": patterns.path,
+            "ideal": ideal.path,
+            "imperfect": imperfect.path,
+            "rejected": rejected.path,
+        },
+        {**config, "shard": shard, "shards": shards},
+    )
