@@ -1,0 +1,166 @@
+"""A finished run on patterns that it has not seen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from imitation_refinement.cli import main
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.errors import InputError
+from imitation_refinement.patterns import Pattern, read_text_pattern, write_xy
+from imitation_refinement.refine import load_run, refine_files, refine_pattern
+
+ANGLES = np.linspace(3, 110, 3001)  # beyond the grid at both ends
+
+
+def counts(seed: int = 0, scale: float = 5000.0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    peaks = sum(h * np.exp(-(((ANGLES - c) / 0.8) ** 2)) for c, h in ((20, 1), (33, 0.4), (55, 0.7)))
+    return rng.poisson(scale * (peaks + 0.05 + 0.1 * np.exp(-(((ANGLES - 30) / 10) ** 2)))).astype(float)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three patterns that can be used and two that can't."""
+    write_xy(tmp_path / "in" / "a.xy", ANGLES, counts(), ["wavelength 1.5406 Å"])
+    write_xy(tmp_path / "in" / "b.xy", ANGLES, counts(1, 3e5), ["wavelength 1.5406 Å"])
+    write_xy(tmp_path / "in" / "short.xy", ANGLES[:500], counts()[:500], ["wavelength 1.5406 Å"])
+    write_xy(tmp_path / "in" / "silent.xy", ANGLES, counts())
+    (tmp_path / "in" / "text.xy").write_text("not a pattern\n")
+    return tmp_path
+
+
+def test_what_is_written(toy_run: Path, folder: Path) -> None:
+    refined = refine_files(toy_run, [str(folder / "in")], folder / "out", "CuKa1")
+    assert [r.pattern.pattern_id for r in refined] == ["a", "b", "silent"]
+    rows = pq.read_table(folder / "out" / "refined.parquet").to_pylist()
+    assert [row["pattern_id"] for row in rows] == ["a", "b", "silent"]
+    for row, given in zip(rows, (counts(), counts(1, 3e5), counts()), strict=True):
+        angles, intensity = np.array(row["two_theta"]), np.array(row["intensity"])
+        np.testing.assert_allclose(angles, ANGLES, atol=1e-6)
+        inside = (angles >= 5) & (angles <= 90)
+        np.testing.assert_allclose(intensity[~inside], given[~inside], rtol=1e-6)  # as it was measured
+        assert not np.allclose(intensity[inside], given[inside], rtol=0.01)
+        assert intensity.min() >= 0 and 0.2 * given.max() < intensity.max() < 2 * given.max()
+        assert sum(row["probabilities"]) == pytest.approx(1) and min(row["probabilities"]) >= 0
+        assert row["crystal_system"] == CRYSTAL_SYSTEMS[int(np.argmax(row["probabilities"]))]
+        assert row["wavelength"] == pytest.approx(1.5406, abs=1e-4)
+        written = read_text_pattern(folder / "out" / f"{row['pattern_id']}.xy")
+        np.testing.assert_allclose(written.intensity, intensity, rtol=1e-6)
+        assert written.wavelength == row["wavelength"]
+        assert (folder / "out" / f"{row['pattern_id']}.png").read_bytes().startswith(b"\x89PNG")
+    rejected = pd.read_csv(folder / "out" / "rejected.csv")
+    assert [Path(item).name for item in rejected["item"]] == ["text.xy", "short.xy"]
+    assert rejected["reason"].str.contains("covers").tolist() == [False, True]
+    assert rejected["remedy"].notna().all()
+    summary = pd.read_csv(folder / "out" / "summary.csv")
+    assert (summary["probability"] >= summary["second_probability"]).all()
+    assert summary["crystal_system"].tolist() == [row["crystal_system"] for row in rows]
+    schema = pq.read_schema(folder / "out" / "refined.parquet").metadata
+    assert schema[b"crystal_systems"].decode().split(",") == list(CRYSTAL_SYSTEMS)
+    assert b"no counting data" in schema[b"caveat"]
+
+
+def test_a_wavelength_is_never_assumed(toy_run: Path, folder: Path) -> None:
+    with pytest.raises(InputError, match=r"silent\.xy: no pattern can be used.*rejected\.csv"):
+        refine_files(toy_run, [str(folder / "in" / "silent.xy")], folder / "out")
+    (row,) = pd.read_csv(folder / "out" / "rejected.csv").to_dict("records")
+    assert "does not say its wavelength" in row["reason"]
+    assert [p.name for p in (folder / "out").iterdir()] == ["rejected.csv"]
+    for bad in ("nonsense", "0", "nan"):
+        with pytest.raises(InputError):
+            refine_files(toy_run, [str(folder / "in" / "silent.xy")], folder / "out", bad)
+
+
+def test_the_files_own_wavelength_comes_first(toy_run: Path, folder: Path) -> None:
+    (refined,) = refine_files(toy_run, [str(folder / "in" / "a.xy")], folder / "out", "1.9")
+    assert refined.pattern.wavelength == 1.5406
+
+
+def test_scale_and_unit_do_not_matter(toy_run: Path) -> None:
+    model = load_run(toy_run)
+    y = counts()
+    once = refine_pattern(model, Pattern("p", ANGLES, y, 1.5406))
+    thousandfold = refine_pattern(model, Pattern("p", ANGLES, 1000 * y, 1.5406))
+    np.testing.assert_allclose(thousandfold.intensity, 1000 * once.intensity, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(thousandfold.probabilities, once.probabilities, atol=1e-5)
+
+
+def test_another_wavelength_gives_the_same_answer_on_its_own_angles(toy_run: Path) -> None:
+    """The same d spacings, measured at 1.2 Å."""
+    model = load_run(toy_run)
+    smooth = 100 * np.exp(-(((ANGLES - 33) / 2) ** 2)) + 60 * np.exp(-(((ANGLES - 60) / 2) ** 2)) + 5
+    copper = refine_pattern(model, Pattern("p", ANGLES, smooth, 1.5406))
+    other = np.degrees(2 * np.arcsin(np.sin(np.radians(ANGLES / 2)) * 1.2 / 1.5406))
+    shifted = refine_pattern(model, Pattern("p", other, smooth, 1.2))
+    inside = (ANGLES > 6) & (ANGLES < 89)
+    np.testing.assert_allclose(shifted.intensity[inside], copper.intensity[inside], atol=3)
+    np.testing.assert_allclose(shifted.probabilities, copper.probabilities, atol=0.05)
+
+
+def test_the_runs_refiners_by_name(toy_run: Path) -> None:
+    selected = json.loads((toy_run / "results.json").read_text())["selected"]
+    assert load_run(toy_run).name == selected
+    assert load_run(toy_run, "vgg-non_targeted").name == "vgg-non_targeted"
+    assert load_run(toy_run, "vgg-targeted").classifier.config.architecture == "vgg"
+    with pytest.raises(InputError, match=r"no refiner resnet.*densenet-targeted, vgg-non_targeted, vgg-targeted"):
+        load_run(toy_run, "resnet")
+
+
+def test_what_is_no_run(toy_run: Path, tmp_path: Path) -> None:
+    for name, text in (("empty", None), ("text", "{"), ("list", "[]"), ("other", "{}")):
+        run = tmp_path / name
+        run.mkdir()
+        if text is not None:
+            (run / "results.json").write_text(text)
+        with pytest.raises(InputError, match=f"{name}: is no finished run"):
+            load_run(run)
+
+
+def test_models_that_do_not_belong_together(toy_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "mixed"
+    shutil.copytree(toy_run, run)
+    shutil.copy(run / "models" / "vgg.safetensors", run / "models" / "densenet.safetensors")
+    with pytest.raises(InputError, match="was not trained through"):
+        load_run(run, "densenet-targeted")
+
+
+def test_names_that_are_no_file_names(toy_run: Path, tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "pattern_id": ["../../x", "a/b", "a b", ".."],
+            "two_theta": [ANGLES] * 4,
+            "intensity": [counts()] * 4,
+            "wavelength": [1.5406] * 4,
+        }
+    )
+    table.to_parquet(tmp_path / "p.parquet")
+    refine_files(toy_run, [str(tmp_path / "p.parquet")], tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.xy"))) == 4
+    assert {p.name for p in tmp_path.iterdir()} == {"p.parquet", "out"}
+
+
+def test_command_line(toy_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["refine", "--run", str(toy_run), "--output", str(folder / "out")]
+    main([*run, "--model", "vgg-targeted", str(folder / "in" / "a.xy"), str(folder / "in" / "b.xy")])
+    assert len(pq.read_table(folder / "out" / "refined.parquet")) == 2
+    assert "2 refined patterns" in capsys.readouterr().err
+    for arguments, named in (
+        ([*run, str(folder / "in" / "silent.xy")], "no pattern can be used"),
+        ([*run, str(folder / "nowhere.xy")], "nowhere.xy: there is no such file"),
+        ([*run, "--wavelength", "CuKz9", str(folder / "in" / "a.xy")], "CuKz9"),
+        ([*run, "--model", "x", str(folder / "in" / "a.xy")], "no refiner x"),
+        (["refine", "--run", str(folder), "--output", "o", "x.xy"], "is no finished run"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+        err = capsys.readouterr().err.splitlines()
+        assert [line for line in err if line.startswith("error: ")] == err[-1:] and named in err[-1]
