@@ -45,16 +45,20 @@ SIZES = (5, 20, 50, 100, 10**9)
 
 
 def to_pymatgen(structures: Structures, row: int) -> Structure:
-    """Entries at one position become one mixed site, and a further one where they sum to more than 1."""
+    """Entries at one position become one mixed site; what is above an occupancy of 1 goes on a further site there."""
     part = slice(structures.offsets[row], structures.offsets[row + 1])
     sites: dict[tuple[float, ...], dict[Element | DummySpecies, float]] = {}
     for z, occupancy, position in zip(
         structures.atomic_number[part], structures.occupancy[part].tolist(), structures.position[part], strict=True
     ):
-        place, element = (*position.tolist(), 0), Element.from_Z(int(z))
-        while element in (species := sites.setdefault(place, {})) or sum(species.values()) + occupancy > 1:
-            place = (*place[:3], place[3] + 1)
-        species[element] = occupancy
+        layer, element = 0, Element.from_Z(int(z))
+        while occupancy > 0:
+            species = sites.setdefault((*position.tolist(), layer), {})
+            room = 0.0 if element in species else min(occupancy, 1 - sum(species.values()))
+            if room > 0:
+                species[element] = room
+                occupancy -= room
+            layer += 1
     return Structure(Lattice(structures.lattice[row]), list(sites.values()), [place[:3] for place in sites])
 
 

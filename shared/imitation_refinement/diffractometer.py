@@ -38,8 +38,7 @@ NEGLIGIBLE = 2e-5  # tails below this share of the strongest line are not painte
 GAUSSIAN_REACH = 2.6  # widths at which a Gaussian has fallen below 1e-8
 EXACT = 10  # expected counts below which the Poisson distribution is drawn from exactly
 STRIDE = 4  # points of the axis between which the background is linear
-AXIAL_SPACING = 0.4  # largest mean distance of axial nodes, in widths of the line
-MAX_NODES = 8
+MAX_NODES = 24  # lines that axial divergence is made of, at most; fewer where it spreads less than the line is wide
 
 
 @dataclass(frozen=True)
@@ -271,12 +270,30 @@ def _paint_lines(
         shift = displacement_shift(angle[i], displacement, radius) + transparency_shift(angle[i], transparency, radius)
         offset = zero_shift + math.degrees(shift)
         spread = abs(math.degrees(axial_two_theta(angle[i], axial, 1.0) - angle[i]))
-        nodes = min(MAX_NODES, 1 + int(spread / (AXIAL_SPACING * fwhm[i])))
-        part = height[i] / nodes
+        nodes = min(MAX_NODES, 1 + int(2 * spread / fwhm[i]))
         for node in range(nodes):
-            share = 1 - math.sqrt(1 - (node + 0.5) / nodes)  # medians of parts of equal weight under 2 (1 − u)
+            share, weight = _axial_node(node / nodes, (node + 1) / nodes)
             centre = math.degrees(axial_two_theta(angle[i], axial, share)) + offset
-            _add_line(out, (centre - start) / step, part, fwhm[i] / step, mixing[i], NEGLIGIBLE * largest / nodes)
+            faint = NEGLIGIBLE * largest * weight
+            _add_line(
+                out,
+                (centre - start) / step,
+                weight * height[i],
+                fwhm[i] / step,
+                mixing[i],
+                faint,
+            )
+
+
+@njit(cache=True, nogil=True)
+def _axial_node(a: float, b: float) -> tuple[float, float]:
+    """The part of the density 2 (1 − u) from a to b as one node: the root of the mean of u², and the weight.
+
+    The shift goes with u², so that the line's mean is right for any number of nodes.
+    """
+    weight = (2 * b - b * b) - (2 * a - a * a)
+    moment = 2 * ((b**3 - a**3) / 3 - (b**4 - a**4) / 4)
+    return math.sqrt(moment / weight), weight
 
 
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "arcp"})
