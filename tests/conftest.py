@@ -23,12 +23,16 @@ TINY_CLASSIFIER = {"depths": [1, 1], "widths": [8, 8], "stem_stride": 2, "embedd
 TINY_REFINER = {"widths": [8, 8], "factor": 2}
 
 
-@pytest.fixture(autouse=True)
-def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test logs to a store, or reports to a program, of the person who runs it."""
+def _untrack(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("MLFLOW_", "IMITATION_REFINEMENT_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test logs to a store, or reports to a program, of the person who runs it."""
+    _untrack(monkeypatch)
 
 
 def toy_patterns(per_class: int, seed: int, flawed: bool = False) -> Patterns:
@@ -90,13 +94,21 @@ def toy_tables(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """:func:`run_toy`, once."""
+    run = tmp_path_factory.mktemp("runs") / "toy"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _untrack(monkeypatch)
+        run_toy(run)
+    return run
+
+
+def run_toy(run: Path) -> None:
     """A small run from both tables to the report, stage by stage, laid out as a finished run is."""
     from components.baselines.stage import STAGE as baselines
     from components.evaluate.stage import STAGE as evaluate
     from components.pretrain_classifier.stage import STAGE as pretrain
     from components.train_refiner.stage import STAGE as train
 
-    run = tmp_path_factory.mktemp("runs") / "toy"
     models = run / "models"
     models.mkdir(parents=True)
     tables = write_toy_tables(run)
@@ -127,4 +139,3 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         {"resamples": 500, "examples": 2, "embedded": 50, "profile": "toy", "seed": 3},
     )
-    return run
