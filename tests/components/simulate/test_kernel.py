@@ -13,6 +13,7 @@ from pymatgen.core import Lattice, Structure
 from components.simulate.form_factors import dispersion, form_factors, it92_form_factor, pymatgen_form_factor
 from components.simulate.kernel import Structures, peaks, reflections, unsupported
 from imitation_refinement import radiation
+from imitation_refinement.errors import InputError
 
 CU = 1.54184
 
@@ -162,3 +163,15 @@ def test_select_and_unsupported() -> None:
     with pytest.raises(ValueError, match="atomic numbers"):
         peaks(structures, CU, 5, 90)
     assert len(structures.select(~unsupported(structures))) == 3
+
+
+def test_radiations_by_name() -> None:
+    assert radiation.wavelength("MoKa1") == 0.7093 and radiation.wavelength(1.2) == 1.2
+    (first, strong), (second, weak) = radiation.components("CuKa1+CuKa2")
+    assert (first, second) == (1.54056, 1.54439) and strong == 2 * weak and strong + weak == pytest.approx(1)
+    assert radiation.doublet(1.5406) == pytest.approx((1.5406, 1.54443), abs=1e-5)
+    assert radiation.doublet(1.5418) == pytest.approx((1.54052, 1.54435), abs=1e-5)
+    assert radiation.doublet(0.9) is None
+    for bad in ("CuK", 15.4):
+        with pytest.raises(InputError, match="wavelength"):
+            radiation.wavelength(bad)
