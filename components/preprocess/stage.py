@@ -71,18 +71,17 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
     for index, row in enumerate(progress(rows.itertuples(), "onto the grid", len(rows), "patterns")):
         where = f"pattern {row.pattern_id}"
         try:
-            check_coverage(
-                Pattern(row.pattern_id, row.two_theta, row.intensity, row.wavelength), grid, config.min_coverage
-            )
+            pattern = Pattern(row.pattern_id, row.two_theta, row.intensity, row.wavelength, where=where)
+            check_coverage(pattern, grid, config.min_coverage)
         except InputError as error:
             rejected.append(error)
             continue
-        pattern = grid.resample(row.two_theta, row.intensity, row.wavelength)
-        if (scale := float(pattern.max())) <= 0:
+        gridded = grid.resample(row.two_theta, row.intensity, row.wavelength)
+        if (scale := float(gridded.max())) <= 0:
             rejected.append(InputError(where, "is zero everywhere on the grid.", "Leave it out or measure it again."))
             continue
         kept.append(index)
-        patterns.append(pattern / scale)
+        patterns.append(gridded / scale)
         scales.append(scale)
         peaks.append(_convert(row.theory_two_theta, row.wavelength, grid))
     if not kept:

@@ -1,0 +1,263 @@
+"""Splits that keep a material on one side, patterns on the grid, and what is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.preprocess.split import grouped_split, split_ideal
+from components.preprocess.stage import STAGE
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.errors import InputError
+from imitation_refinement.grid import Grid
+from imitation_refinement.tables import ideal_schema, measured_schema, null_rows, read_gridded, write_table
+
+GRID = Grid(points=128)
+N_IDEAL, N_IMPERFECT = 280, 140
+SYSTEMS = [str(s) for s in CRYSTAL_SYSTEMS]
+
+
+def ideal_columns() -> dict[str, Any]:
+    """Two structures of each formula; every fourth formula is also measured."""
+    rng = np.random.default_rng(0)
+    patterns = rng.random((N_IDEAL, 128), dtype=np.float32)
+    return {
+        "material_id": [f"m{i:03}" for i in range(N_IDEAL)],
+        "formula": [f"X{i // 2}" if i // 2 % 4 else f"Y{i // 8}" for i in range(N_IDEAL)],
+        "crystal_system": [SYSTEMS[i // 2 % 7] for i in range(N_IDEAL)],
+        "intensity": patterns / patterns.max(1, keepdims=True),
+    }
+
+
+def imperfect_columns() -> dict[str, Any]:
+    """Two patterns of each formula, finer than the grid."""
+    rng = np.random.default_rng(1)
+    theory = rng.random((N_IMPERFECT, 128), dtype=np.float32)
+    theory[::5] = np.nan
+    return {
+        "pattern_id": [f"p{i:03}" for i in range(N_IMPERFECT)],
+        "formula": [f"Y{i // 2}" for i in range(N_IMPERFECT)],
+        "crystal_system": [SYSTEMS[i // 2 % 7] for i in range(N_IMPERFECT)],
+        "two_theta": [np.arange(5, 90, 0.1)] * N_IMPERFECT,
+        "intensity": [rng.poisson(50, 850).astype(float) * (i + 1) for i in range(N_IMPERFECT)],
+        "wavelength": [1.5406] * N_IMPERFECT,
+        "origin": ["file"] * N_IMPERFECT,
+        "theory_two_theta": [[20.0, 40.0]] * N_IMPERFECT,
+        "theory_intensity": [[100.0, 50.0]] * N_IMPERFECT,
+        "theory": theory,
+    }
+
+
+def part(columns: dict[str, Any], rows: slice) -> dict[str, Any]:
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def write(folder: Path, ideal: dict[str, Any], imperfect: dict[str, Any], shards: int = 1) -> dict[str, Any]:
+    """Both tables in shards, as simulate writes them."""
+    paths: dict[str, Any] = {"ideal": [], "imperfect": []}
+    for i in range(shards):
+        for name, columns, schema in (("ideal", ideal, ideal_schema), ("imperfect", imperfect, measured_schema)):
+            rows = part(columns, slice(i, None, shards))
+            if name == "imperfect":
+                rows["theory"] = null_rows(rows["theory"])
+            path = folder / f"{name}-{i}.parquet"
+            write_table(path, rows, schema(GRID))
+            paths[name].append(str(path))
+    return paths
+
+
+def preprocess(folder: Path, paths: dict[str, Any], **config: Any) -> dict[str, Any]:
+    """Runs the stage; returns its tables."""
+    out = {
+        "ideal_dataset": folder / "out" / "ideal.parquet",
+        "imperfect_dataset": folder / "out" / "imperfect.parquet",
+        "manifest": folder / "out" / "manifest.csv",
+        "rejected": folder / "out" / "rejected.csv",
+    }
+    STAGE.execute({**paths, **out}, config)
+    found: dict[str, Any] = {"manifest": pd.read_csv(out["manifest"]), "rejected": pd.read_csv(out["rejected"])}
+    for kind in ("ideal", "imperfect"):
+        rows, grid, patterns = read_gridded(out[f"{kind}_dataset"], kind)
+        assert grid == GRID
+        found[kind] = rows
+        found[f"{kind}_patterns"] = patterns
+    return found
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> dict[str, Any]:
+    return preprocess(tmp_path, write(tmp_path, ideal_columns(), imperfect_columns()))
+
+
+def by_split(rows: pd.DataFrame, column: str = "formula") -> dict[str, set[str]]:
+    return {str(split): set(group[column]) for split, group in rows.groupby("split")}
+
+
+def test_no_material_on_both_sides(whole: dict[str, Any]) -> None:
+    for kind in ("ideal", "imperfect"):
+        parts = by_split(whole[kind])
+        assert {"train", "validation", "test"} <= set(parts)
+        for a in parts:
+            for b in parts:
+                assert a == b or not parts[a] & parts[b], (kind, a, b)
+
+
+def test_materials_of_the_imperfect_set_are_held_out_of_the_ideal_one(whole: dict[str, Any]) -> None:
+    imperfect = set(whole["imperfect"]["formula"])
+    rows = whole["ideal"]
+    assert (rows["split"].eq("held_out") == rows["formula"].isin(imperfect)).all()
+    assert rows["split"].eq("held_out").sum() > 20
+    seen = rows["formula"][rows["split"] != "held_out"]
+    assert not set(seen) & imperfect
+
+
+def test_splits_are_nine_to_one_and_stratified(whole: dict[str, Any]) -> None:
+    rows = whole["imperfect"]
+    counts = rows["split"].value_counts()
+    assert counts["test"] == pytest.approx(N_IMPERFECT / 10, abs=2)
+    assert counts["validation"] == pytest.approx(N_IMPERFECT / 10, abs=2)
+    for split in ("test", "validation"):
+        assert Counter(rows["crystal_system"][rows["split"] == split]).keys() == set(SYSTEMS)
+
+
+def test_patterns_have_their_maximum_at_1_and_keep_their_scale(whole: dict[str, Any]) -> None:
+    rows, patterns = whole["imperfect"], whole["imperfect_patterns"]
+    assert patterns["intensity"].max(1) == pytest.approx(1)
+    columns = imperfect_columns()
+    for i in (0, 7, 139):
+        expected = GRID.resample(columns["two_theta"][i], columns["intensity"][i], 1.5406)
+        np.testing.assert_allclose(patterns["intensity"][i] * rows["scale"][i], expected, rtol=1e-5)
+    np.testing.assert_array_equal(patterns["theory"], columns["theory"])
+    np.testing.assert_array_equal(whole["ideal_patterns"]["intensity"], ideal_columns()["intensity"])
+
+
+def test_manifest_names_every_pattern(whole: dict[str, Any]) -> None:
+    manifest = whole["manifest"]
+    assert list(manifest) == ["table", "id", "formula", "crystal_system", "split"]
+    ids = {"ideal": whole["ideal"]["material_id"], "imperfect": whole["imperfect"]["pattern_id"]}
+    for table, rows in manifest.groupby("table"):
+        assert sorted(rows["id"]) == sorted(ids[str(table)])
+        split = dict(zip(ids[str(table)], whole[str(table)]["split"], strict=True))
+        assert all(split[i] == s for i, s in zip(rows["id"], rows["split"], strict=True))
+    assert len(whole["rejected"]) == 0
+
+
+@pytest.mark.parametrize("shards", [2, 5])
+def test_sharded_is_unsharded(whole: dict[str, Any], tmp_path: Path, shards: int) -> None:
+    folder = tmp_path / "sharded"
+    sharded = preprocess(folder, write(folder, ideal_columns(), imperfect_columns(), shards))
+    for kind, key in (("ideal", "material_id"), ("imperfect", "pattern_id")):
+        order, expected = sharded[kind][key].argsort(), whole[kind][key].argsort()
+        pd.testing.assert_frame_equal(
+            sharded[kind].iloc[order].reset_index(drop=True), whole[kind].iloc[expected].reset_index(drop=True)
+        )
+        for name, patterns in sharded[f"{kind}_patterns"].items():
+            np.testing.assert_array_equal(patterns[order], whole[f"{kind}_patterns"][name][expected])
+
+
+def test_seed(whole: dict[str, Any], tmp_path: Path) -> None:
+    paths = write(tmp_path, ideal_columns(), imperfect_columns())
+    again = preprocess(tmp_path / "again", paths)
+    other = preprocess(tmp_path / "other", paths, seed=1)
+    for kind in ("ideal", "imperfect"):
+        assert again[kind]["split"].equals(whole[kind]["split"])
+        assert not other[kind]["split"].equals(whole[kind]["split"])
+
+
+def test_unlabelled_patterns_are_for_training_only(tmp_path: Path) -> None:
+    imperfect = imperfect_columns()
+    unlabelled = range(1, N_IMPERFECT, 4)  # the second one of every other material
+    for i in unlabelled:
+        imperfect["crystal_system"][i] = None
+    for i in (1, 9):
+        imperfect["formula"][i] = None
+    found = preprocess(tmp_path, write(tmp_path, ideal_columns(), imperfect))
+    rows = found["imperfect"]
+    assert (rows["split"][rows["crystal_system"].isna()] == "train").all()
+    told = set(rows["formula"][rows["split"] != "train"])
+    assert not told & set(rows["formula"][rows["split"] == "train"])
+    left_out = {f"p{i:03}" for i in unlabelled if imperfect["formula"][i] in told}
+    assert left_out and set(found["rejected"]["item"]) == {f"pattern {i}" for i in left_out}
+    assert found["rejected"]["reason"].str.contains("unlabelled").all()
+    assert set(rows["pattern_id"]) | left_out == {f"p{i:03}" for i in range(N_IMPERFECT)}
+    # A pattern of an unknown material is a material of its own.
+    assert set(rows["formula"][rows["pattern_id"].isin(["p001", "p009"])]) == {"p001", "p009"}
+
+
+def test_nothing_but_unlabelled_patterns(tmp_path: Path) -> None:
+    imperfect = {**imperfect_columns(), "crystal_system": [None] * N_IMPERFECT}
+    found = preprocess(tmp_path, write(tmp_path, ideal_columns(), imperfect))
+    assert (found["imperfect"]["split"] == "train").all() and len(found["imperfect"]) == N_IMPERFECT
+
+
+def test_patterns_that_miss_the_grid_are_listed(tmp_path: Path) -> None:
+    imperfect = imperfect_columns()
+    imperfect["two_theta"][3] = np.linspace(5, 15, 850)
+    imperfect["wavelength"][4] = 0.2  # 5 to 90° there are 39° and more here
+    imperfect["two_theta"][5] = np.linspace(100, 150, 850)
+    imperfect["intensity"][6] = np.where(np.arange(850) < 840, 0.0, 1e-30)
+    paths = write(tmp_path, ideal_columns(), imperfect)
+    found = preprocess(tmp_path, paths, min_coverage=0.7)
+    rejected = found["rejected"].set_index("item")
+    assert set(rejected.index) == {"pattern p003", "pattern p004", "pattern p005"}
+    assert rejected["reason"].str.contains("covers").all() and rejected["remedy"].notna().all()
+    assert len(found["imperfect"]) == N_IMPERFECT - 3
+    assert not {"p003", "p004", "p005"} & set(found["manifest"]["id"])
+
+
+def test_theory_peaks_go_to_the_grids_wavelength(tmp_path: Path) -> None:
+    imperfect = imperfect_columns()
+    imperfect["wavelength"][0] = 1.2
+    imperfect["theory_two_theta"][0] = [20.0, 160.0]  # the second has no reflection at 1.5406 Å
+    found = preprocess(tmp_path, write(tmp_path, ideal_columns(), imperfect))["imperfect"]
+    expected = 2 * np.degrees(np.arcsin(np.sin(np.radians(10)) * 1.5406 / 1.2))
+    assert found["theory_two_theta"][0] == pytest.approx([expected, 180])
+    assert found["theory_two_theta"][1] == pytest.approx([20, 40])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda _, m: m.update(crystal_system=["cubist"] * N_IMPERFECT), "unknown crystal_system .*cubist"),
+        (lambda _, m: m.update(intensity=[np.zeros(850)] * N_IMPERFECT), "no pattern is left.*p000.*zero everywhere"),
+        (lambda _, m: m.update(formula=["Y"] * N_IMPERFECT), "1 materials can't be split 10 ways"),
+        (lambda i, _: i.update(formula=["Y0"] * N_IDEAL), "every material is also in the imperfect set"),
+    ],
+)
+def test_bad_input(tmp_path: Path, change: Any, named: str) -> None:
+    ideal, imperfect = ideal_columns(), imperfect_columns()
+    change(ideal, imperfect)
+    paths = write(tmp_path, ideal, imperfect)
+    with pytest.raises(InputError, match=named) as error:
+        preprocess(tmp_path, paths)
+    assert error.value.remedy or "zero" in named
+
+
+def test_shards_of_another_grid(tmp_path: Path) -> None:
+    paths = write(tmp_path, ideal_columns(), imperfect_columns())
+    other = Grid(points=128, stop=80)
+    write_table(tmp_path / "other.parquet", ideal_columns(), ideal_schema(other))
+    with pytest.raises(InputError, match=r"other\.parquet: is on the grid"):
+        preprocess(tmp_path, {**paths, "ideal": [*paths["ideal"], str(tmp_path / "other.parquet")]})
+
+
+def test_grouped_split_by_hand() -> None:
+    """Ten materials of two patterns, ten folds: one material each for test and validation."""
+    groups = np.repeat([f"g{i}" for i in range(10)], 2)
+    labels = np.array(["cubic"] * 20)
+    split = grouped_split(groups, labels, 10, 0, "here")
+    assert Counter(split) == {"train": 16, "test": 2, "validation": 2}
+    with pytest.raises(InputError, match="here: 10 materials can't be split 11 ways"):
+        grouped_split(groups, labels, 11, 0, "here")
+
+
+def test_split_ideal_by_hand() -> None:
+    groups = np.array([f"g{i}" for i in range(12)])
+    split = split_ideal(groups, np.array(["cubic"] * 12), {"g0", "g11", "elsewhere"}, 10, 0, "here")
+    assert (split == "held_out").tolist() == [True, *[False] * 10, True]
+    assert Counter(split) == {"held_out": 2, "train": 8, "test": 1, "validation": 1}
