@@ -22,6 +22,7 @@ from imitation_refinement.files import writing
 from imitation_refinement.grid import Grid
 from imitation_refinement.networks import Classifier, Refiner
 
+METADATA_KEY = "imitation_refinement"
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -34,15 +35,16 @@ def save_model(path: str | Path, model: Classifier | Refiner, grid: Grid, about:
         grid: the grid that it was trained on.
         about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
     """
-    metadata = {
+    record = {
         "kind": type(model).__name__,
-        "config": model.config.model_dump_json(),
-        "grid": grid.model_dump_json(),
-        "about": json.dumps(dict(about)),
+        "config": model.config.model_dump(),
+        "grid": grid.model_dump(),
+        "about": dict(about),
     }
     with writing(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(state, temporary, metadata=metadata)
+        # One entry: safetensors writes several in any order, and the same model should be the same file.
+        save_file(state, temporary, metadata={METADATA_KEY: json.dumps(record)})
 
 
 def load_classifier(path: str | Path) -> tuple[Classifier, Grid, dict[str, object]]:
@@ -67,18 +69,17 @@ def _load(path: str | Path, kind: type[N], config: type[BaseModel]) -> tuple[N, 
     remedy = f"Give a {kind.__name__.lower()} that this program trained."
     try:
         with safe_open(path, framework="pt") as stored:
-            metadata = stored.metadata() or {}
-            if metadata.get("kind") != kind.__name__:
-                raise InputError(path, f"holds a {metadata.get('kind', 'model of unknown kind')}.", remedy)
-            model = kind(config.model_validate_json(metadata["config"]))
+            record = json.loads((stored.metadata() or {})[METADATA_KEY])
+            if record["kind"] != kind.__name__:
+                raise InputError(path, f"holds a {record['kind']}.", remedy)
+            model = kind(config.model_validate(record["config"]))
             model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
-            grid = Grid.model_validate_json(metadata["grid"])
-            about = json.loads(metadata["about"])
+            grid = Grid.model_validate(record["grid"])
     except FileNotFoundError:
         raise InputError(path, "there is no such model.", "Check the path.") from None
     except (SafetensorError, OSError, KeyError, ValidationError, RuntimeError, ValueError) as error:
         raise InputError(path, f"is no usable model ({error}).", remedy) from None
-    return model.eval(), grid, about
+    return model.eval(), grid, record["about"]
 
 
 def frozen(model: N) -> N:

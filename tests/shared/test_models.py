@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from imitation_refinement.config import ClassifierConfig, RefinerConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import (
+    METADATA_KEY,
     apply,
     fit_temperature,
     frozen,
     load_classifier,
     load_refiner,
     probabilities,
-    refine,
     save_model,
     use_device,
 )
@@ -65,7 +64,7 @@ def test_refiner_round_trip(patterns: np.ndarray, tmp_path: Path) -> None:
     save_model(tmp_path / "r.safetensors", model, GRID, {})
     found, grid, about = load_refiner(tmp_path / "r.safetensors")
     assert (grid, about, found.config) == (GRID, {}, REFINER)
-    np.testing.assert_array_equal(refine(found, patterns), refine(model, patterns))
+    np.testing.assert_array_equal(apply(found, patterns), apply(model, patterns))
 
 
 class Trap:
@@ -84,16 +83,19 @@ def test_what_is_no_model_is_refused(classifier: Classifier, tmp_path: Path) -> 
     with safe_open(good, framework="pt") as stored:
         metadata = stored.metadata()
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-    bad = {name: tmp_path / f"{name}.safetensors" for name in ("cut", "pickle", "torch", "text", "plain", "other")}
+    names = ("cut", "pickle", "torch", "text", "plain", "other", "config", "json", "less")
+    bad = {name: tmp_path / f"{name}.safetensors" for name in names}
     bad["cut"].write_bytes(good.read_bytes()[:-100])
     bad["pickle"].write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     torch.save({"a": Trap(tmp_path / "sprung")}, bad["torch"])
     bad["text"].write_text("no model")
     save_file(tensors, bad["plain"])
-    save_file(tensors, bad["other"], {**metadata, "config": metadata["config"].replace("[8,8]", "[8,16]")})
-    save_file(tensors, tmp_path / "config.safetensors", {**metadata, "config": json.dumps({"widths": "many"})})
-    save_file(dict(list(tensors.items())[1:]), tmp_path / "less.safetensors", metadata)
-    for path in [*bad.values(), tmp_path / "config.safetensors", tmp_path / "less.safetensors", tmp_path]:
+    (text,) = metadata.values()
+    save_file(tensors, bad["other"], {METADATA_KEY: text.replace('"widths": [8, 8]', '"widths": [8, 16]')})
+    save_file(tensors, bad["config"], {METADATA_KEY: text.replace('"widths": [8, 8]', '"widths": "many"')})
+    save_file(tensors, bad["json"], {METADATA_KEY: text[:-5]})
+    save_file(dict(list(tensors.items())[1:]), bad["less"], metadata)
+    for path in [*bad.values(), tmp_path]:
         with pytest.raises(InputError, match=path.name) as error:
             load_classifier(path)
         assert "Give a classifier" in error.value.remedy
@@ -112,17 +114,17 @@ def test_frozen(classifier: Classifier) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-class Shift(nn.Module):
-    """Amplitudes in, their logarithm and more out: logits by hand."""
+class Twentyfold(nn.Module):
+    """Logits by hand."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x * 20
 
 
 def test_apply_in_batches_is_apply_at_once(patterns: np.ndarray) -> None:
-    found = apply(Shift(), patterns, batch_size=64)
-    np.testing.assert_allclose(found, 20 * np.sqrt(patterns), rtol=1e-6)
-    np.testing.assert_array_equal(found, apply(Shift(), patterns, batch_size=1000))
+    found = apply(Twentyfold(), patterns, batch_size=64)
+    np.testing.assert_allclose(found, 20 * patterns, rtol=1e-6)
+    np.testing.assert_array_equal(found, apply(Twentyfold(), patterns, batch_size=1000))
 
 
 def test_probabilities(classifier: Classifier, patterns: np.ndarray) -> None:
@@ -137,7 +139,7 @@ def test_probabilities(classifier: Classifier, patterns: np.ndarray) -> None:
 def test_temperature_against_all_temperatures(share_right: float) -> None:
     rng = np.random.default_rng(1)
     intensities = rng.random((200, 7))
-    logits = 20 * np.sqrt(intensities.astype(np.float32)).astype(float)
+    logits = 20 * intensities.astype(np.float32).astype(float)
     labels = np.where(rng.random(200) < share_right, logits.argmax(1), rng.integers(7, size=200))
 
     def cross_entropy(temperature: float) -> float:
@@ -146,7 +148,7 @@ def test_temperature_against_all_temperatures(share_right: float) -> None:
 
     grid = np.geomspace(0.1, 90, 4000)
     best = min(grid, key=cross_entropy)
-    found = fit_temperature(Shift(), intensities, labels)
+    found = fit_temperature(Twentyfold(), intensities, labels)
     assert found == pytest.approx(best, rel=5e-3)
     assert cross_entropy(found) <= cross_entropy(best) + 1e-6
 

@@ -16,8 +16,8 @@ from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineC
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import UNLABELLED
 from imitation_refinement.losses import squared_distances
-from imitation_refinement.models import probabilities, refine
-from imitation_refinement.networks import Classifier, Refiner, to_amplitude
+from imitation_refinement.models import apply, probabilities
+from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.training import History, refiner_losses, train_classifier, train_refiner
 
 CLASSIFIER = {"depths": (1, 1), "widths": (8, 16), "stem_stride": 2, "embedding": 8, "dropout": 0.0}
@@ -87,7 +87,7 @@ def test_prototypes_end_at_the_classes_means(toy: Toy, classifier: Classifier) -
     """The last update, over all 20 samples a class, leaves the old prototype a weight of 1/21."""
     patterns, labels = toy(20, 0)
     with torch.no_grad():
-        embedding = classifier.embed(torch.from_numpy(to_amplitude(patterns))).numpy()
+        embedding = classifier.embed(torch.from_numpy(patterns)).numpy()
     means = np.stack([embedding[labels == k].mean(0) for k in range(7)])
     distance = np.linalg.norm(classifier.prototypes.numpy() - means, axis=1)
     assert (distance < 0.2 * np.linalg.norm(means, axis=1)).all()
@@ -141,7 +141,7 @@ def test_targeted_refinement_mends_a_flaw(toy: Toy, classifier: Classifier) -> N
     assert raw < 0.6 < 0.9 < accuracy(classifier, *toy(10, 5))
     weights = {"regularisation_weight": 0.1}
     refiner, history = train(classifier, toy(20, 3, True), toy(6, 4, True), epochs=25, weights=weights)
-    refined = refine(refiner, test)
+    refined = apply(refiner, test)
     assert accuracy(classifier, refined, labels) > raw + 0.25
     assert history.metrics["loss"][-1] < history.metrics["loss"][0]
     assert refined.shape == test.shape and (refined >= 0).all() and not refiner.training
@@ -152,9 +152,7 @@ def test_targeted_training_keeps_the_epoch_of_the_lowest_validation_loss(toy: To
     refiner, history = train(classifier, toy(4, 3, True), (x, y), epochs=12)
     config = RefineConfig(network=REFINER)
     with torch.no_grad():
-        kept = refiner_losses(refiner, classifier, torch.from_numpy(to_amplitude(x)), torch.from_numpy(y), config)[
-            "loss"
-        ]
+        kept = refiner_losses(refiner, classifier, torch.from_numpy(x), torch.from_numpy(y), config)["loss"]
     assert float(kept) == pytest.approx(min(history.metrics["validation_loss"]), rel=1e-5)
 
 
@@ -186,7 +184,7 @@ def test_targeted_training_uses_the_labelled_patterns_alone(toy: Toy, classifier
 @pytest.fixture
 def batch(toy: Toy) -> tuple[torch.Tensor, torch.Tensor]:
     patterns, labels = toy(2, 6, flawed=True)
-    return torch.from_numpy(to_amplitude(patterns)), torch.from_numpy(labels)
+    return torch.from_numpy(patterns), torch.from_numpy(labels)
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""The stage from a table to a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components.pretrain_classifier.stage import STAGE
+from imitation_refinement.config import PretrainConfig
+from imitation_refinement.datasets import read_ideal
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import digest
+from imitation_refinement.models import load_classifier, probabilities
+
+NETWORK = {"architecture": "vgg", "depths": [1, 1], "widths": [8, 8], "embedding": 8}
+OPTIMISER = {"epochs": 8, "batch_size": 14, "learning_rate": 1e-2, "device": "cpu"}
+CONFIG: dict[str, Any] = {"network": NETWORK, "optimiser": OPTIMISER}
+
+
+def test_the_model_and_what_is_kept_with_it(toy_tables: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    STAGE.execute({"ideal_dataset": toy_tables["ideal_dataset"], "classifier": path}, CONFIG)
+    model, grid, about = load_classifier(path)
+    data = read_ideal(toy_tables["ideal_dataset"])
+    assert grid == data.grid and about["n_train"] == len(data.part("train")[1]) == 56
+    assert PretrainConfig.model_validate(about["training"]) == PretrainConfig.model_validate(CONFIG)
+    patterns, labels = data.part("validation")
+    right = float((probabilities(model, patterns).argmax(1) == labels).mean())
+    history: Any = about["history"]
+    assert history["validation_accuracy"][-1] == pytest.approx(right)
+    assert history["loss"][-1] < history["loss"][0]
+    assert right > 0.5
+
+
+def test_again_is_the_same_file(toy_tables: dict[str, Path], tmp_path: Path) -> None:
+    config = {**CONFIG, "optimiser": {**OPTIMISER, "epochs": 2}}
+    for name in ("a", "b"):
+        STAGE.execute({"ideal_dataset": toy_tables["ideal_dataset"], "classifier": tmp_path / name}, config)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+
+
+def test_it_learns_from_the_training_part_alone(toy_tables: dict[str, Path], tmp_path: Path) -> None:
+    """Other patterns in the other parts change nothing but what is reported."""
+    from imitation_refinement.tables import ideal_schema, write_table
+
+    config = {**CONFIG, "optimiser": {**OPTIMISER, "epochs": 2}}
+    data = read_ideal(toy_tables["ideal_dataset"])
+    other = data.intensity.copy()
+    other[data.rows["split"] != "train"] = 1 - other[data.rows["split"] != "train"]
+    columns = {name: data.rows[name].to_numpy(object) for name in data.rows} | {"intensity": other}
+    write_table(tmp_path / "other.parquet", columns, ideal_schema(data.grid))
+    models = []
+    for table in (toy_tables["ideal_dataset"], tmp_path / "other.parquet"):
+        STAGE.execute({"ideal_dataset": table, "classifier": tmp_path / "c"}, config)
+        models.append(load_classifier(tmp_path / "c")[0].state_dict())
+    for name, tensor in models[0].items():
+        np.testing.assert_array_equal(tensor, models[1][name])
+
+
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"network": {**NETWORK, "architecture": "resnet"}}, "network.architecture"),
+        ({"network": {**NETWORK, "widths": [8]}}, r"vgg of depths \(1, 1\) needs 2 widths"),
+        ({"network": {**NETWORK, "kernel": 4}}, "network.kernel: must be odd"),
+        ({"optimiser": {**OPTIMISER, "epochs": 0}}, "optimiser.epochs"),
+        ({"optimiser": {**OPTIMISER, "device": "toaster"}}, "optimiser.device"),
+        ({"optimizer": OPTIMISER}, "optimizer"),
+    ],
+)
+def test_bad_options(toy_tables: dict[str, Path], tmp_path: Path, config: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        STAGE.execute({"ideal_dataset": toy_tables["ideal_dataset"], "classifier": tmp_path / "c"}, config)
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_wrong_table(toy_tables: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"imperfect_dataset\.parquet: has no column 'material_id'"):
+        STAGE.execute({"ideal_dataset": toy_tables["imperfect_dataset"], "classifier": tmp_path / "c"}, CONFIG)
+    with pytest.raises(InputError, match="no such file"):
+        STAGE.execute({"ideal_dataset": tmp_path / "nowhere", "classifier": tmp_path / "c"}, CONFIG)
