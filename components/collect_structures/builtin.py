@@ -22,6 +22,7 @@ from itertools import combinations_with_replacement, product
 
 import gemmi
 import numpy as np
+import pyarrow as pa
 import spglib
 from numpy.typing import NDArray
 
@@ -34,6 +35,8 @@ from components.collect_structures.crystals import (
     formula,
     from_pymatgen,
 )
+from components.collect_structures.symmetry import average, scaled
+from components.collect_structures.variants import variants
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress
@@ -44,6 +47,8 @@ BREAKING = (0.015, 0.04)  # smallest and largest symmetry-breaking strain: a lin
 CONTACT = (0.65, 1.3)  # shortest contact in sums of covalent radii; a few prototypes as shipped are faulty beyond it
 VOLUME = (5.0, 100.0)  # [Å³ per atom], what solids at ordinary pressure have
 FEWEST_PROTOTYPES = 40  # a system with fewer is topped up with strained ones of higher symmetry
+FULL_LIBRARY = 5000  # with so many, at 1,494 specimens, the system with the fewest has enough of both
+MOST_PARENTS = 3000  # of a system, of which variants are made; there are 14,000 cubic ones, found ever more slowly
 MISSES = 60  # a prototype is exhausted when so many draws in a row gave nothing new
 SPLIT_SYMPREC = 0.03  # [Å], a strained structure must keep its system at this tolerance, too
 
@@ -94,30 +99,37 @@ def builtin_materials(n_ideal: int, n_specimens: int, seed: int) -> tuple[list[M
     """The built-in library and the built-in specimens, no formula in both, each about even over the seven systems.
 
     Args:
-        n_ideal: number of ideal structures.
+        n_ideal: number of ideal structures. The prototypes give at most MOST_PARENTS of a system, of some systems
+            fewer; variants stand in for the rest, see :func:`builtin_variants`.
         n_specimens: number of specimens of other formulas.
         seed: same seed, same structures.
 
     Raises:
-        InputError: if the prototypes don't give so many.
+        InputError: if the prototypes don't give so many specimens.
     """
-    share = n_specimens / (n_ideal + n_specimens)
+    share = n_specimens / (min(n_ideal, FULL_LIBRARY) + n_specimens)
     natives = load_prototypes()
     out: tuple[list[Material], list[Material]] = ([], [])
     classes = progress(list(enumerate(CRYSTAL_SYSTEMS)), "built-in structures", unit="systems")
     for index, system in classes:
-        wanted = [_part(n_ideal, index), _part(n_specimens, index)]
+        wanted = [min(part_of(n_ideal, index), MOST_PARENTS), part_of(n_specimens, index)]
         found = _fill(_pool(natives, system, seed), wanted, share, seed, index)
-        if len(found[0]) < wanted[0] or len(found[1]) < wanted[1]:
+        if not found[0] or len(found[1]) < wanted[1]:
             raise InputError(
-                "n_structures and n_patterns",
-                f"the built-in prototypes give {len(found[0])} and {len(found[1])} {system} structures, "
-                f"not {wanted[0]} and {wanted[1]}.",
+                "n_patterns",
+                f"the built-in prototypes give {len(found[1])} {system} specimens, not {wanted[1]}.",
                 "Ask for fewer, or give structures of your own.",
             )
         for part, more in zip(out, found, strict=True):
             part.extend(more)
     return out
+
+
+def builtin_variants(library: list[Material], n_ideal: int, seed: int) -> Iterator[pa.Table]:
+    """Variants that fill the built-in library up to ``n_ideal``, as even over the systems as it should be."""
+    for index, system in enumerate(CRYSTAL_SYSTEMS):
+        parents = [material for material in library if material.crystal_system is system]
+        yield from variants(parents, part_of(n_ideal, index) - len(parents), seed)
 
 
 @cache
@@ -147,7 +159,7 @@ def _elements(crystal: Crystal) -> list[str]:
     return [SYMBOLS[z] for z in np.unique(crystal.numbers)]
 
 
-def _part(total: int, index: int) -> int:
+def part_of(total: int, index: int) -> int:
     """The share of class ``index`` in ``total``, as even as whole numbers allow."""
     return total // len(CRYSTAL_SYSTEMS) + (index < total % len(CRYSTAL_SYSTEMS))
 
@@ -269,23 +281,14 @@ def draw_strain(prototype: Prototype, rng: np.random.Generator) -> tuple[NDArray
     what breaks it have sizes of their own; a size is the largest principal strain. The larger one is returned.
     """
     draw = rng.uniform(-1, 1, (3, 3))
-    tensor = _average(draw + draw.T, prototype.rotations)
-    keeping = tensor if prototype.broken is None else _average(tensor, prototype.broken)
+    tensor = average(draw + draw.T, prototype.rotations)
+    keeping = tensor if prototype.broken is None else average(tensor, prototype.broken)
     size = rng.uniform(0, VARIATION)
-    strain = _scaled(keeping, size)
+    strain = scaled(keeping, size)
     if prototype.broken is not None:
         size = rng.uniform(*BREAKING)
-        strain = strain + _scaled(tensor - keeping, size)
+        strain = strain + scaled(tensor - keeping, size)
     return strain, size
-
-
-def _scaled(tensor: NDArray[np.float64], size: float) -> NDArray[np.float64]:
-    """The tensor with ``size`` as its largest principal strain."""
-    return tensor * (size / max(np.abs(np.linalg.eigvalsh(tensor)).max(), 1e-9))
-
-
-def _average(tensor: NDArray[np.float64], rotations: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.mean(rotations @ tensor @ np.swapaxes(rotations, 1, 2), axis=0)
 
 
 def shortest_contacts(crystal: Crystal) -> dict[tuple[int, int], float]:

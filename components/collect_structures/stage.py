@@ -3,61 +3,158 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from components.collect_structures.builtin import builtin_materials
-from components.collect_structures.config import CollectConfig
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.collect_structures import materials_project
+from components.collect_structures.builtin import builtin_materials, builtin_variants
+from components.collect_structures.config import MATERIALS_PROJECT, RANDOM, CollectConfig
 from components.collect_structures.crystals import Material
-from components.collect_structures.imperfect import read_imperfect
+from components.collect_structures.imperfect import Row, read_imperfect
+from components.collect_structures.random_crystals import random_crystals
 from components.collect_structures.specimens import hold_out, specimen_row
-from components.collect_structures.structures import read_structures
+from components.collect_structures.structures import gather, read_structures
+from components.collect_structures.variants import variants
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
-from imitation_refinement.progress import say
+from imitation_refinement.files import writing
+from imitation_refinement.progress import progress, say
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import PATTERNS, STRUCTURES, write_rejected, write_table
+from imitation_refinement.tables import PATTERNS, STRUCTURES, to_table, write_rejected, write_table
 from imitation_refinement.tracking import Tracker
 
+ROW_GROUP, CHUNK = 4096, 512  # structures that are written, and turned into a table, at a time
 
-def collect(
-    structures: Path | None, imperfect: Path | None, config: CollectConfig
-) -> tuple[list[Material], list[dict[str, Any]], list[InputError]]:
-    """The library, the rows of the PATTERNS contract, and what was left out.
+
+Source = tuple[Iterator[pa.Table], int, list[Material]]  # tables of structures, their number, the specimens
+
+
+@dataclass
+class Collected:
+    """What the stage writes.
+
+    Attributes:
+        library: tables of structures, made as they are asked for.
+        total: number of structures in the library.
+        rows: rows of the PATTERNS contract.
+        rejected: what was left out.
+    """
+
+    library: Iterator[pa.Table]
+    total: int
+    rows: list[Row]
+    rejected: list[InputError]
+
+
+def collect(structures: str, imperfect: Path | None, pages: Path, config: CollectConfig) -> Collected:
+    """The structures, the imperfect patterns or the specimens in their place, and what was left out.
+
+    Args:
+        structures: a path, one of NAMED_SOURCES, or nothing for the built-in ones.
+        imperfect: a path, or nothing for virtual specimens.
+        pages: folder for what comes from the Materials Project.
+        config: the stage's options.
 
     Raises:
         InputError: if a source gives nothing.
     """
     rejected: list[InputError] = []
-    given = read_structures(structures, rejected) if structures else None
-    if imperfect:
-        rows = read_imperfect(imperfect, rejected)
-        library = given if given is not None else builtin_materials(config.n_structures, 0, config.seed)[0]
-        return library, rows, rejected
-    if given is not None:
-        library, specimens = hold_out(given, config.n_patterns, config.seed)
-        if not specimens:
-            raise InputError(
-                structures, f"has too few structures ({len(given)}) to keep specimens from.", "Give more, or patterns."
-            )
+    rows = read_imperfect(imperfect, rejected) if imperfect else []
+    n_specimens = 0 if imperfect else config.n_patterns
+    if not structures:
+        library, total, specimens = _built_in(n_specimens, config)
+    elif structures == RANDOM:
+        library, total, specimens = _random(n_specimens, config)
+    elif structures == MATERIALS_PROJECT:
+        found = materials_project.fetch(config.materials_project, pages)
+        library, total, specimens = _given(gather(found, structures, rejected), structures, n_specimens, config)
     else:
-        library, specimens = builtin_materials(config.n_structures, config.n_patterns, config.seed)
-    return library, [specimen_row(m) for m in specimens], rejected
+        materials = read_structures(Path(structures), rejected)
+        library, total, specimens = _given(materials, structures, n_specimens, config)
+    return Collected(library, total, rows or [specimen_row(m) for m in specimens], rejected)
+
+
+def _built_in(n_specimens: int, config: CollectConfig) -> Source:
+    parents, specimens = builtin_materials(config.n_structures, n_specimens, config.seed)
+    more = builtin_variants(parents, config.n_structures, config.seed)
+    return chain(_tables(parents), more), config.n_structures, specimens
+
+
+def _random(n_specimens: int, config: CollectConfig) -> Source:
+    specimens = list(random_crystals(n_specimens, config.seed, 1, workers=config.workers))
+    formulas = {material.formula for material in specimens}
+    library = random_crystals(config.n_structures, config.seed, 0, formulas, config.workers)
+    return _tables(library), config.n_structures, specimens
+
+
+def _given(materials: list[Material], where: str, n_specimens: int, config: CollectConfig) -> Source:
+    parents, specimens = hold_out(materials, n_specimens, config.seed) if n_specimens else (materials, [])
+    if n_specimens and not specimens:
+        raise InputError(
+            where, f"has too few structures ({len(materials)}) to keep specimens from.", "Give more, or patterns."
+        )
+    total = max(len(parents), config.augment_to)
+    return chain(_tables(parents), variants(parents, total - len(parents), config.seed)), total, specimens
 
 
 def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:
     """Collects, checks and writes both tables and the list of what was left out."""
-    library, rows, rejected = collect(paths.get("structures"), paths.get("imperfect"), config)
-    write_rejected(paths["rejected"], rejected)
-    write_table(paths["collected_structures"], _columns([m.row() for m in library]), STRUCTURES)
-    write_table(paths["collected_patterns"], _columns(rows), PATTERNS)
-    counts = Counter(m.crystal_system for m in library)
-    say(f"structures: {len(library)} (" + ", ".join(f"{counts[system]} {system}" for system in CRYSTAL_SYSTEMS) + ")")
-    say(f"imperfect patterns: {len(rows)}; left out: {len(rejected)}, listed in {paths['rejected']}")
-    tracker.log_metrics({"structures": len(library), "patterns": len(rows), "rejected": len(rejected)})
+    output, structures = paths["collected_structures"], str(paths.get("structures", ""))
+    kept = config.materials_project.pages
+    pages = Path(kept) if kept else output.with_name(output.name + ".pages")
+    collected = collect(structures, paths.get("imperfect"), pages, config)
+    counts = write_structures(output, collected.library, collected.total)
+    write_table(paths["collected_patterns"], _columns(collected.rows), PATTERNS)
+    write_rejected(paths["rejected"], collected.rejected)
+    if not kept:
+        materials_project.remove_pages(pages)
+    total, left_out = counts.total(), len(collected.rejected)
+    say(f"structures: {total} (" + ", ".join(f"{counts[system]} {system}" for system in CRYSTAL_SYSTEMS) + ")")
+    say(f"imperfect patterns: {len(collected.rows)}; left out: {left_out}, listed in {paths['rejected']}")
+    tracker.log_metrics({"structures": total, "patterns": len(collected.rows), "rejected": left_out})
 
 
-def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> Counter[str]:
+    """Writes tables as they come, whole or not at all; returns how many structures of each crystal system there are."""
+    counts: Counter[str] = Counter()
+    with writing(path) as temporary, pq.ParquetWriter(temporary, STRUCTURES, compression="zstd") as writer:
+
+        def rows() -> Iterator[int]:
+            for table in _row_groups(tables):
+                writer.write_table(table)
+                counts.update(table["crystal_system"].to_pylist())
+                yield from range(table.num_rows)
+
+        for _ in progress(rows(), "structures", total, "structures"):
+            pass
+    return counts
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of at least ROW_GROUP; the last may be smaller."""
+    part: list[pa.Table] = []
+    for table in tables:
+        part.append(table)
+        if sum(t.num_rows for t in part) >= ROW_GROUP:
+            yield pa.concat_tables(part).combine_chunks()
+            part = []
+    if part:
+        yield pa.concat_tables(part).combine_chunks()
+
+
+def _tables(materials: Iterable[Material]) -> Iterator[pa.Table]:
+    source = iter(materials)
+    while part := list(islice(source, CHUNK)):
+        yield to_table(_columns([material.row() for material in part]), STRUCTURES)
+
+
+def _columns(rows: list[Row]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -66,7 +163,8 @@ STAGE = Stage(
     name="collect_structures",
     summary="Collects crystal structures and imperfect patterns into checked tables; what can't be used is listed.",
     inputs={
-        "structures": "Parquet table or folder of CIFs; built-in structures without it",
+        "structures": "Parquet table, folder or archive of CIFs, materials-project, or random; built-in structures "
+        "without it",
         "imperfect": "Parquet table or folder with manifest.csv, .xy and .cif files; virtual specimens without it",
     },
     outputs={

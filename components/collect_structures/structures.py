@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +26,39 @@ ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
 def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
-    """The materials of a Parquet table, a folder or archive of CIFs, or one CIF.
-
-    What can't be used is added to ``rejected``; materials that come twice are marked, see :func:`mark_duplicates`.
+    """The materials of a Parquet table, a folder or archive of CIFs, or one CIF; see :func:`gather`.
 
     Raises:
         InputError: if nothing can be used, or the path is of no known form.
     """
+    return gather(_source(path), path, rejected)
+
+
+def gather(items: Iterable[Material | InputError], where: object, rejected: list[InputError]) -> list[Material]:
+    """The materials of a source. Those that come twice are marked, see :func:`mark_duplicates`.
+
+    Args:
+        items: the materials, or the reasons why not.
+        where: the source.
+        rejected: what can't be used is added to it.
+
+    Raises:
+        InputError: if nothing can be used.
+    """
     materials: list[Material] = []
     seen: set[str] = set()
     refused: list[InputError] = []
-    for item in _source(path):
+    for item in items:
         if isinstance(item, InputError):
             refused.append(item)
         elif item.material_id in seen:
-            refused.append(InputError(f"{path}, {item.material_id}", "this material_id stands twice.", "Rename one."))
+            refused.append(InputError(f"{where}, {item.material_id}", "this material_id stands twice.", "Rename one."))
         else:
             seen.add(item.material_id)
             materials.append(item)
     rejected.extend(refused)
     if not materials:
-        raise InputError(path, f"holds no usable structure; the first of {len(refused)} reasons: {refused[0]}")
+        raise InputError(where, f"holds no usable structure; the first of {len(refused)} reasons: {refused[0]}")
     return mark_duplicates(materials)
 
 
@@ -197,14 +209,19 @@ def structure_reader(
     """
     names = table.column_names
     if "structure_json" in names:
-        return _from_json
+        return from_json
     if "cif" in names:
         return _from_cif
     return _from_columns if all(name in names for name in CONTRACT) else None
 
 
-def _from_json(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
-    if not record["structure_json"]:
+def from_json(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+    """The crystal of a row's ``structure_json``, which says no space group; None where there is none.
+
+    Raises:
+        InputError: if it is no pymatgen structure.
+    """
+    if record["structure_json"] in (None, "", "null"):
         return None
     try:
         return from_pymatgen(json.loads(record["structure_json"])), None

@@ -1,0 +1,131 @@
+"""The symmetry of a crystal: the crystal put exactly on it, and the changes that it allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import spglib
+from numpy.typing import NDArray
+
+from components.collect_structures.crystals import SYMPREC, Crystal, sites
+
+SYMPRECS = (SYMPREC, 0.03, 0.1)  # [Å], tried in turn until spglib finds the space group that a source says
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """A crystal that is exactly invariant under its space group, with what it takes to change it within the group.
+
+    Attributes:
+        crystal: the crystal: n entries on m sites.
+        kinds: what is on each site, shape (m,).
+        site: the site of each entry, shape (n,).
+        rotations: Cartesian point operations, orthogonal, shape (g, 3, 3).
+        parent: the site that each site is an image of, shape (m,).
+        maps: fractional displacement of each site for one of its parent: the projection on what the parent's site
+            symmetry leaves free, then the operation that leads from the parent here; shape (m, 3, 3).
+    """
+
+    crystal: Crystal
+    kinds: NDArray[np.int_]
+    site: NDArray[np.int_]
+    rotations: NDArray[np.float64]
+    parent: NDArray[np.intp]
+    maps: NDArray[np.float64]
+
+    @property
+    def site_positions(self) -> NDArray[np.float64]:
+        """Fractional coordinates of the sites, shape (m, 3)."""
+        _, first = np.unique(self.site, return_index=True)
+        return self.crystal.positions[first]
+
+    def displacements(self, draws: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The displacements of all sites that follow from those of the parents.
+
+        Averaged over its site symmetry, a displacement lies along the free parameters of the Wyckoff position.
+
+        Args:
+            draws: Cartesian displacements [Å], of which the parents' are used, shape (k, m, 3).
+
+        Returns:
+            Fractional displacements, shape (k, m, 3); none is longer than its parent's draw.
+        """
+        fractional = draws[:, self.parent] @ np.linalg.inv(self.crystal.lattice)
+        return np.asarray(np.einsum("mij,kmj->kmi", self.maps, fractional))
+
+
+def symmetric(crystal: Crystal, space_group: int) -> Symmetric | None:
+    """The crystal put exactly on its symmetry; None where spglib does not find the space group within SYMPRECS.
+
+    Positions and cell are averaged over the operations that spglib finds for this cell.
+    """
+    kinds, first, site = sites(crystal)
+    positions = crystal.positions[first]
+    found, symprec = _dataset((crystal.lattice, positions, kinds), space_group)
+    if found is None:
+        return None
+    rotations, translations = found.rotations.astype(float), found.translations
+    parent = np.asarray(found.equivalent_atoms, np.intp)
+    exact, maps = np.empty_like(positions), np.empty((len(positions), 3, 3))
+    for origin in np.unique(parent):
+        orbit = np.flatnonzero(parent == origin)
+        images = rotations @ positions[origin] + translations
+        step = images[:, None] - positions[orbit]
+        distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=-1)
+        target = distance.argmin(axis=1)
+        here = images[orbit[target] == origin] - positions[origin]
+        centre = positions[origin] + (here - np.round(here)).mean(axis=0)
+        reached, leads = np.unique(target, return_index=True)  # one operation from the parent to each site
+        if len(reached) < len(orbit) or distance.min(axis=1).max() > 5 * symprec:
+            return None
+        images = rotations[leads] @ centre + translations[leads]
+        exact[orbit] = images - np.round(images - positions[orbit])
+        maps[orbit] = rotations[leads] @ rotations[orbit[target] == origin].mean(axis=0)
+    lattice, cartesian = _exact_lattice(crystal.lattice, np.unique(found.rotations, axis=0))
+    return Symmetric(replace(crystal, lattice=lattice, positions=exact[site]), kinds, site, cartesian, parent, maps)
+
+
+def _dataset(
+    cell: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int_]], space_group: int
+) -> tuple[spglib.SpglibDataset | None, float]:
+    """What spglib finds at the first tolerance at which it finds this space group, and the tolerance."""
+    for symprec in SYMPRECS:
+        try:
+            found = spglib.get_symmetry_dataset(cell, symprec=symprec)
+        except spglib.SpglibError:
+            continue
+        if found is not None and found.number == space_group:
+            return found, symprec
+    return None, np.nan
+
+
+def _exact_lattice(
+    lattice: NDArray[np.float64], rotations: NDArray[np.int_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The nearest lattice that the point group leaves exactly as it is, and the group's Cartesian rotations.
+
+    S, the mean of CᵀC over the nearly orthogonal Cartesian forms C of the rotations, obeys CᵀSC = S; so √S C √S⁻¹ is
+    orthogonal, and it is the Cartesian form of the rotation in the lattice stretched by √S.
+    """
+    cartesian = lattice.T @ rotations @ np.linalg.inv(lattice.T)
+    values, vectors = np.linalg.eigh(np.mean(np.swapaxes(cartesian, 1, 2) @ cartesian, axis=0))
+    stretch = vectors * np.sqrt(values) @ vectors.T
+    return lattice @ stretch, stretch @ cartesian @ np.linalg.inv(stretch)
+
+
+def average(tensors: NDArray[np.float64], rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of R ε Rᵀ over a group: the part of a tensor that the group leaves alone.
+
+    Args:
+        tensors: shape (..., 3, 3).
+        rotations: Cartesian, orthogonal, shape (g, 3, 3).
+    """
+    projection = np.einsum("gij,gkl->ikjl", rotations, rotations).reshape(9, 9) / len(rotations)
+    return (tensors.reshape(-1, 9) @ projection.T).reshape(tensors.shape)
+
+
+def scaled(tensors: NDArray[np.float64], sizes: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Symmetric tensors, shape (..., 3, 3), with ``sizes``, shape (...), as their largest principal values."""
+    largest = np.abs(np.linalg.eigvalsh(tensors)).max(axis=-1)
+    return tensors * (sizes / np.maximum(largest, 1e-9))[..., None, None]
