@@ -23,6 +23,7 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     distance = np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES
     table = pseudo_voigt(distance * grid.step, profile.fwhm, profile.mixing)
     table[np.abs(distance * grid.step) > REACH * profile.fwhm] = 0
+    table = table.astype(np.float32)
     return _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, grid.points, table, half)
 
 
@@ -39,16 +40,15 @@ def _paint(
 ) -> NDArray:
     phases = table.shape[0] - 1
     out = np.zeros((len(offsets) - 1, points), np.float32)
-    row = np.empty(points)
     for i in range(len(offsets) - 1):
-        row[:] = 0.0
+        row = out[i]
         for j in range(offsets[i], offsets[i + 1]):
             x = (two_theta[j] - start) / step
             centre = int(np.floor(x))
             phase = (x - centre) * phases
             p = min(int(phase), phases - 1)
-            upper = (phase - p) * intensity[j]
-            lower = intensity[j] - upper
+            upper = np.float32((phase - p) * intensity[j])
+            lower = np.float32(intensity[j]) - upper
             first, last = max(0, centre - half), min(points, centre + half + 2)
             if last <= first:
                 continue
@@ -57,11 +57,11 @@ def _paint(
             after = table[p + 1, first - centre + half : last - centre + half]
             for t in range(len(target)):
                 target[t] += lower * before[t] + upper * after[t]
-        top = 0.0
+        top = np.float32(0.0)
         for t in range(points):
             top = max(top, row[t])
         if top > 0:
-            scale = 1 / top
+            scale = np.float32(1.0) / top
             for t in range(points):
-                out[i, t] = row[t] * scale
+                row[t] *= scale
     return out
