@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.progress import say
@@ -127,6 +129,9 @@ def _run_pipeline(profile: Profile, given: dict[str, str], folder: Path) -> None
         target = folder / kept
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(str(made / task / output), target)
+    # What each shard of the simulation left out, as one list.
+    lists = [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]
+    write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))
     shutil.rmtree(root)
 
 

@@ -1,0 +1,125 @@
+"""The YAML for a cluster."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import components
+
+from imitation_refinement.cli import main
+from imitation_refinement.config import PretrainConfig
+from imitation_refinement.errors import InputError
+from pipelines.compile import compile_pipeline
+from pipelines.local import KEPT
+from pipelines.profiles import read_profile
+
+STAGES = {
+    "collect-structures": 1,
+    "simulate": 1,
+    "preprocess": 1,
+    "pretrain-classifier": 2,
+    "train-refiner": 4,
+    "baselines": 1,
+    "evaluate": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
+    compile_pipeline(read_profile("paper"), path)
+    found = yaml.safe_load(path.read_text())
+    found["path"] = path
+    return found
+
+
+def tasks(spec: dict[str, Any], dag: dict[str, Any]) -> list[tuple[str, str]]:
+    """(task, image) of every task of a DAG and those in it."""
+    found = []
+    for name, task in dag["tasks"].items():
+        component = spec["components"][task["componentRef"]["name"]]
+        if "dag" in component:
+            found += tasks(spec, component["dag"])
+        else:
+            executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]
+            found.append((name, executor["container"]["image"]))
+    return found
+
+
+def test_kfp_loads_it_again(spec: dict[str, Any]) -> None:
+    loaded = components.load_component_from_file(str(spec["path"]))
+    assert loaded.name == "imitation-refinement"
+    assert {"structures", "imperfect", "shards", "vgg", "targeted"} <= set(loaded.component_spec.inputs)
+
+
+def test_all_stages_are_there(spec: dict[str, Any]) -> None:
+    found = tasks(spec, spec["root"]["dag"])
+    kinds = Counter(next(s for s in STAGES if name.startswith(s)) for name, _ in found)
+    assert kinds == STAGES
+    for name, image in found:
+        stage = next(s for s in STAGES if name.startswith(s))
+        assert image.startswith(f"imitation-refinement/{stage}-python:")  # without "python" KFP warns
+    for executor in spec["deploymentSpec"]["executors"].values():
+        command = " ".join(executor["container"]["command"])
+        assert "pip install" not in command  # everything is in the image
+
+
+def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
+    (loop,) = (t for t in spec["root"]["dag"]["tasks"].values() if "parameterIterator" in t or "iterator" in str(t))
+    assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--shards"}
+    shards = spec["root"]["inputDefinitions"]["parameters"]["shards"]["defaultValue"]
+    assert shards == list(range(read_profile("paper").shards))
+
+
+def test_each_refiner_waits_for_its_own_classifier(spec: dict[str, Any]) -> None:
+    dag = spec["root"]["dag"]["tasks"]
+    sources = {}
+    for name, task in dag.items():
+        if name.startswith("train-refiner"):
+            source = task["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"]["producerTask"]
+            supervision = task["inputs"]["parameters"]["supervision"]["runtimeValue"]["constant"]
+            sources[name] = (source, supervision)
+    assert sorted(sources.values()) == [
+        (classifier, supervision)
+        for classifier in ("pretrain-classifier", "pretrain-classifier-2")
+        for supervision in ("non_targeted", "targeted")
+    ]
+    # The local run keeps each under the name that evaluate knows it by.
+    given = dag["evaluate"]["inputs"]["artifacts"]
+    for name, artifact in given.items():
+        producer = artifact["taskOutputArtifact"]
+        kept = KEPT[producer["producerTask"], producer["outputArtifactKey"]]
+        if kept.startswith("models/"):
+            assert Path(kept).stem.replace("-", "_") == name
+
+
+def test_defaults_are_the_profile(spec: dict[str, Any]) -> None:
+    defaults = spec["root"]["inputDefinitions"]["parameters"]
+    profile = read_profile("paper")
+    assert PretrainConfig.model_validate(defaults["vgg"]["defaultValue"]) == profile.vgg
+    assert PretrainConfig.model_validate(defaults["densenet"]["defaultValue"]) == profile.densenet
+    assert defaults["collect_structures"]["defaultValue"]["n_structures"] == 240_000
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yaml"
+    main(["compile", "--profile", "smoke", "--seed", "5", "--set", "shards=3", "-o", str(path)])
+    assert capsys.readouterr().out == f"pipeline: {path}\n"
+    defaults = yaml.safe_load(path.read_text())["root"]["inputDefinitions"]["parameters"]
+    assert defaults["n_shards"]["defaultValue"] == 3
+    assert defaults["preprocess"]["defaultValue"]["seed"] == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["p.yaml"]
+
+
+def test_bad_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"pipeline\.json: is no name"):
+        compile_pipeline(read_profile("smoke"), tmp_path / "pipeline.json")
+    with pytest.raises(SystemExit) as end:
+        main(["compile", "--profile", "slow", "-o", str(tmp_path / "p.yaml")])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: profile slow: there is no such profile.")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,80 @@
+"""What a local run refuses before it starts, and how it names its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from imitation_refinement.cli import main
+from imitation_refinement.errors import InputError
+from pipelines import local
+from pipelines.local import run_locally
+from pipelines.profiles import read_profile
+
+
+@pytest.mark.parametrize("option", ["structures", "imperfect"])
+def test_paths_that_are_not_there(tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--profile", "smoke", f"--{option}", nowhere, "--output", str(tmp_path / "runs")])
+    assert end.value.code == 2
+    err = capsys.readouterr().err
+    assert err == f"error: {nowhere}: there is no such file or folder. Check what --{option} names.\n"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [local._new_folder(tmp_path / "runs") for _ in range(5)]
+    assert len(set(made)) == 5 and all(folder.is_dir() for folder in made)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder of runs, so that its store is made once."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def test_a_task_that_fails_leaves_its_reason_and_status_1(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failure that is nobody's bad input."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise local.TaskFailed("Task 'simulate' failed.")
+
+    monkeypatch.setattr(local, "_run_pipeline", fail)
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--profile", "smoke", "--output", str(runs)])
+    assert end.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: Task 'simulate' failed."
+    assert not (runs / "latest").exists()
+
+
+def test_an_error_of_a_stage_is_the_error_of_the_run(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise InputError("a.cif", "is no crystal.", "Leave it out.")
+
+    monkeypatch.setattr(local, "_run_pipeline", refuse)
+    with pytest.raises(InputError, match=r"a\.cif: is no crystal\. Leave it out\."):
+        run_locally(read_profile("smoke", ["seed=9"]), "", "", runs)
+    profiles = [path.read_text() for path in runs.glob("*/profile.json")]
+    assert any('"seed": 9' in text for text in profiles)
+    assert not (runs / "latest").exists()
+
+
+def test_ui_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["ui", "--runs", str(tmp_path)])
+    assert end.value.code == 2 and "holds no runs" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["run", "--help"], ["refine", "--help"], ["compile", "--help"], ["ui", "--help"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 0
+        assert "usage: imitation-refinement" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == "0.1.0"

@@ -1,0 +1,141 @@
+"""Profiles: typed, checked when read, every field named where it is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.simulate.config import SimulateConfig
+from imitation_refinement.config import PretrainConfig, RefineConfig
+from imitation_refinement.errors import InputError
+from pipelines.profiles import BUILT_IN, Profile, as_text, read_profile
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_profiles(name: str) -> None:
+    profile = read_profile(name)
+    assert profile.name == profile.evaluate.profile == name
+    assert profile.vgg.network.architecture == "vgg" and profile.densenet.network.architecture == "densenet"
+    assert profile.targeted.supervision == "targeted" and profile.non_targeted.supervision == "non_targeted"
+    for classifier in (profile.vgg, profile.densenet):
+        assert classifier.prototype_weight > 0  # each prototypical
+    assert Profile.model_validate(json.loads(as_text(profile))) == profile
+
+
+def test_the_paper_s_sizes() -> None:
+    paper = read_profile("paper")
+    assert paper.vgg.network.depths == (2, 2, 4, 4, 4)
+    assert paper.vgg.network.widths == (64, 128, 256, 512, 512)
+    assert paper.densenet.network.depths == (6, 12, 24, 16)
+    assert paper.densenet.network.widths[1] == 32
+    assert paper.collect_structures.n_structures == 240_000
+    assert paper.collect_structures.n_patterns == 1_494
+    assert paper.preprocess.folds == 10
+
+
+def test_the_default_run_has_the_sizes_asked_for() -> None:
+    default = read_profile("default")
+    assert default.collect_structures.n_structures >= 3_000
+    assert default.collect_structures.n_patterns == 1_494
+
+
+def test_one_seed_for_every_stage() -> None:
+    profile = read_profile("smoke", ["seed=42"])
+    seeds = [
+        *(getattr(profile, stage).seed for stage in ("collect_structures", "simulate", "preprocess", "evaluate")),
+        *(getattr(profile, stage).optimiser.seed for stage in ("vgg", "densenet", "targeted", "non_targeted")),
+    ]
+    assert seeds == [42] * 8
+    own = read_profile("smoke", ["seed=42", "vgg.optimiser.seed=7"])
+    assert (own.vgg.optimiser.seed, own.densenet.optimiser.seed) == (7, 42)
+
+
+def test_single_settings() -> None:
+    changed = read_profile(
+        "smoke",
+        ["targeted.optimiser.epochs=9", "vgg.network.norm=batch", "simulate.grid.stop = 80.5", "targeted.norm=2"],
+    )
+    plain = read_profile("smoke")
+    assert changed.targeted.optimiser.epochs == 9 and changed.targeted.norm == 2
+    assert changed.vgg.network.norm == "batch"
+    assert changed.simulate.grid.stop == 80.5
+    assert changed.non_targeted == plain.non_targeted and changed.densenet == plain.densenet
+
+
+def test_a_profile_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nseed = 3\n[simulate]\nmode = "pymatgen"\n', encoding="utf-8")
+    profile = read_profile(str(path), ["shards=2"])
+    assert (profile.name, profile.seed, profile.shards, profile.simulate.mode) == ("mine", 3, 2, "pymatgen")
+    assert profile.densenet.network.architecture == "densenet"
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("speed=3", "speed: .*not permitted"),
+        ("targeted.optimizer.epochs=3", r"targeted\.optimizer"),
+        ("targeted.optimiser.epochs=0", r"targeted\.optimiser\.epochs: .*greater than or equal to 1 .given: 0"),
+        ("targeted.optimiser.epochs=many", r"targeted\.optimiser\.epochs: .*'many'"),
+        ("vgg.network.dropout=1", r"vgg\.network\.dropout"),
+        ("vgg.network.kernel=4", r"vgg\.network\.kernel: must be odd"),
+        ("vgg.network.widths=[8]", r"vgg\.network: .*needs 3 widths"),
+        ("vgg.network.architecture=densenet", "architecture|needs 2 widths"),
+        ("targeted.supervision=non_targeted", r"targeted\.supervision must be targeted"),
+        ("simulate.grid.stop=3", r"simulate\.grid: grid\.stop must be larger"),
+        ("simulate.grid.points=1", r"simulate\.grid\.points"),
+        ("shards=0", "shards"),
+        ("targeted=3", "targeted: .*valid dictionary"),
+        ("vgg.network=3", r"vgg\.network: "),
+        ("vgg.optimiser=true", r"vgg\.optimiser: "),
+        ("name.first=1", r"setting name\.first=1: name is no section"),
+        ("seed", "setting seed: has no '='"),
+    ],
+)
+def test_bad_settings_name_the_field(setting: str, named: str) -> None:
+    with pytest.raises(InputError, match=named) as error:
+        read_profile("smoke", [setting])
+    assert error.value.remedy
+
+
+def test_a_bad_seed_is_reported_once() -> None:
+    with pytest.raises(InputError) as error:
+        read_profile("smoke", ["seed=abc"])
+    assert str(error.value).count("seed") == 1
+
+
+def test_what_is_no_profile(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"profile fast: there is no such profile\..*smoke, default, paper"):
+        read_profile("fast")
+    for content in (b"name = ", b"\xff\xfe\x00"):
+        (tmp_path / "p.toml").write_bytes(content)
+        with pytest.raises(InputError, match=r"p\.toml: is no TOML"):
+            read_profile(str(tmp_path / "p.toml"))
+    (tmp_path / "p.toml").write_text("seed = 1\n")
+    with pytest.raises(InputError, match="name: "):
+        read_profile(str(tmp_path / "p.toml"))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_pipelines_parameters_are_the_profile(name: str) -> None:
+    """KFP hands numbers on as floats; the stages read them all the same."""
+
+    def floats(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: floats(v) for key, v in value.items()}
+        if isinstance(value, list):
+            return [floats(v) for v in value]
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    profile = read_profile(name)
+    parameters = profile.parameters()
+    assert parameters["shards"] == list(range(profile.shards)) and parameters["n_shards"] == profile.shards
+    json.dumps(parameters)
+    for stage in ("vgg", "densenet"):
+        assert PretrainConfig.model_validate(floats(parameters[stage])) == getattr(profile, stage)
+    for stage in ("targeted", "non_targeted"):
+        assert RefineConfig.model_validate(floats(parameters[stage])) == getattr(profile, stage)
+    assert SimulateConfig.model_validate(floats(parameters["simulate"])) == profile.simulate

@@ -1,0 +1,156 @@
+"""Once through every room of the house, as a user would."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from imitation_refinement.cli import main
+from imitation_refinement.files import digest
+from imitation_refinement.patterns import write_xy
+from imitation_refinement.tracking import EXPERIMENT
+from pipelines.local import KEPT, tracking_uri
+
+COMMAND = Path(sys.executable).with_name("imitation-refinement")
+TASKS = {
+    "collect_structures": 1,
+    "simulate": 2,
+    "preprocess": 1,
+    "pretrain_classifier": 2,
+    "train_refiner": 4,
+    "baselines": 1,
+    "evaluate": 1,
+}
+
+
+def run(runs: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(COMMAND), "run", "--profile", "smoke", "--output", str(runs), *options]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=runs.parent)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """The folder of a finished run, and what it printed."""
+    runs = tmp_path_factory.mktemp("smoke") / "runs"
+    process = run(runs, "--seed", "1", "--set", "shards=2")
+    assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
+    return runs, process
+
+
+@pytest.fixture
+def folder(done: tuple[Path, Any]) -> Path:
+    return done[0] / "latest"
+
+
+def test_results(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    assert results["profile"] == "smoke" and results["seed"] == 1
+    rows = results["rows"]
+    assert Counter((r["method"], r["supervision"]) for r in rows) == {
+        ("raw", None): 2,
+        ("dwt", None): 2,
+        ("ir", "targeted"): 2,
+        ("ir", "non_targeted"): 2,
+    }
+    assert Counter(r["classifier"] for r in rows) == {"vgg": 4, "densenet": 4}
+    for row in rows:
+        assert row["n_test"] > 5 and (row["n_train"] > 50) == (row["method"] == "ir")
+        assert 0 <= row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"] <= 1
+        assert all(np.isfinite(row[name]) for name in ("l1", "l2", "kl", "ncc"))
+    for name, table in (("structures", "ideal"), ("imperfect", "imperfect")):
+        assert results["data"][name]["sha256"] == digest(folder / "data" / f"{table}.parquet")
+
+
+def test_the_run_s_folder(done: tuple[Path, Any], folder: Path) -> None:
+    runs, _ = done
+    assert (runs / "latest").is_symlink() and folder.resolve().parent == runs.resolve()
+    for kept in KEPT.values():
+        assert (folder / kept).exists(), kept
+    names = {path.name for path in folder.iterdir()}
+    assert names == {kept.split("/")[0] for kept in KEPT.values()} | {"profile.json"}
+    assert "</html>" in (folder / "report.html").read_text()
+    assert json.loads((folder / "profile.json").read_text())["seed"] == 1
+    assert {path.name for path in runs.iterdir()} >= {"latest", "mlflow.db", "mlartifacts"}
+
+
+def test_what_the_user_reads_at_the_end(done: tuple[Path, subprocess.CompletedProcess[str]], folder: Path) -> None:
+    runs, process = done
+    table = (folder / "results.txt").read_text().rstrip("\n")
+    assert process.stdout.endswith(
+        f"{table}\n\nreport: {runs / folder.resolve().name / 'report.html'}\nMLflow: make ui RUNS={runs}\n"
+    )
+    assert "finished in" in process.stderr
+
+
+def test_no_material_is_on_both_sides(folder: Path) -> None:
+    manifest = pd.read_csv(folder / "data" / "manifest.csv")
+    ideal, imperfect = (manifest[manifest["table"] == name] for name in ("ideal", "imperfect"))
+    assert not set(ideal["formula"][ideal["split"] != "held_out"]) & set(imperfect["formula"])
+    for rows in (ideal, imperfect):
+        assert rows.groupby("formula")["split"].nunique().max() == 1
+    for name in ("structures", "simulated", "patterns"):
+        assert list(pd.read_csv(folder / "data" / f"rejected_{name}.csv")) == ["item", "reason", "remedy"]
+
+
+def test_the_tree_in_mlflow(done: tuple[Path, Any], folder: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri(done[0]))
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    assert experiment is not None
+    everything = client.search_runs([experiment.experiment_id])
+    (parent,) = (r for r in everything if "mlflow.parentRunId" not in r.data.tags)
+    children = [r for r in everything if r is not parent]
+    assert parent.info.run_name == f"smoke {folder.resolve().name}"
+    assert all(r.info.status == "FINISHED" for r in everything)
+    assert all(r.data.tags["mlflow.parentRunId"] == parent.info.run_id for r in children)
+    assert Counter(r.data.tags["stage"].split()[0] for r in children) == TASKS
+    for child in children:
+        stage = child.data.tags["stage"].split()[0]
+        assert child.data.params and child.data.metrics, stage
+        assert bool(child.inputs.dataset_inputs) == (stage != "collect_structures"), stage
+        trained = stage in ("pretrain_classifier", "train_refiner")
+        assert len(child.outputs.model_outputs if child.outputs else []) == trained, stage
+        figures = client.list_artifacts(child.info.run_id, "figures")
+        assert bool(figures) == (trained or stage == "evaluate"), stage
+    assert parent.data.params["seed"] == "1" and parent.data.params["vgg.network.architecture"] == "vgg"
+    rows = json.loads((folder / "results.json").read_text())["rows"]
+    for row in rows:
+        name = f"{row['classifier']}-{row['supervision'] or row['method']}"
+        assert parent.data.metrics[f"{name}.accuracy"] == row["accuracy"]
+    assert {"report.html", "results.json"} <= {a.path for a in client.list_artifacts(parent.info.run_id)}
+
+
+@pytest.mark.parametrize("model", ["vgg-targeted", "densenet-non_targeted"])
+def test_the_run_refines_a_new_pattern(folder: Path, tmp_path: Path, model: str) -> None:
+    angles = np.arange(8, 85, 0.05)
+    peaks = 800 * np.exp(-(((angles - 31) / 0.2) ** 2)) + 500 * np.exp(-(((angles - 52) / 0.2) ** 2))
+    counts = np.random.default_rng(0).poisson(peaks + 40)
+    write_xy(tmp_path / "new.xy", angles, counts)
+    arguments = ["refine", "--run", str(folder), "--model", model, "--wavelength", "CuKa1", str(tmp_path / "new.xy")]
+    main([*arguments, "--output", str(tmp_path / "out")])
+    (row,) = pq.read_table(tmp_path / "out" / "refined.parquet").to_pylist()
+    assert row["two_theta"] == pytest.approx(angles.tolist())
+    assert np.isfinite(row["intensity"]).all() and sum(row["probabilities"]) == pytest.approx(1)
+
+
+def test_bad_input_ends_with_one_message(done: tuple[Path, Any], folder: Path, tmp_path: Path) -> None:
+    """Found by a task, far inside of the pipeline."""
+    runs, before = done[0], folder.resolve()
+    (tmp_path / "cifs").mkdir()
+    (tmp_path / "cifs" / "bad.cif").write_text("data_x\n_cell_length_a oops\n")
+    process = run(runs, "--structures", str(tmp_path / "cifs"))
+    assert process.returncode == 2, process.stderr[-4000:]
+    errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == process.stderr.splitlines()[-1:]
+    assert str(tmp_path / "cifs") in errors[0] and "Traceback" not in process.stderr + process.stdout
+    assert folder.resolve() == before  # `latest` stays with the last run that finished
