@@ -27,6 +27,9 @@ from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 
 
+REGISTERED_MODEL = "imitation-refinement"
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of the results: patterns as a method leaves them, and the classifier that reads them.
@@ -117,6 +120,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None
     write_report(
         paths["report"], results, saved, {f"{name}, model": f"models/{name}.safetensors" for name in histories}
     )
+    _register(methods, rows, networks, test, tracker)
     for name in ("results", "report", "predictions"):
         tracker.log_artifact(paths[name])
     for row, method in zip(rows, methods, strict=True):
@@ -169,6 +173,25 @@ def _selected(methods: list[Method]) -> str:
     """The refiner that ``refine`` uses: the best on the validation part, never by the test part."""
     refiners = [m for m in methods if m.method == "ir"]
     return max(refiners, key=lambda m: -1.0 if np.isnan(m.validation_accuracy) else m.validation_accuracy).name
+
+
+def _register(
+    methods: list[Method],
+    rows: list[dict[str, Any]],
+    networks: Mapping[str, tuple[Classifier, Refiner | None]],
+    test: Dataset,
+    tracker: Tracker,
+) -> None:
+    """Registers the selected refiner in MLflow if it beats raw beyond noise; else a tag says why not."""
+    name = _selected(methods)
+    row = rows[[m.name for m in methods].index(name)]
+    gain = f"{name} gains {row['gain']:+.1%} over raw ({row['gain_low']:+.1%} to {row['gain_high']:+.1%})"
+    refiner = networks[name][1]
+    if row["gain_low"] > 0 and refiner is not None:
+        tracker.log_model(refiner, "selected", test.intensity[:2], REGISTERED_MODEL)
+        tracker.set_tag("registration", f"registered: {gain}")
+    else:
+        tracker.set_tag("registration", f"refused: {gain}, which may be noise")
 
 
 def _ideal_accuracy(classifier: Classifier, ideal: Dataset) -> float | None:

@@ -139,13 +139,16 @@ class Tracker:
         if self.active:
             self._client.set_tag(self._run_id, key, value)
 
-    def log_model(self, model: torch.nn.Module, name: str, example: NDArray[Any]) -> None:
+    def log_model(
+        self, model: torch.nn.Module, name: str, example: NDArray[Any], registered_name: str | None = None
+    ) -> None:
         """Logs a PyTorch model (``pt2`` format) with its signature and an input example.
 
         Args:
             model: the module, in evaluation mode.
             name: the model's name in the run.
             example: float32 input, shape (n, points).
+            registered_name: the model of the registry that this becomes a new version of, if any.
         """
         if not self.active:
             return
@@ -161,6 +164,7 @@ class Tracker:
                 name=name,
                 signature=infer_signature(example, output.numpy()),
                 input_example=example,
+                registered_model_name=registered_name,
                 pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
             )
 
