@@ -26,7 +26,6 @@ from imitation_refinement.progress import progress, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 
-
 REGISTERED_MODEL = "imitation-refinement"
 
 
