@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
+from imitation_refinement.tracking import Tracker
 from pipelines import local
 from pipelines.local import run_locally
 from pipelines.profiles import read_profile
@@ -29,10 +31,11 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatc
     assert len(set(made)) == 5 and all(folder.is_dir() for folder in made)
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of runs, so that its store is made once."""
-    return tmp_path_factory.mktemp("runs")
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs that nothing tracks."""
+    monkeypatch.setattr(local.Tracker, "parent", lambda *_: nullcontext(Tracker()))
+    return tmp_path / "runs"
 
 
 def test_a_task_that_fails_leaves_its_reason_and_status_1(
@@ -58,8 +61,8 @@ def test_an_error_of_a_stage_is_the_error_of_the_run(runs: Path, monkeypatch: py
     monkeypatch.setattr(local, "_run_pipeline", refuse)
     with pytest.raises(InputError, match=r"a\.cif: is no crystal\. Leave it out\."):
         run_locally(read_profile("smoke", ["seed=9"]), "", "", runs)
-    profiles = [path.read_text() for path in runs.glob("*/profile.json")]
-    assert any('"seed": 9' in text for text in profiles)
+    (profile,) = runs.glob("*/profile.json")
+    assert '"seed": 9' in profile.read_text()
     assert not (runs / "latest").exists()
 
 
