@@ -1,36 +1,36 @@
-# make run: the whole pipeline on built-in data; make test: format, lint, types, tests; make ui: the runs in MLflow.
-# Options of `imitation-refinement run` can be given: make run RUN="--profile smoke --seed 1".
-RUN ?= --profile default
-RUNS ?= runs
+# make run: the whole pipeline on built-in data; make ui: its runs in MLflow; make test: format, lint, types, tests.
 PYTHON ?= python3
+RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: run test ui format clean
+.PHONY: run ui test format clean
 
 run: .venv/ready
-	$(BIN)/imitation-refinement run $(RUN)
+	$(BIN)/imitation-refinement run --profile default
+
+ui: .venv/ready
+	$(BIN)/imitation-refinement ui --runs $(RUNS)
 
 test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy shared components pipelines
-	$(BIN)/pytest
-
-ui: .venv/ready
-	$(BIN)/imitation-refinement ui --runs $(RUNS)
+	$(BIN)/pytest -n 2 --dist loadfile
 
 format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache *.egg-info shared/*.egg-info
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find shared components pipelines benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
-# Made anew, from nothing, when the lock or the package's own metadata change.
+# Made anew, and whole, when the lock or the package's metadata change.
 .venv/ready: requirements.lock setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	@echo "The locked packages into .venv, once: a few minutes."
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --requirement requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	$(BIN)/pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
