@@ -66,6 +66,7 @@ class OptimiserConfig(StageConfig):
     """How long and how fast to learn."""
 
     epochs: int = Field(10, ge=1, description="passes over the training part")
+    least_steps: int = Field(0, ge=0, description="batches at least; few patterns are passed over more often for it")
     batch_size: int = Field(64, ge=7, description="patterns a batch")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's largest step; it rises and falls over the run")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")

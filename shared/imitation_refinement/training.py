@@ -216,9 +216,11 @@ def _fit(
     label: str,
     after_epoch: Report,
 ) -> None:
-    """AdamW; the learning rate rises over a tenth of all steps and falls as a cosine to 0 (Loshchilov & Hutter 2017)."""
+    """AdamW; the rate rises over a tenth of all steps and falls as a cosine to 0 (Loshchilov & Hutter, ICLR 2017)."""
     device = next(model.parameters()).device
-    plan = [list(batches()) for _ in range(options.epochs)]
+    plan = [list(batches())]
+    while len(plan) < max(options.epochs, math.ceil(options.least_steps / len(plan[0]))):
+        plan.append(list(batches()))
     steps = sum(len(epoch) for epoch in plan)
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     rise = max(1, steps // 10)
