@@ -125,11 +125,10 @@ def builtin_materials(n_ideal: int, n_specimens: int, seed: int) -> tuple[list[M
     return out
 
 
-def builtin_variants(library: list[Material], n_ideal: int, seed: int) -> Iterator[pa.Table]:
+def builtin_variants(library: list[Material], n_ideal: int, seed: int, workers: int = 0) -> Iterator[pa.Table]:
     """Variants that fill the built-in library up to ``n_ideal``, as even over the systems as it should be."""
-    for index, system in enumerate(CRYSTAL_SYSTEMS):
-        parents = [material for material in library if material.crystal_system is system]
-        yield from variants(parents, part_of(n_ideal, index) - len(parents), seed)
+    parents = [[material for material in library if material.crystal_system is system] for system in CRYSTAL_SYSTEMS]
+    return variants([(part, part_of(n_ideal, i) - len(part)) for i, part in enumerate(parents)], seed, workers)
 
 
 @cache

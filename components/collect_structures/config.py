@@ -56,4 +56,6 @@ class CollectConfig(StageConfig):
     materials_project: MaterialsProjectQuery = Field(
         MaterialsProjectQuery(), description="what to take from the Materials Project"
     )
-    workers: int = Field(0, ge=0, description="processes that make random crystals; 0 for as many as there are cores")
+    workers: int = Field(
+        0, ge=0, description="processes that make random crystals and variants; 0 for as many as there are cores"
+    )

@@ -8,16 +8,12 @@ again. The label is what spglib finds at the end, which may be more than was dra
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Collection, Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import chain, product
 from itertools import count as count_from
-from itertools import product
-from multiprocessing import get_context
 
 import gemmi
 import numpy as np
@@ -25,6 +21,7 @@ from numpy.typing import NDArray
 
 from components.collect_structures.builtin import FAMILY, RADIUS, UNWANTED, VOLUME, part_of
 from components.collect_structures.crystals import ATOMIC_NUMBERS, Crystal, Material, find_space_group, formula
+from components.collect_structures.processes import ordered_map
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
 MAX_ATOMS = 60  # in the primitive cell
@@ -39,8 +36,8 @@ BETA = (90.0, 125.0)  # [°], of monoclinic cells
 GEOMETRIES = 4  # drawn at once for one choice of Wyckoff positions
 DENSE = 0.6  # packing at which atoms that overlap are pushed apart
 PUSHES, PUSH = 12, 0.3  # steps, and the share of an overlap that a step undoes
-IN_ONE = 1000  # so many are made in this process: the start of another takes five seconds
-CHUNK = 100  # crystals that a process makes at a time
+IN_ONE = 1000  # so many are made in this process: others take five seconds to start
+CHUNK = 21  # crystals that are made at a time
 ELEMENTS = np.array([ATOMIC_NUMBERS[symbol] for symbol in FAMILY if symbol not in UNWANTED], np.int16)
 NEAR = np.array(list(product((-1, 0, 1), repeat=3)))
 FAR = np.array(list(product((-2, -1, 0, 1, 2), repeat=3)))
@@ -108,31 +105,14 @@ def random_crystals(
         workers: processes; 0 for as many as there are cores.
     """
     wanted = {system: part_of(count, index) for index, system in enumerate(CRYSTAL_SYSTEMS)}
-    workers = workers or len(os.sched_getaffinity(0))
-    many = count > IN_ONE and workers > 1
-    with closing(_in_processes(seed, stream, workers) if many else _endless(seed, stream)) as source:
-        while any(wanted.values()):
-            material = next(source)
+    chunks = ordered_map(partial(_chunk, seed, stream), count_from(0, CHUNK), workers if count > IN_ONE else 1)
+    with closing(chunks):
+        for material in chain.from_iterable(chunks) if count else ():
             if wanted[material.crystal_system] and material.formula not in avoid:
                 wanted[material.crystal_system] -= 1
                 yield material
-
-
-def _endless(seed: int, stream: int) -> Generator[Material]:
-    return (random_crystal(seed, stream, index) for index in count_from(0))
-
-
-def _in_processes(seed: int, stream: int, workers: int) -> Generator[Material]:
-    """As :func:`_endless`, some chunks of crystals ahead in other processes."""
-    waiting: deque[Future[list[Material]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        try:
-            for start in count_from(0, CHUNK):
-                waiting.append(pool.submit(_chunk, seed, stream, start))
-                if len(waiting) > 2 * workers:
-                    yield from waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+                if not any(wanted.values()):
+                    return
 
 
 def _chunk(seed: int, stream: int, start: int) -> list[Material]:

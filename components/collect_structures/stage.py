@@ -82,7 +82,7 @@ def collect(structures: str, imperfect: Path | None, pages: Path, config: Collec
 
 def _built_in(n_specimens: int, config: CollectConfig) -> Source:
     parents, specimens = builtin_materials(config.n_structures, n_specimens, config.seed)
-    more = builtin_variants(parents, config.n_structures, config.seed)
+    more = builtin_variants(parents, config.n_structures, config.seed, config.workers)
     return chain(_tables(parents), more), config.n_structures, specimens
 
 
@@ -100,7 +100,8 @@ def _given(materials: list[Material], where: str, n_specimens: int, config: Coll
             where, f"has too few structures ({len(materials)}) to keep specimens from.", "Give more, or patterns."
         )
     total = max(len(parents), config.augment_to)
-    return chain(_tables(parents), variants(parents, total - len(parents), config.seed)), total, specimens
+    more = variants([(parents, total - len(parents))], config.seed, config.workers)
+    return chain(_tables(parents), more), total, specimens
 
 
 def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:

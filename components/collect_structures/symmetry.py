@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import gemmi
 import numpy as np
 import spglib
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ class Symmetric:
 def symmetric(crystal: Crystal, space_group: int) -> Symmetric | None:
     """The crystal put exactly on its symmetry; None where spglib does not find the space group within SYMPRECS.
 
-    Positions and cell are averaged over the operations that spglib finds for this cell.
+    Positions and cell are averaged over the operations that spglib finds for this cell. A supercell that has not all
+    of the point group gives None, too.
     """
     kinds, first, site = sites(crystal)
     positions = crystal.positions[first]
@@ -66,6 +68,9 @@ def symmetric(crystal: Crystal, space_group: int) -> Symmetric | None:
     if found is None:
         return None
     rotations, translations = found.rotations.astype(float), found.translations
+    point_group = np.unique(found.rotations, axis=0)
+    if len(point_group) < len(gemmi.find_spacegroup_by_number(space_group).operations().sym_ops):
+        return None
     parent = np.asarray(found.equivalent_atoms, np.intp)
     exact, maps = np.empty_like(positions), np.empty((len(positions), 3, 3))
     for origin in np.unique(parent):
@@ -82,7 +87,7 @@ def symmetric(crystal: Crystal, space_group: int) -> Symmetric | None:
         images = rotations[leads] @ centre + translations[leads]
         exact[orbit] = images - np.round(images - positions[orbit])
         maps[orbit] = rotations[leads] @ rotations[orbit[target] == origin].mean(axis=0)
-    lattice, cartesian = _exact_lattice(crystal.lattice, np.unique(found.rotations, axis=0))
+    lattice, cartesian = _exact_lattice(crystal.lattice, point_group)
     return Symmetric(replace(crystal, lattice=lattice, positions=exact[site]), kinds, site, cartesian, parent, maps)
 
 

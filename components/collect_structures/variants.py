@@ -9,7 +9,10 @@ tetragonal, is checked for every variant by a symmetry search; one that fails is
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 
 import moyopy
@@ -18,56 +21,74 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.collect_structures.crystals import SYMPREC, Material, space_group_of_cell
+from components.collect_structures.processes import ordered_map
 from components.collect_structures.symmetry import Symmetric, average, scaled, symmetric
 from imitation_refinement.errors import InputError
+from imitation_refinement.progress import say
 from imitation_refinement.tables import STRUCTURES, to_table
 
 STRAIN = 0.02  # largest principal strain
 SHIFT = 0.1  # [Å], longest displacement, about the amplitude of thermal motion at room temperature
 SHIFT_SHARE = 0.05  # a displacement's share of the distance to the nearest site, so that atoms stay apart
+IN_ONE = 5000  # so many are made in this process: others take five seconds to start
+REMEDY = "Correct space_group, or ask for no variants."
 TRIES = 3  # draws in the place of those that failed, before a parent is left with fewer variants
+
+logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of supercells, of which no variant gets through anyway
 
 Search = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.integer]], int | None]
 
 
-def variants(parents: Sequence[Material], total: int, seed: int) -> Iterator[pa.Table]:
-    """Variants of the parents, as many of each as of the others, as tables under the STRUCTURES contract.
+def variants(wanted: Sequence[tuple[Sequence[Material], int]], seed: int, workers: int = 0) -> Iterator[pa.Table]:
+    """Variants of groups of parents, in a group as many of each, as tables under the STRUCTURES contract.
 
-    A parent whose space group spglib does not find gives none, and the others more.
+    A parent whose space group spglib does not find gives none, and the others of its group more.
 
     Args:
-        parents: what to vary.
-        total: number of variants.
-        seed: same seed, same variants.
+        wanted: the parents of a group, and the number of variants of them.
+        seed: same seed, same variants, whatever the number of processes.
+        workers: processes; 0 for as many as there are cores.
 
     Raises:
-        InputError: if no parent gives any.
+        InputError: if no parent of a group gives any.
     """
-    left, given = list(parents), dict.fromkeys((p.material_id for p in parents), 0)
-    while total > 0:
-        if not left:
-            raise InputError(
-                "structures",
-                f"no variants of these {len(parents)} can be made: spglib finds other space groups than they say.",
-                "Correct space_group, or ask for no variants.",
-            )
-        willing = []
-        for place, parent in enumerate(left):
-            count = -(-total // (len(left) - place))
-            if count == 0:
-                break
-            table = parent_variants(parent, count, seed, given[parent.material_id])
+    rng, given = np.random.default_rng(seed), Counter[str]()
+    workers = workers if sum(total for _, total in wanted) > IN_ONE else 1
+    left = [(list(parents), total) for parents, total in wanted if total > 0]
+    while left:
+        jobs, groups = [], []
+        for group, (parents, total) in enumerate(left):
+            if not parents:
+                raise InputError("structures", "no variant keeps the symmetry that they say.", REMEDY)
+            share, rest = divmod(total, len(parents))
+            shares = share + (rng.permutation(len(parents)) < rest)
+            jobs += [(parent, int(n), given[parent.material_id]) for parent, n in zip(parents, shares, strict=True)]
+            groups += [group] * len(parents)
+        willing: list[list[Material]] = [[] for _ in left]
+        missing = [total for _, total in left]
+        for (parent, n, _), group, table in zip(
+            jobs, groups, ordered_map(partial(_job, seed), jobs, workers), strict=True
+        ):
+            given[parent.material_id] += table.num_rows
+            missing[group] -= table.num_rows
+            if table.num_rows == n:
+                willing[group].append(parent)
             if table.num_rows:
                 yield table
-            if table.num_rows == count:
-                willing.append(parent)
-            given[parent.material_id] += table.num_rows
-            total -= table.num_rows
-        left = willing
+        if barren := len({parent.material_id for parent, n, _ in jobs if n} - set(+given)):
+            say(f"{barren} structures have no variants: spglib does not find their space group in their cells")
+        left = [(parents, total) for parents, total in zip(willing, missing, strict=True) if total > 0]
+
+
+def _job(seed: int, job: tuple[Material, int, int]) -> pa.Table:
+    parent, count, given = job
+    return parent_variants(parent, count, seed, given)
 
 
 def parent_variants(parent: Material, count: int, seed: int, given: int = 0) -> pa.Table:
     """At most ``count`` variants of a parent, numbered from ``given`` + 1; fewer where its symmetry can't be kept."""
+    if count == 0:
+        return STRUCTURES.empty_table()
     exact = symmetric(parent.crystal, parent.space_group)
     search = _search(exact, parent.space_group) if exact else None
     if exact is None or search is None:

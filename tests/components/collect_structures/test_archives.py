@@ -76,13 +76,3 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     rejected: list[InputError] = []
     assert [m.material_id for m in read_structures(whole, rejected)] == ["b"]
     assert "is damaged" in str(rejected[0])
-
-
-def test_duplicates_are_marked(tmp_path: Path) -> None:
-    wider = SALT.copy()
-    wider.scale_lattice(SALT.volume * 1.1)
-    other = Structure.from_spacegroup("Pm-3m", Lattice.cubic(3.5), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
-    members = {"a.cif": CIF, "b.cif": CIF}
-    members |= {f"{i}.cif": str(CifWriter(s, symprec=0.01)).encode() for i, s in enumerate((wider, other))}
-    found = read_structures(pack_zip(tmp_path / "a.zip", members), [])
-    assert [m.source for m in found] == ["a.cif", "b.cif; duplicate of a", "0.cif", "1.cif"]
