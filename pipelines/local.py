@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.progress import say
@@ -58,7 +60,7 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path) -
 
     Args:
         profile: every option.
-        structures: a path, or empty for the built-in prototypes.
+        structures: a path, materials-project, random, or empty for the built-in prototypes.
         imperfect: a path, or empty for virtually measured specimens.
         runs: the folder of all runs.
 
@@ -71,9 +73,10 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path) -
     """
     given = {}
     for name, path in (("structures", structures), ("imperfect", imperfect)):
-        if path and not Path(path).exists():
+        named = name == "structures" and path in NAMED_SOURCES
+        if path and not named and not Path(path).exists():
             raise InputError(path, "there is no such file or folder.", f"Check what --{name} names.")
-        given[name] = str(Path(path).resolve()) if path else ""
+        given[name] = str(Path(path).resolve()) if path and not named else path
     folder = _new_folder(runs)
     write_text(folder / "profile.json", as_text(profile))
     started = time.monotonic()
@@ -116,7 +119,7 @@ def _run_pipeline(profile: Profile, given: dict[str, str], folder: Path) -> None
 
     root, error_file = folder / "pipeline", folder / "error.txt"
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root.resolve()), enable_caching=False)
-    with _environment({ERROR_FILE_VARIABLE: str(error_file.resolve()), "PYTHONUNBUFFERED": "1"}):
+    with _environment({ERROR_FILE_VARIABLE: str(error_file.resolve()), "PYTHONUNBUFFERED": "1"}), _own_print():
         try:
             imitation_refinement(**given, **profile.parameters())
         except RuntimeError as error:
@@ -149,3 +152,13 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
+
+
+@contextmanager
+def _own_print() -> Iterator[None]:
+    """Keeps the built-in ``print``: KFP swaps it while a task runs, and two tasks at once leave it swapped."""
+    before = builtins.print
+    try:
+        yield
+    finally:
+        builtins.print = before

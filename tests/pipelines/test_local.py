@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_an_error_of_a_stage_is_the_error_of_the_run(runs: Path, monkeypatch: py
     (profile,) = runs.glob("*/profile.json")
     assert '"seed": 9' in profile.read_text()
     assert not (runs / "latest").exists()
+
+
+def test_the_built_in_print_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KFP swaps it while a task runs; of two tasks at once, one may put the other's back."""
+    ours = builtins.print
+
+    def leave_swapped(**_: object) -> None:
+        builtins.print = lambda *_, **__: None
+        raise RuntimeError("failed")
+
+    monkeypatch.setattr("pipelines.pipeline.imitation_refinement", leave_swapped)
+    with pytest.raises(local.TaskFailed, match="failed"):
+        local._run_pipeline(read_profile("smoke"), {}, tmp_path)
+    assert builtins.print is ours
 
 
 def test_ui_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
