@@ -20,7 +20,8 @@ def collect_structures(
         collected_structures: the structures, Parquet.
         collected_patterns: the imperfect patterns, Parquet.
         rejected: what was left out and why, CSV.
-        structures: a Parquet table or a folder of CIFs; built-in structures where empty.
+        structures: a Parquet table, a folder or archive of CIFs, materials-project or random; built-in structures
+            where empty.
         imperfect: a Parquet table or a folder with manifest.csv; virtual specimens where empty.
         config: options of the stage by name.
     """

@@ -101,7 +101,7 @@ class Tracker:
                 self._client.log_batch(self._run_id, params=flat[start : start + 100])
 
     def log_inputs(self, inputs: Mapping[str, Path | list[Path]]) -> None:
-        """Logs the input files as MLflow datasets with their SHA-256 digests."""
+        """Logs the inputs as MLflow datasets: files with their SHA-256 digests, others by the name of their source."""
         if not self.active:
             return
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -109,7 +109,8 @@ class Tracker:
         found = []
         for name, value in inputs.items():
             for path in value if isinstance(value, list) else [value]:
-                data = Dataset(name, digest(path)[:36], "local", str(path))  # MLflow keeps 36 characters of a digest
+                content, kind = (digest(path), "local") if path.exists() else (str(path), "named")
+                data = Dataset(name, content[:36], kind, str(path))  # MLflow keeps 36 characters of a digest
                 found.append(DatasetInput(data, [InputTag("mlflow.data.context", name)]))
         self._client.log_inputs(self._run_id, found)
 
