@@ -65,7 +65,7 @@ def _densenet(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
     """Dense blocks with transitions that halve channels and length (Huang et al., CVPR 2017)."""
     stem, growth = config.widths
     layers: list[nn.Module] = [_convolution(2, stem, config.stem_kernel, config.stem_stride, config.norm)]
-    layers.append(_convolution(stem, stem, config.kernel, 2, config.norm))
+    layers.append(nn.MaxPool1d(3, 2, 1))
     channels = stem
     for block, depth in enumerate(config.depths):
         for _ in range(depth):
