@@ -125,8 +125,10 @@ class Classifier(nn.Module):
             return x
         if depth == 1:
             return self._layers(x, 1)
-        convolutional = [i for i, layer in enumerate(self.layers) if not isinstance(layer, nn.MaxPool1d)]
-        return self._layers(x, convolutional[depth - 1] + 1)
+        second = [i for i, layer in enumerate(self.layers) if not isinstance(layer, nn.MaxPool1d)][1]
+        hidden, layer = self._layers(x, second), self.layers[second]
+        # A dense layer's first convolution ends at its second ReLU.
+        return layer.body[:5](hidden) if isinstance(layer, _DenseLayer) else layer(hidden)
 
     def embed(self, x: Tensor) -> Tensor:
         """F(x), shape (n, m), of intensities of shape (n, points)."""
