@@ -66,7 +66,7 @@ def fetch(query: MaterialsProjectQuery, folder: Path) -> Iterator[Material | Inp
     if wanted == 0:
         raise InputError(WHERE, "has no structure that the query asks for.", "Widen the filters.")
     say(f"{WHERE} {version}: {total} structures are as asked for, {wanted} are taken")
-    _open_folder(folder, {"database": version, "total": total, **_criteria(query)})
+    _open_folder(folder, {"database": version, "total": total, "page": PAGE, **_criteria(query)})
     pages = [folder / f"page-{number:05d}.parquet" for number in range(1, -(-wanted // PAGE) + 1)]
     for number, path in enumerate(progress(pages, f"fetching from {WHERE}", unit="pages")):
         if not path.exists():
@@ -77,9 +77,9 @@ def fetch(query: MaterialsProjectQuery, folder: Path) -> Iterator[Material | Inp
 
 
 def remove_pages(folder: Path) -> None:
-    """Removes the pages, and the folder if nothing else is in it."""
-    for path in (*folder.glob(PAGES), folder / QUERY_FILE):
-        path.unlink(missing_ok=True)
+    """Removes the pages, with what a killed run left of one, and the folder if nothing else is in it."""
+    for path in (*folder.glob(f"*{PAGES}"), *folder.glob(f"*{QUERY_FILE}*")):
+        path.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -1,9 +1,10 @@
 """Random crystals over all 230 space groups: any number of ideal structures in any class, without a database.
 
 The way of Schopmans, Reischl and Friederich (Digital Discovery 2, 1414 (2023)): draw a space group, some elements,
-Wyckoff positions for them, and free coordinates; fit the cell to the atoms' volumes. Here the tightest contact, in sums
-of covalent radii, is drawn from what compounds have and sets the scale; what is then too thin or too dense is drawn
-again. The label is what spglib finds at the end, which may be more than was drawn. The Wyckoff positions are pyxtal's.
+Wyckoff positions for them, and free coordinates; fit the cell to the atoms' volumes. Here atoms that overlap are pushed
+apart as far as their Wyckoff positions let them, and the tightest contact, in sums of covalent radii, is drawn from
+what compounds have and sets the scale; what is then too thin or too dense is drawn again. The label is what spglib
+finds at the end, which may be more than was drawn. The Wyckoff positions are pyxtal's.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from components.collect_structures.processes import ordered_map
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
 MAX_ATOMS = 60  # in the primitive cell
-# What the inorganic compounds of the Materials Project have, roughly their 5th to 95th percentiles:
+# The next five are about what the compounds of the Materials Project have, ranges as their 5th to 95th percentiles.
 ELEMENTS_SHARES = (0.03, 0.32, 0.5, 0.12, 0.03)  # of crystals of one to five elements
 ATOMS, ATOMS_SPREAD = 10.0, 0.8  # median number of atoms, and standard deviation of its logarithm
 CONTACT_MEAN, CONTACT_SPREAD, CONTACT_RANGE = 0.93, 0.07, (0.8, 1.08)  # tightest contact in sums of covalent radii
@@ -171,12 +172,7 @@ def _fitted(group: Group, occupied: list[tuple[int, Position]], rng: np.random.G
     lattices = group.primitive @ _cells(CrystalSystem.from_space_group(group.number), rng)
     lattices *= np.cbrt(spheres / DENSE / np.abs(np.linalg.det(lattices)))[:, None, None]
     free = rng.uniform(0, 1, (GEOMETRIES, len(occupied), 3))
-    if not all(position.fixed for _, position in occupied):
-        for _ in range(PUSHES):
-            forces = _repulsion(lattices, _placed(occupied, free), first, radii) @ np.linalg.inv(lattices)
-            for orbit, (_, position) in enumerate(occupied):
-                free[:, orbit] += forces[:, orbit] @ position.inverse.T
-    positions = _placed(occupied, free)
+    positions = _pushed_apart(lattices, occupied, free, first, radii)
     contacts = _tightest(lattices, positions, first, radii, NEAR)
     wanted = np.clip(rng.normal(CONTACT_MEAN, CONTACT_SPREAD, GEOMETRIES), *CONTACT_RANGE)
     volumes = np.abs(np.linalg.det(lattices)) * (wanted / np.maximum(contacts, 1e-3)) ** 3
@@ -190,6 +186,25 @@ def _fitted(group: Group, occupied: list[tuple[int, Position]], rng: np.random.G
         return None
     scale = wanted[best] / contacts[best]
     return Crystal(lattices[best] * scale, numbers, np.ones(len(numbers)), positions[best] % 1.0)
+
+
+def _pushed_apart(
+    lattices: NDArray[np.float64],
+    occupied: list[tuple[int, Position]],
+    free: NDArray[np.float64],
+    first: NDArray[np.int_],
+    radii: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Positions of all atoms, (t, n, 3), from the orbits' x, y, z, (t, o, 3), the free ones moved out of overlaps."""
+    positions = _placed(occupied, free)
+    if all(position.fixed for _, position in occupied):
+        return positions
+    for _ in range(PUSHES):
+        pushes = _repulsion(lattices, positions, first, radii) @ np.linalg.inv(lattices)
+        steps = [pushes[:, orbit] @ position.inverse.T for orbit, (_, position) in enumerate(occupied)]
+        free = free + np.stack(steps, axis=1)
+        positions = _placed(occupied, free)
+    return positions
 
 
 def _placed(occupied: list[tuple[int, Position]], free: NDArray[np.float64]) -> NDArray[np.float64]:

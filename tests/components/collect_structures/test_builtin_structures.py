@@ -72,11 +72,11 @@ def test_same_seed_same_structures(built: tuple[list[Material], list[Material]])
     assert {m.material_id for m in builtin_materials(28, 7, seed=6)[0]} != {m.material_id for m in again[0]}
 
 
-def test_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    few = load_prototypes()[:30]
+def test_too_many_specimens_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = load_prototypes()[:5]
     monkeypatch.setattr("components.collect_structures.builtin.load_prototypes", lambda: few)
-    with pytest.raises(InputError, match="Ask for fewer"):
-        builtin_materials(2000, 7, seed=0)
+    with pytest.raises(InputError, match=r"give \d+ triclinic specimens, not 500.*Ask for fewer"):
+        builtin_materials(70, 3500, seed=0)
 
 
 def test_specimens_are_drawn_at_their_share() -> None:

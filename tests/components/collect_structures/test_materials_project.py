@@ -209,6 +209,7 @@ def test_a_run_goes_on_where_it_stopped(serve: Any, tmp_path: Path) -> None:
     assert KEY not in str(caught.value)
     assert server.pages == [1, 2, *[3] * materials_project.ATTEMPTS]
     assert sorted(p.name for p in folder.iterdir()) == ["page-00001.parquet", "page-00002.parquet", "query.json"]
+    (folder / ".page-00003.parquet.x1y2.parquet").write_bytes(b"what a killed run leaves")
     server.pages.clear()
     server.last_page = 99
     found, refused = fetched(folder)
@@ -217,6 +218,8 @@ def test_a_run_goes_on_where_it_stopped(serve: Any, tmp_path: Path) -> None:
     for one, other in zip(found, whole[0], strict=True):
         assert all(str(one.row()[name]) == str(other.row()[name]) for name in one.row())
     assert [str(e) for e in refused] == [str(e) for e in whole[1]]
+    materials_project.remove_pages(folder)
+    assert not folder.exists()
 
 
 def test_pages_of_another_version_or_query_are_fetched_anew(serve: Any, tmp_path: Path) -> None:
