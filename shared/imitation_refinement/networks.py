@@ -17,7 +17,6 @@ from imitation_refinement.config import ClassifierConfig, RefinerConfig
 from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.losses import squared_distances
 
-
 LEAST_GAIN = 0.03
 
 
