@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+# Nobody is told what is run here.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
 PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN_ID"
 EXPERIMENT = "imitation-refinement"
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
