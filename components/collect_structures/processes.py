@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 A = TypeVar("A")
@@ -28,7 +29,7 @@ def ordered_map(work: Callable[[A], R], items: Iterable[A], workers: int) -> Gen
         yield from map(work, items)
         return
     waiting: deque[Future[R]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_with_parent) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
@@ -38,3 +39,15 @@ def ordered_map(work: Callable[[A], R], items: Iterable[A], workers: int) -> Gen
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when the one that started it is gone: a killed one would leave it waiting for ever."""
+    parent = parent_process()
+    assert parent is not None, "runs in a process that another one started"
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from components.collect_structures import builtin, variants
 from components.collect_structures.crystals import Crystal, Material, find_space_group, formula, from_pymatgen
-from components.collect_structures.processes import ordered_map
 from components.collect_structures.stage import STAGE
 from components.collect_structures.symmetry import average, symmetric
 from components.collect_structures.variants import SHIFT, STRAIN, _draw, parent_variants
@@ -188,11 +186,6 @@ def test_parents_without_their_symmetry_give_none(capsys: pytest.CaptureFixture[
     assert "2 structures have no variants" in capsys.readouterr().err
     with pytest.raises(InputError, match="no variant keeps the symmetry"):
         list(variants.variants([([wrong], 1)], seed=0))
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ordered_map(workers: int) -> None:
-    assert list(ordered_map(math.sqrt, range(30), workers)) == [math.sqrt(n) for n in range(30)]
 
 
 def test_stage_fills_given_structures_up(tmp_path: Path) -> None:
