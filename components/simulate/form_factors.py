@@ -1,4 +1,4 @@
-"""Scattering of X-rays by atoms, tabulated over s² = (sin θ / λ)² for the kernel's cubic interpolation."""
+"""Scattering of X-rays by atoms, tabulated over s = sin θ / λ for the kernel's cubic interpolation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from components.simulate.config import Mode
 
 PYMATGEN_TABLE = Path(__file__).with_name("pymatgen_scattering.json")
 MAX_Z = 98  # neither table goes beyond californium
-POINTS = 4096  # cubics are then good to 1e-7 for Ag, 1e-9 for Cu radiation; a test holds it
+POINTS = 1024  # cubics are then good to 1e-7 for Ag, 1e-9 for Cu radiation; a test holds it
 
 
 class FormFactors(NamedTuple):
     """Form factors of all elements at one wavelength.
 
     Attributes:
-        table: real part f0 + f′ [electrons] as cubics, shape (MAX_Z + 1, POINTS, 4): between s² = i / inverse_step and
-            the next, f = c0 + c1 t + c2 t² + c3 t³ with c = table[z, i] and t = s² inverse_step − i.
+        table: real part f0 + f′ [electrons] as cubics, shape (MAX_Z + 1, POINTS, 4): between s = i / inverse_step and
+            the next, f = c0 + c1 t + c2 t² + c3 t³ with c = table[z, i] and t = s inverse_step − i.
         imaginary: f″ [electrons], shape (MAX_Z + 1,); zero throughout in pymatgen mode.
-        inverse_step: cubics per unit of s² [Å²].
+        inverse_step: cubics per unit of s [Å].
     """
 
     table: NDArray[np.float64]
@@ -61,8 +61,8 @@ def dispersion(atomic_number: int, wavelength: float) -> tuple[float, float]:
 @lru_cache(maxsize=16)
 def form_factors(mode: Mode, wavelength: float) -> FormFactors:
     """The tables of all elements up to s = 1/λ, the most that the wavelength [Å] can reach."""
-    step = 1 / wavelength**2 / (POINTS - 1)
-    s2 = step * np.arange(-1.0, POINTS + 2)
+    step = 1 / wavelength / (POINTS - 1)
+    s2 = (step * np.arange(-1.0, POINTS + 2)) ** 2
     values, imaginary = np.zeros((MAX_Z + 1, len(s2))), np.zeros(MAX_Z + 1)
     for z in range(1, MAX_Z + 1):
         if mode == "pymatgen":

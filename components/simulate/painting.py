@@ -27,6 +27,14 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     return _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, grid.points, table, half)
 
 
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
+def _largest(row: NDArray) -> float:
+    top = np.float32(0.0)
+    for value in row:
+        top = max(top, value)
+    return top
+
+
 @njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
 def _paint(
     offsets: NDArray,
@@ -57,9 +65,7 @@ def _paint(
             after = table[p + 1, first - centre + half : last - centre + half]
             for t in range(len(target)):
                 target[t] += lower * before[t] + upper * after[t]
-        top = np.float32(0.0)
-        for t in range(points):
-            top = max(top, row[t])
+        top = _largest(row)
         if top > 0:
             scale = np.float32(1.0) / top
             for t in range(points):

@@ -70,11 +70,11 @@ def test_interpolation_of_form_factors(wavelength: float) -> None:
     for mode in ("pymatgen", "physical"):
         factors = form_factors(mode, wavelength)
         for z in (1, 8, 26, 56, 92):
-            s2 = rng.uniform(0, 1 / wavelength**2, 200)
-            got = [_interpolate(factors.table, z, x * factors.inverse_step) for x in s2]
-            exact = pymatgen_form_factor(z, s2)
+            s = rng.uniform(0, 1 / wavelength, 200)
+            got = [_interpolate(factors.table, z, x * factors.inverse_step) for x in s]
+            exact = pymatgen_form_factor(z, s**2)
             if mode == "physical":
-                exact = it92_form_factor(z, s2) + dispersion(z, wavelength)[0]
+                exact = it92_form_factor(z, s**2) + dispersion(z, wavelength)[0]
             np.testing.assert_allclose(got, exact, rtol=1e-7, atol=1e-8)
 
 
@@ -103,22 +103,70 @@ def reference(
     return two_theta, np.abs(amplitude) ** 2 * lp
 
 
+def assert_like_reference(structure: Structure, b_iso: float) -> None:
+    """Each line takes the reflections nearest to it, but the faintest lines are left out."""
+    structures = flat([structure])
+    structures.b_iso[:] = b_iso
+    two_theta, intensity = reference(structure, CU, b_iso, 10, 85)
+    x, y = peaks(structures, CU, 10, 85)[0]
+    nearest = np.abs(two_theta[:, None] - x).argmin(axis=1)
+    near = np.abs(two_theta - x[nearest]) < 0.03
+    sums = np.bincount(nearest[near], intensity[near], len(x))
+    np.testing.assert_allclose(y, 100 * sums / sums.max(), rtol=2e-4, atol=2e-3)
+    assert intensity[~near].sum() < 1e-3 * sums.sum()
+
+
 @pytest.mark.parametrize("b_iso", [0.0, 0.8])
 def test_physical_mode_against_all_of_reciprocal_space(b_iso: float) -> None:
     acentric = Structure(
         Lattice.tetragonal(4.0, 4.4), ["Fe", "Co", "S"], [[0, 0, 0], [0.31, 0.17, 0.42], [0.6, 0.4, 0.1]]
     )
     for structure in (acentric, *prototypes()[::8]):
-        structures = flat([structure])
-        structures.b_iso[:] = b_iso
-        two_theta, intensity = reference(structure, CU, b_iso, 10, 85)
-        x, y = peaks(structures, CU, 10, 85)[0]
-        # Each line takes the reflections nearest to it, but the faintest lines are left out.
-        nearest = np.abs(two_theta[:, None] - x).argmin(axis=1)
-        near = np.abs(two_theta - x[nearest]) < 0.03
-        sums = np.bincount(nearest[near], intensity[near], len(x))
-        np.testing.assert_allclose(y, 100 * sums / sums.max(), rtol=2e-4, atol=2e-3)
-        assert intensity[~near].sum() < 1e-3 * sums.sum()
+        assert_like_reference(structure, b_iso)
+
+
+@pytest.mark.parametrize(
+    ("space_group", "positions", "kept"),
+    [
+        ("Fm-3m", [[0, 0, 0], [0.25, 0.25, 0.25]], 2),  # 4 and 8 entries: F, and a centre of inversion
+        ("F-43m", [[0, 0, 0], [0.1, 0.1, 0.1]], 5),
+        ("Amm2", [[0, 0, 0.1], [0.5, 0, 0.3]], 2),
+        ("I4/m", [[0, 0, 0], [0.11, 0.23, 0]], 3),
+        ("C2/m", [[0.1, 0, 0.2], [0.3, 0, 0.7]], 2),
+        ("R3m", [[0, 0, 0.1], [0.1, 0.25, 0.3]], 7),
+        ("R-3m", [[0, 0, 0.1], [0.15, -0.15, 0.3]], 4),
+        ("P-1", [[0.1, 0.2, 0.3], [0.5, 0.5, 0.5]], 2),
+    ],
+)
+@pytest.mark.parametrize("turn", ["", "off the centre", "axes exchanged"])
+def test_centring_and_inversion_are_found_and_change_nothing(
+    space_group: str, positions: list[list[float]], kept: int, turn: str
+) -> None:
+    from components.simulate.kernel import _reduced
+
+    lattice = {"F": Lattice.cubic(5), "I": Lattice.tetragonal(5, 6), "R": Lattice.hexagonal(5, 11)}.get(
+        space_group[0], Lattice.monoclinic(5, 6, 7, 100) if space_group == "C2/m" else Lattice.orthorhombic(5, 6, 7)
+    )
+    structure = Structure.from_spacegroup(space_group, lattice, ["Fe", "S"], positions)
+    if turn == "off the centre":
+        structure.translate_sites(range(len(structure)), [0.123, 0.31, 0.47])
+    elif turn == "axes exchanged":  # A becomes B, R obverse becomes reverse
+        structure = Structure(
+            Lattice(structure.lattice.matrix[[1, 0, 2]]), structure.species, structure.frac_coords[:, [1, 0, 2]]
+        )
+    structures = flat([structure])
+    sites = (structures.atomic_number, structures.occupancy, structures.position, structures.b_iso)
+    assert len(_reduced(*sites)[0]) == kept
+    assert _reduced(*sites)[1].sum() == len(structure)
+    assert_like_reference(structure, 0)
+
+
+def test_nearly_symmetric_is_not_symmetric() -> None:
+    structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5), ["Fe", "S"], [[0, 0, 0], [0.25, 0.25, 0.25]])
+    structure.translate_sites([0], [1e-3, 2e-3, 5e-3])
+    x, _ = peaks(flat([structure]), CU, 5, 90)[0]
+    assert np.abs(x - np.degrees(2 * np.arcsin(CU / 2 / 5))).min() < 0.01  # (100), which F forbids
+    assert_like_reference(structure, 0)
 
 
 def test_friedel_pairs_differ_and_are_averaged() -> None:
