@@ -59,6 +59,7 @@ def imitation_refinement(
             shards=n_shards,
             config=simulate,
         )
+        simulated.set_retry(2, backoff_duration="1s", backoff_factor=10)  # a shard that fails is retried alone
     data = preprocess_task(
         ideal=dsl.Collected(simulated.outputs["ideal"]),
         imperfect=dsl.Collected(simulated.outputs["imperfect"]),
