@@ -32,8 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--structures",
         default="",
-        metavar="PATH",
-        help="ideal structures: a Parquet table or a folder of CIFs (default: built-in prototypes)",
+        metavar="SOURCE",
+        help="ideal structures: a Parquet table, a folder or an archive of CIFs, 'materials-project' (key in "
+        "MP_API_KEY), or 'random' for random crystals (default: built-in prototypes)",
     )
     run.add_argument(
         "--imperfect",

@@ -160,12 +160,17 @@ def config_error(where: object, error: ValidationError) -> InputError:
 def exit_on_input_error() -> Iterator[None]:
     """An :class:`InputError` in the block is printed as one message and ends the process with status 2.
 
-    Where :data:`ERROR_FILE_VARIABLE` names a file, the error is left there, too, for the program that started this one.
+    Where :data:`ERROR_FILE_VARIABLE` names a file, the error is left there, too, for the program that started this one;
+    and where it is there already, the block is not run: neither a retry nor another task mends bad input.
     """
+    path = os.environ.get(ERROR_FILE_VARIABLE)
+    if path and Path(path).exists():
+        print("not run: bad input has ended this run already", file=sys.stderr, flush=True)
+        raise SystemExit(2)
     try:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        if path := os.environ.get(ERROR_FILE_VARIABLE):
+        if path:
             write_text(path, json.dumps([error.where, error.problem, error.remedy]))
         raise SystemExit(2) from None

@@ -71,6 +71,8 @@ def test_all_stages_are_there(spec: dict[str, Any]) -> None:
 def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
     (loop,) = (t for t in spec["root"]["dag"]["tasks"].values() if "parameterIterator" in t or "iterator" in str(t))
     assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--shards"}
+    (shard,) = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"].values()
+    assert shard["retryPolicy"]["maxRetryCount"] == 2
     shards = spec["root"]["inputDefinitions"]["parameters"]["shards"]["defaultValue"]
     assert shards == list(range(read_profile("paper").shards))
 
