@@ -29,7 +29,9 @@ MERGE = 1e-4  # physical mode: relative tolerance in d; 0.01° at 2θ = 90°, fa
 THRESHOLD = 1e-5  # lines weaker than this share of the strongest are left out, in both modes
 EQUAL = 1e-12  # relative difference of g² below which reflections differ by rounding alone
 SYMMETRY = 1e-9  # fractional coordinates this close are equal; moves no intensity by more than 1e-7 of the strongest
-SIXTHS = (  # translations [1/6 of a, b, c] of P, F, A, B, C, I, R obverse and reverse; with 0 each list is a group
+SIXTHS: tuple[
+    list[list[int]], ...
+] = (  # translations [1/6 of a, b, c] of P, F, A, B, C, I, R obverse and reverse; with 0 each list is a group
     [],
     [[0, 3, 3], [3, 0, 3], [3, 3, 0]],
     [[0, 3, 3]],
@@ -476,8 +478,9 @@ def _scatter(
     hkl: NDArray,
     g2: NDArray,
     f2: NDArray,
+    absent: bool,
 ) -> int:
-    """Fills ``hkl``, |g|² and |F|² of the half-sphere and returns their number.
+    """Fills ``hkl``, |g|² and |F|² of the half-sphere, with what a centring extinguishes if ``absent``; their number.
 
     With f = f0 + f′ + i f″, A = Σ (f0 + f′) o exp(2πi g·r) and B = Σ f″ o exp(2πi g·r), the mean of |F|² at g and −g is
     |A|² + |B|²: the cross terms change sign. Both halves together give twice that, a factor that scaling takes out.
@@ -499,7 +502,7 @@ def _scatter(
         for k in range(0 if h == 0 else -k_max, k_max + 1):
             first, last = _l_range(h, k, metric, g_max * g_max)
             allowed = ALLOWED[centring, h % 6, k % 6]
-            if last < first or not allowed.any():
+            if last < first or not (absent or allowed.any()):
                 continue
             sign = 1.0 if k >= 0 else -1.0
             for j in range(n_atoms):
@@ -509,13 +512,13 @@ def _scatter(
             linear = 2 * (h * metric[0, 2] + k * metric[1, 2])
             for ell in range(max(0, first, -last), max(last, -first) + 1):
                 allowed_up, allowed_down = allowed[ell % 6], allowed[-ell % 6]
-                if not (allowed_up or allowed_down):
+                if not (absent or allowed_up or allowed_down):
                     continue
                 square = constant + ell * ell * metric[2, 2]
                 g2_up, g2_down = square + ell * linear, square - ell * linear
                 a_re = a_im = b_re = b_im = 0.0  # at l
                 c_re = c_im = d_re = d_im = 0.0  # at −l
-                for kind in range(n_kinds):
+                for kind in range(n_kinds if allowed_up or allowed_down else 0):
                     re_cos = re_sin = im_cos = im_sin = 0.0
                     if inverse:
                         for j in range(starts[kind], starts[kind + 1]):
@@ -549,13 +552,15 @@ def _scatter(
                     c_im += down * (im_cos - re_sin)
                     d_re += down_i * (re_cos + im_sin)
                     d_im += down_i * (im_cos - re_sin)
-                if allowed_up and first <= ell <= last:
+                if (allowed_up or absent) and first <= ell <= last:
                     hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, ell
-                    g2[total], f2[total] = g2_up, a_re * a_re + a_im * a_im + b_re * b_re + b_im * b_im
+                    strength = a_re * a_re + a_im * a_im + b_re * b_re + b_im * b_im
+                    g2[total], f2[total] = g2_up, strength if allowed_up else 0.0
                     total += 1
-                if allowed_down and ell > 0 and first <= -ell <= last:
+                if (allowed_down or absent) and ell > 0 and first <= -ell <= last:
                     hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, -ell
-                    g2[total], f2[total] = g2_down, c_re * c_re + c_im * c_im + d_re * d_re + d_im * d_im
+                    strength = c_re * c_re + c_im * c_im + d_re * d_re + d_im * d_im
+                    g2[total], f2[total] = g2_down, strength if allowed_down else 0.0
                     total += 1
     return total
 
@@ -681,6 +686,7 @@ def _peaks(
             hkl,
             g2,
             f2,
+            binned,  # pymatgen's bins have the angle of their first reflection, even where it is extinct
         )
         at = out[i]
         out[i + 1] = at + _lines(g2, f2, found, wavelength, low[i], high[i], binned, x[at:], y[at:])
@@ -704,7 +710,9 @@ def _reflections(
     g_max = 2 * math.sin(math.radians(high / 2)) / wavelength
     most = _count(lattice, g_max)
     hkl, g2, f2 = np.empty((most, 3), np.int32), np.empty(most), np.empty(most)
-    n = _scatter(lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, f2)
+    n = _scatter(
+        lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, f2, False
+    )
     keys, order = _sorted(g2, n, g_max * g_max * (1 + 1e-9))
     ends, strength = np.empty(n, np.int64), np.zeros(n)
     lines, i, least = 0, 0, 0.0

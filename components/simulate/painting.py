@@ -28,7 +28,7 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
 
 
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
-def _largest(row: NDArray) -> float:
+def _largest(row: NDArray) -> np.float32:
     top = np.float32(0.0)
     for value in row:
         top = max(top, value)
