@@ -15,6 +15,7 @@ from imitation_refinement.errors import InputError
 
 ON_ELEMENT = 0.1  # [Å], a full site nearer to its own image than this lies on the symmetry element between them
 SPLIT = 0.02  # [Å], the same for a site of at most half occupancy, which may be split about the element
+FITS = 0.01  # how far operations may change the cell: half a percent of an edge, half a degree of an angle
 ALIASES = {"Wat": "O", "WAT": "O"}  # water by name, as old mineral data have it
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 SITE = ["fract_x", "fract_y", "fract_z", "?occupancy", "?label", "?type_symbol"]
@@ -60,13 +61,17 @@ def read_block(block: gemmi.cif.Block, where: object) -> tuple[Crystal, int | No
     A block that says P 1 says nothing: programs write it where they do not know the symmetry.
 
     Raises:
-        InputError: if there is no symmetry, a coordinate is no number, or an element is unknown.
+        InputError: if there is no symmetry or one that the cell can't have, a coordinate is no number, or an element
+            is unknown.
     """
     operations, number = read_symmetry(block, where)
     cell = [_number(block.find_value(f"_cell_{name}")) for name in CELL]
     if not np.isfinite(cell).all() or min(cell) <= 0:
         raise InputError(where, "has a cell length or angle that is no positive number.", REMEDY)
     lattice = np.array(gemmi.UnitCell(*cell).orth.mat.tolist()).T
+    if misfit(operations, lattice) > FITS:
+        shown = " ".join(f"{value:g}" for value in cell)
+        raise InputError(where, f"has symmetry operations that its cell ({shown}) can't have.", REMEDY)
     listed = set(re.findall(r"[A-Z][a-z]?", block.find_value("_chemical_formula_sum") or ""))
     numbers, occupancies, orbits = [], [], []
     for row in block.find("_atom_site_", SITE):
@@ -169,6 +174,21 @@ def parse_operation(triplet: str) -> NDArray[np.float64]:
     if len(parts) != 3 or abs(np.linalg.det(matrix[:, :3])) < 0.5:
         raise ValueError(repr(triplet))
     return matrix
+
+
+def misfit(operations: NDArray[np.float64], lattice: NDArray[np.float64]) -> float:
+    """How far operations change a cell that they should leave as it is: |Wᵀ G W − G|, in units of the edges' products.
+
+    G is the metric tensor of the lattice, W an operation's rotation; International Tables A, section 1.3.2.
+
+    Args:
+        operations: rotation and translation in fractional coordinates, shape (k, 3, 4).
+        lattice: rows a, b, c [Å].
+    """
+    metric, rotations = lattice @ lattice.T, operations[:, :, :3]
+    edges = np.sqrt(np.diag(metric))
+    change = rotations.transpose(0, 2, 1) @ metric @ rotations - metric
+    return float(np.abs(change / np.outer(edges, edges)).max())
 
 
 def expand(

@@ -4,7 +4,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from scipy.optimize import linear_sum_assignment
 
-from components.collect_structures.cif import element_of, expand, parse_operation, read_blocks, read_single
+from components.collect_structures.cif import element_of, expand, misfit, parse_operation, read_blocks, read_single
 from components.collect_structures.crystals import ATOMIC_NUMBERS, Crystal, check_crystal
 from imitation_refinement.errors import InputError
 
@@ -142,6 +142,22 @@ def test_operations() -> None:
             parse_operation(bad)
 
 
+@pytest.mark.parametrize("change", [{"c": "5.65"}, {"a": "5.63"}, {"gamma": "90.2"}])
+def test_cells_that_are_nearly_as_symmetric_as_they_say(change: dict[str, str]) -> None:
+    """As measured ones are: they stay as they are."""
+    crystal, said = read_single(cif("Na 0 0 0 1\n", "_space_group_IT_number 225\n", **change), "x")
+    assert said == 225 and len(crystal.numbers) == 4
+
+
+def test_how_far_operations_change_a_cell() -> None:
+    """By hand: a fourfold axis swaps a² and b², a mirror changes the sign of a·b."""
+    fourfold, mirror = (parse_operation(text)[None] for text in ("-y,x,z", "-x,y,z"))
+    cell = np.array([[3.0, 0, 0], [0, 4.0, 0], [0, 0, 5.0]])
+    assert misfit(mirror, cell) == 0 and misfit(fourfold, cell) == pytest.approx(7 / 9)
+    skewed = np.array([[3.0, 0, 0], [4 * np.cos(np.radians(89)), 4 * np.sin(np.radians(89)), 0], [0, 0, 5.0]])
+    assert misfit(mirror, skewed) == pytest.approx(2 * np.cos(np.radians(89)))
+
+
 def test_orbits_have_the_multiplicities_of_the_tables() -> None:
     """Fm-3m, International Tables A: 4a, 8c, 24e, 32f, 48i, 192l."""
     import gemmi
@@ -167,6 +183,12 @@ def test_orbits_have_the_multiplicities_of_the_tables() -> None:
         ),
         (cif("Na ? 0 0 1\n", "_space_group_IT_number 1\n"), "site 'Na' has a coordinate"),
         (cif("Na 0 0 0 1\n", "_space_group_IT_number 1\n", a="?"), "cell length or angle"),
+        (
+            cif("Na 0 0 0 1\n", "_symmetry_space_group_name_H-M 'P 63/m m c'\n"),
+            r"operations that its cell \(5.64 5.64 5.64 90 90 90\) can't have",
+        ),
+        (cif("Na 0 0 0 1\n", "_space_group_IT_number 225\n", c="5.68"), "can't have"),
+        (cif("Na 0 0 0 1\n", "_space_group_IT_number 47\n", gamma="89.3"), "can't have"),
         (cif("Qq1 0 0 0 1\n", "_space_group_IT_number 1\n"), "unknown element 'Qq1'"),
         (cif("Na 0 0 0 1\n", "_space_group_IT_number 1\n") * 2, "is no readable CIF"),
         (
