@@ -10,9 +10,12 @@ def pretrain_classifier(
     ideal_dataset: dsl.Input[dsl.Dataset],
     classifier: dsl.Output[dsl.Model],
     label: str,
+    method: str = "prototypical",
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
-    """A prototypical classifier on ideal patterns only; ``label`` names its run."""
+    """A classifier on ideal patterns, or as ``augmented`` on virtually measured ones; ``label`` names its run."""
     from components.pretrain_classifier.stage import STAGE
 
-    STAGE.task({"ideal_dataset": ideal_dataset.path, "classifier": classifier.path}, config, label)
+    STAGE.task(
+        {"ideal_dataset": ideal_dataset.path, "classifier": classifier.path}, {**config, "method": method}, label
+    )

@@ -1,4 +1,4 @@
-"""Pretrain classifier: a prototypical classifier on ideal patterns only."""
+"""Pretrain classifier: on ideal patterns only, or on virtually measured ones as the augmented baseline."""
 
 from __future__ import annotations
 
@@ -13,13 +13,23 @@ from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_classifier
 
+ANOTHER_SEED = 1000
+
 
 def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files."""
+    if config.method == "standard":
+        optimiser = config.optimiser.model_copy(update={"seed": config.optimiser.seed + ANOTHER_SEED})
+        config = config.model_copy(update={"prototype_weight": 0.0, "optimiser": optimiser})
     data = read_ideal(paths["ideal_dataset"])
     train, validation = data.part("train"), data.part("validation")
     model, history = train_classifier(train, validation, config, tracker.log_metrics)
-    about = {"training": config.model_dump(), "n_train": len(train[1]), "history": history.metrics}
+    about = {
+        "training": config.model_dump(),
+        "method": config.method,
+        "n_train": len(train[1]),
+        "history": history.metrics,
+    }
     save_model(paths["classifier"], model, data.grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
     tracker.log_model(model, "classifier", train[0][:2])

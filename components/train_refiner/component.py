@@ -12,13 +12,15 @@ def train_refiner(
     refiner: dsl.Output[dsl.Model],
     label: str,
     supervision: str,
+    variant: str = "",
+    labelled: int = 0,
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
-    """A refiner through the frozen classifier, ``targeted`` or ``non_targeted``; ``label`` names its run."""
+    """A refiner through the frozen classifier, targeted or not, or a variant of one; ``label`` names its run."""
     from components.train_refiner.stage import STAGE
 
     STAGE.task(
         {"classifier": classifier.path, "imperfect_dataset": imperfect_dataset.path, "refiner": refiner.path},
-        {**config, "supervision": supervision},
+        {**config, "supervision": supervision, "variant": variant, "labelled": labelled},
         label,
     )

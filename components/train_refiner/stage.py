@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from imitation_refinement.config import RefineConfig
 from imitation_refinement.datasets import UNLABELLED, read_imperfect
 from imitation_refinement.errors import InputError
@@ -15,29 +18,48 @@ from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_refiner
 
+WEIGHTS = {  # what an ablation of the loss leaves out
+    "without_prediction": "prediction_weight",
+    "without_prototype": "prototype_weight",
+    "without_regularisation": "regularisation_weight",
+}
+
 
 def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files."""
+    if config.variant in WEIGHTS:
+        config = config.model_copy(update={WEIGHTS[config.variant]: 0.0})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     train, validation = data.part("train"), data.part("validation")
     labelled = int((train[1] != UNLABELLED).sum())
-    if config.supervision == "targeted" and not labelled:
+    targeted = config.supervision == "targeted"
+    if targeted and not labelled:
         raise InputError(
             paths["imperfect_dataset"],
             "no training pattern has a crystal_system, which targeted refinement learns from.",
             "Label some patterns, or train with supervision=non_targeted.",
         )
+    rng = np.random.default_rng(config.optimiser.seed)
+    if config.variant == "shuffled_labels":
+        train, validation = ((x, shuffled(y, rng)) for x, y in (train, validation))
+    if targeted and 0 < config.labelled < labelled:
+        chosen = some_of_each(train[1], config.labelled, rng)
+        train = (train[0][chosen], train[1][chosen])
+        labelled = len(chosen)
     refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics)
-    n_train = labelled if config.supervision == "targeted" else len(train[1])
+    n_train = labelled if targeted else len(train[1])
     # Only labels tell how sure to be; without them the classifier's own confidence stands.
-    calibrated = config.supervision == "targeted" and len(validation[1])
+    calibrated = targeted and len(validation[1])
     temperature = fit_temperature(classifier, apply(refiner, validation[0]), validation[1]) if calibrated else 1.0
     about = {
         "training": config.model_dump(),
+        "method": "ir",
         "classifier": classifier.config.architecture,
         "classifier_sha256": digest(paths["classifier"]),
         "supervision": config.supervision,
+        "variant": config.variant,
+        "labelled": config.labelled,
         "n_train": n_train,
         "temperature": temperature,
         "history": history.metrics,
@@ -46,6 +68,22 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
     tracker.log_model(refiner, "refiner", train[0][:2])
     say(f"{config.supervision} refiner through {classifier.config.architecture}: {n_train} imperfect patterns")
+
+
+def shuffled(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The labels, shape (n,), dealt out anew among the patterns that have one."""
+    out = labels.copy()
+    known = labels != UNLABELLED
+    out[known] = rng.permutation(labels[known])
+    return out
+
+
+def some_of_each(labels: NDArray[np.int64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows of ``number`` labelled patterns drawn at random, one of every class first as far as they reach."""
+    order = rng.permutation(np.flatnonzero(labels != UNLABELLED))
+    _, first = np.unique(labels[order], return_index=True)
+    rest = np.delete(order, first)
+    return np.concatenate([order[np.sort(first)], rest])[:number]
 
 
 STAGE = Stage(

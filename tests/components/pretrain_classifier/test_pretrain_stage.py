@@ -82,3 +82,17 @@ def test_the_wrong_table(toy_tables: dict[str, Path], tmp_path: Path) -> None:
         STAGE.execute({"ideal_dataset": toy_tables["imperfect_dataset"], "classifier": tmp_path / "c"}, CONFIG)
     with pytest.raises(InputError, match="no such file"):
         STAGE.execute({"ideal_dataset": tmp_path / "nowhere", "classifier": tmp_path / "c"}, CONFIG)
+
+
+def test_the_standard_classifier_has_another_seed_and_no_prototype_loss(
+    toy_tables: dict[str, Path], tmp_path: Path
+) -> None:
+    config = {**CONFIG, "optimiser": {**OPTIMISER, "epochs": 1}}
+    for name, method in (("p", "prototypical"), ("s", "standard")):
+        paths = {"ideal_dataset": toy_tables["ideal_dataset"], "classifier": tmp_path / name}
+        STAGE.execute(paths, {**config, "method": method})
+    (_, _, plain), (_, _, standard) = (load_classifier(tmp_path / name) for name in "ps")
+    assert plain["method"] == "prototypical" and standard["method"] == "standard"
+    trained: Any = standard["training"]
+    assert trained["prototype_weight"] == 0 and trained["optimiser"]["seed"] != 0
+    assert digest(tmp_path / "p") != digest(tmp_path / "s")

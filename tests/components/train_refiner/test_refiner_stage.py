@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.train_refiner.stage import STAGE
+from components.train_refiner.stage import STAGE, shuffled, some_of_each
 from imitation_refinement.config import ClassifierConfig, RefineConfig
-from imitation_refinement.datasets import read_imperfect
+from imitation_refinement.datasets import UNLABELLED, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.grid import Grid
@@ -119,3 +119,35 @@ def test_bad_options(
 ) -> None:
     with pytest.raises(InputError, match=named):
         train(classifier, toy_tables["imperfect_dataset"], tmp_path / "r", **config)
+
+
+def test_an_ablation_has_no_weight_for_what_it_leaves_out(
+    toy_tables: dict[str, Path], classifier: Path, tmp_path: Path
+) -> None:
+    table = toy_tables["imperfect_dataset"]
+    about = train(classifier, table, tmp_path / "a", variant="without_prototype")
+    assert about["training"]["prototype_weight"] == 0 and about["variant"] == "without_prototype"
+    train(classifier, table, tmp_path / "b", prototype_weight=0.0)
+    states = [load_refiner(tmp_path / name)[0].state_dict() for name in "ab"]
+    for name, tensor in states[0].items():
+        np.testing.assert_array_equal(tensor, states[1][name])
+
+
+def test_shuffled_labels_are_the_same_labels_elsewhere() -> None:
+    labels = np.array([0, 0, 1, UNLABELLED, 2, 3, 4, 5, 6, 6, 6])
+    mixed = shuffled(labels, np.random.default_rng(0))
+    assert sorted(mixed) == sorted(labels) and (mixed != labels).any() and mixed[3] == UNLABELLED
+
+
+def test_few_labels_hold_every_class_first() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] + [UNLABELLED] * 20)
+    chosen = some_of_each(labels, 5, np.random.default_rng(0))
+    assert len(set(chosen.tolist())) == 5 and set(labels[chosen]) == {0, 1, 2}
+    assert len(some_of_each(labels, 2, np.random.default_rng(0))) == 2
+
+
+def test_few_labelled_patterns(toy_tables: dict[str, Path], classifier: Path, tmp_path: Path) -> None:
+    about = train(classifier, toy_tables["imperfect_dataset"], tmp_path / "r", labelled=10)
+    assert about["n_train"] == 10 and about["labelled"] == 10
+    about = train(classifier, toy_tables["imperfect_dataset"], tmp_path / "r", labelled=1000)
+    assert about["n_train"] == 56
