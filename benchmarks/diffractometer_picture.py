@@ -108,6 +108,10 @@ def compared(path: Path, source: Path, number: int = 8) -> None:
         counts = measure(found[i], p, axis, table["wavelength"][row].as_py(), found[i - 1])
         panels[i, 1].plot(axis[seen], counts[seen], lw=0.6, color="C3")
         panels[i, 1].set_title("a virtual measurement of the same structure", fontsize=9)
+        panels[i, 1].set_xlim(panels[i, 0].get_xlim())
+    for panel in panels[-1]:
+        panel.set_xlabel("2θ [°]")
+    figure.supylabel("counts")
     figure.savefig(path, dpi=70)
 
 

@@ -2,7 +2,7 @@
 
 All are scalar numba functions, called from the loops in ``diffractometer.py``. Angles are 2θ or θ in radians and
 lengths in Å unless a name says otherwise. The ranges that parameters are drawn from, and their sources, stand beside
-the parameters in ``diffractometer.Ranges``.
+the parameters in ``flaws.Ranges`` and in docs/simulator.md.
 """
 
 from __future__ import annotations
