@@ -148,23 +148,25 @@ def read_table(path: str | Path, schema: pa.Schema) -> pa.Table:
         InputError: if the file can't be read, is empty, or a column is missing or of another kind.
     """
     table = open_table(path)
-    for field in schema:
-        if field.name not in table.column_names:
-            raise InputError(
-                path,
-                f"has no column {field.name!r}; it has {', '.join(table.column_names)}.",
-                "Give the table that the stage before writes.",
-            )
-        found = table.schema.field(field.name).type
-        if found != field.type and not (pa.types.is_fixed_size_list(found) and pa.types.is_fixed_size_list(field.type)):
-            raise InputError(
-                path,
-                f"column {field.name!r} is {found}, not {field.type}.",
-                "Give the table that the stage before writes.",
-            )
+    check_schema(path, table.schema, schema)
     if table.num_rows == 0:
         raise InputError(path, "has no rows.", "Give at least one.")
     return table
+
+
+def check_schema(path: str | Path, found: pa.Schema, schema: pa.Schema) -> None:
+    """Refuses a table without the columns of ``schema``'s contract (the length of gridded patterns may differ).
+
+    Raises:
+        InputError: if a column is missing or of another kind.
+    """
+    remedy = "Give the table that the stage before writes."
+    for field in schema:
+        if field.name not in found.names:
+            raise InputError(path, f"has no column {field.name!r}; it has {', '.join(found.names)}.", remedy)
+        kind = found.field(field.name).type
+        if kind != field.type and not (pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(field.type)):
+            raise InputError(path, f"column {field.name!r} is {kind}, not {field.type}.", remedy)
 
 
 def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[str, NDArray[np.float32]]]:

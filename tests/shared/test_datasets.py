@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
+from imitation_refinement import datasets
+from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
 
@@ -77,3 +78,30 @@ def test_the_grid_a_model_asks_for(toy_tables: dict[str, Path]) -> None:
     assert read_imperfect(path, Grid(points=128)).grid == Grid(points=128)
     with pytest.raises(InputError, match=r"imperfect_dataset\.parquet: is on the grid .* the model on"):
         read_imperfect(path, Grid(points=256))
+
+
+def test_a_sample_is_read_without_the_rest(toy_tables: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = toy_tables["ideal_dataset"]
+    patterns, labels = read_ideal(path).part("test")
+    monkeypatch.setattr(datasets, "ROWS_AT_A_TIME", 5)
+    everything = sample_ideal(path, "test", 100, seed=0)
+    np.testing.assert_array_equal(everything.intensity, patterns)
+    np.testing.assert_array_equal(everything.labels, labels)
+    few = sample_ideal(path, "test", 5, seed=1)
+    where = [int(np.flatnonzero((patterns == x).all(1))[0]) for x in few.intensity]
+    assert where == sorted(set(where)) and len(where) == 5
+    np.testing.assert_array_equal(few.labels, labels[where])
+    assert where != [int(np.flatnonzero((patterns == x).all(1))[0]) for x in sample_ideal(path, "test", 5, 2).intensity]
+    assert sample_ideal(path, "held_out", 5, 0).intensity.shape == (0, 128)
+    assert split_counts(path) == {"train": 56, "validation": 14, "test": 14}
+
+
+def test_a_bad_sample_names_the_row(toy_tables: dict[str, Path]) -> None:
+    path = toy_tables["ideal_dataset"]
+    systems = pq.read_table(path)["crystal_system"].to_pylist()
+    replaced(path, "crystal_system", pa.array([*systems[:-1], "amorphous"]))
+    with pytest.raises(InputError, match=rf"ideal_dataset\.parquet, row {len(systems) - 1}: unknown crystal_system"):
+        sample_ideal(path, "test", 100, 0)
+    pq.write_table(pq.read_table(path).drop_columns(["formula"]), path)
+    with pytest.raises(InputError, match="has no column 'formula'"):
+        sample_ideal(path, "test", 100, 0)
