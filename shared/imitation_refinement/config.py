@@ -107,3 +107,71 @@ class RefineConfig(StageConfig):
     labelled: int = Field(
         0, ge=0, description="labelled patterns to learn from, 0 for all; with fewer the last epoch's weights are kept"
     )
+
+
+class AddaConfig(StageConfig):
+    """Adversarial discriminative domain adaptation (Tzeng et al., CVPR 2017)."""
+
+    hidden: Sizes = Field((500, 500), description="hidden units of the discriminator of embeddings")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's β1; β2 is 0.999")
+
+
+class GeneratorOptions(StageConfig):
+    """The generator's own layers."""
+
+    noise: int = Field(64, ge=1, description="dimensions of the noise; the paper's are 512")
+    widths: Sizes = Field((64, 32, 16), min_length=1, description="channels after each fourfold upsampling")
+    kernel: Odd = Field(5, ge=3, le=31, description="convolution width [points], odd")
+
+
+class GeneratorConfig(GeneratorOptions):
+    """The architecture of GTA's generator with its encoder."""
+
+    encoder: ClassifierConfig = Field(ClassifierConfig(), description="the classifier that embeds patterns")
+    points: int = Field(2048, ge=2, description="points of a pattern")
+
+
+class GtaConfig(StageConfig):
+    """Generate To Adapt (Sankaranarayanan et al., CVPR 2018)."""
+
+    generator: GeneratorOptions = GeneratorOptions()
+    discriminator: Sizes = Field((16, 32, 64, 64), min_length=1, description="channels, each level a quarter as long")
+    adversarial_weight: float = Field(
+        0.1, ge=0, description="weight of the discriminator's answers in the encoder's loss"
+    )
+    target_weight: float = Field(0.3, ge=0, description="α, weight of the imperfect patterns among these")
+    beta1: float = Field(0.8, ge=0, lt=1, description="Adam's β1; β2 is 0.999")
+
+
+ADAPTATION_DEFAULTS: dict[str, dict[str, Any]] = {
+    "finetuned": {"epochs": 10, "batch_size": 32, "learning_rate": 3e-4},
+    "adda": {"epochs": 10, "batch_size": 64, "learning_rate": 2e-4},
+    "gta": {"epochs": 6, "batch_size": 32, "learning_rate": 5e-4},
+}
+
+
+class AdaptConfig(StageConfig):
+    """What else can be done with a pretrained classifier and imperfect patterns: the paper's baselines, and one more.
+
+    Where the optimiser's epochs, batch size or learning rate are not given, they are the method's own
+    (:data:`ADAPTATION_DEFAULTS`).
+    """
+
+    method: Literal["finetuned", "adda", "gta"] = Field(
+        "finetuned",
+        description="finetuned learns from the imperfect patterns' labels, adda and gta see none; sets the defaults of "
+        + "; ".join(f"{m}: {', '.join(f'{k} {v}' for k, v in own.items())}" for m, own in ADAPTATION_DEFAULTS.items()),
+    )
+    optimiser: OptimiserConfig = OptimiserConfig(**ADAPTATION_DEFAULTS["finetuned"])
+    adda: AddaConfig = AddaConfig()
+    gta: GtaConfig = GtaConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_pace(cls, data: Any) -> Any:
+        """Each method has its own length and rate of learning where none is given."""
+        if not isinstance(data, dict):
+            return data
+        own = ADAPTATION_DEFAULTS.get(str(data.get("method", "finetuned")), {})
+        given = data.get("optimiser", {})
+        return {**data, "optimiser": {**own, **given}} if isinstance(given, dict) else data
