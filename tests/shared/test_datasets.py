@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement import datasets
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
