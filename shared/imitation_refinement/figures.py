@@ -36,10 +36,49 @@ SYSTEM_MARKERS: dict[CrystalSystem, str] = dict(zip(CRYSTAL_SYSTEMS, ("v", "D", 
 RAW, REFINED, THEORY, DIFFERENCE = "#4D4D4D", "#C8501E", "#0B6BA8", "#7A4FA3"
 GRID, FAINT, INK = "#E3E6EA", "#9AA1AA", "#1F2430"
 
-METHOD_LABELS = {"raw": "Raw pattern", "dwt": "DWT", "adda": "ADDA", "gta": "GTA", "ir": "IR"}
-METHOD_COLORS = {"raw": RAW, "dwt": "#228833", "adda": "#AA3377", "gta": "#B8860B", "ir": REFINED}
+METHOD_LABELS = {
+    "majority": "Majority class",
+    "nearest": "Nearest neighbour",
+    "nearest_in_library": "Nearest neighbour, material in library",
+    "standard": "Standard classifier",
+    "raw": "Prototypical classifier (raw)",
+    "augmented": "Augmented classifier",
+    "dwt": "DWT",
+    "adda": "ADDA",
+    "gta": "GTA",
+    "finetuned": "Fine-tuned classifier",
+    "ir": "IR",
+}
+METHOD_COLORS = {
+    "majority": "#7F8894",
+    "nearest": "#7F8894",
+    "nearest_in_library": "#7F8894",
+    "standard": RAW,
+    "raw": RAW,
+    "augmented": "#228833",
+    "dwt": "#228833",
+    "adda": "#AA3377",
+    "gta": "#B8860B",
+    "finetuned": "#4477AA",
+    "ir": REFINED,
+}
 CLASSIFIER_LABELS = {"vgg": "VGG", "densenet": "DenseNet"}
 SUPERVISION_LABELS = {"targeted": "targeted", "non_targeted": "non-targeted"}
+VARIANT_LABELS = {
+    "without_prediction": "without ℓ_pred",
+    "without_prototype": "without ℓ_proto",
+    "without_regularisation": "without ℓ_reg",
+    "shuffled_labels": "shuffled labels",
+}
+# Blocks of tables and figures in order; the rows of a block know equally much about imperfect patterns.
+BLOCKS = (
+    "Without a network",
+    "Ideal or simulated patterns only",
+    "Adapted without labels",
+    "Adapted with labels",
+    "Ablations and controls",
+    "With fewer labels",
+)
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -92,17 +131,40 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def method_label(row: Mapping[str, Any]) -> str:
-    """What a result row's method is called, its supervision included: ``IR, targeted``."""
-    method = str(row["method"])
-    label = METHOD_LABELS.get(method, method.replace("_", " "))
-    supervision = row.get("supervision")
-    return f"{label}, {SUPERVISION_LABELS.get(supervision, supervision)}" if supervision else label
+    """What a result row's method is called, its supervision and variant included: ``IR, targeted, 30 labels``."""
+    method, supervision, variant = str(row["method"]), row.get("supervision"), row.get("variant")
+    parts = [METHOD_LABELS.get(method, method.replace("_", " "))]
+    if supervision:
+        parts.append(SUPERVISION_LABELS.get(supervision, supervision))
+    if variant:
+        parts.append(VARIANT_LABELS.get(variant, variant.replace("_", " ")))
+    if row.get("labelled"):
+        parts.append(f"{row['labelled']} labels")
+    return ", ".join(parts)
 
 
 def classifier_label(row: Mapping[str, Any]) -> str:
     """What a result row's classifier is called; a dash where a method has none."""
     classifier = row.get("classifier")
     return CLASSIFIER_LABELS.get(classifier, str(classifier)) if classifier else "–"
+
+
+def row_label(row: Mapping[str, Any]) -> str:
+    """A result row's classifier and method: ``DenseNet: IR, targeted``; without a classifier the method alone."""
+    return f"{classifier_label(row)}: {method_label(row)}" if row.get("classifier") else method_label(row)
+
+
+def block(row: Mapping[str, Any]) -> str:
+    """The one of :data:`BLOCKS` that a result row stands in."""
+    if not row.get("classifier"):
+        return BLOCKS[0]
+    if row.get("labelled"):
+        return BLOCKS[5]
+    if row.get("variant"):
+        return BLOCKS[4]
+    if row["method"] in ("raw", "standard", "augmented", "dwt"):
+        return BLOCKS[1]
+    return BLOCKS[2] if row["method"] in ("adda", "gta") or row.get("supervision") == "non_targeted" else BLOCKS[3]
 
 
 @dataclass(frozen=True)
@@ -200,13 +262,14 @@ def confusion_figure(matrix: ArrayLike, title: str = "") -> Figure:
 
 @_styled
 def embedding_figure(
-    panels: Sequence[tuple[str, ArrayLike, ArrayLike]], prototypes: Sequence[ArrayLike] | None = None
+    panels: Sequence[tuple[str, ArrayLike, ArrayLike]], prototypes: Sequence[ArrayLike | None] | None = None
 ) -> Figure:
     """Embeddings in two dimensions, one panel a method, one colour and marker a crystal system.
 
     Args:
         panels: (title, coordinates of shape (n, 2), class indices of shape (n,), −1 where unknown) each.
-        prototypes: for each panel the prototypes, shape (7, 2), in the same coordinates; drawn large.
+        prototypes: for each panel the prototypes, shape (7, 2), in the same coordinates, drawn large; None for a panel
+            without.
 
     Raises:
         ValueError: if there are no panels.
@@ -223,7 +286,7 @@ def embedding_figure(
         axes.set_yticks([])
         axes.spines[:].set_visible(True)
         _scatter(axes, np.asarray(xy, float), np.asarray(labels, int))
-        if prototypes is not None:
+        if prototypes is not None and prototypes[index] is not None:
             _stars(axes, np.asarray(prototypes[index], float))
     handles = [
         Line2D([], [], linestyle="", marker=SYSTEM_MARKERS[s], color=SYSTEM_COLORS[s], markersize=6, label=str(s))
@@ -280,11 +343,11 @@ def training_curves_figure(history: Mapping[str, Sequence[float]], title: str = 
 
 @_styled
 def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Accuracy of each method with its interval, one group a classifier; a band shows the raw patterns' interval.
+    """Accuracy of each row with its interval, block by block; a grey line marks raw under the same classifier.
 
     Args:
-        rows: result rows with ``method``, ``classifier``, ``supervision``, ``accuracy``, ``accuracy_low``,
-            ``accuracy_high``, and ``n_test``.
+        rows: result rows with ``method``, ``classifier``, ``supervision``, ``variant``, ``labelled``, ``accuracy``,
+            ``accuracy_low`` and ``accuracy_high``.
 
     Raises:
         ValueError: if no row has an accuracy.
@@ -292,33 +355,105 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     drawn = [row for row in rows if row.get("accuracy") is not None]
     if not drawn:
         raise ValueError("there are no accuracies to draw")
-    order = list(dict.fromkeys(classifier_label(row) for row in drawn))
-    drawn.sort(key=lambda row: order.index(classifier_label(row)))
-    figure = _figure(7.6, 0.28 * (len(drawn) + 1.5 * len(order)) + 0.7)
+    drawn.sort(key=lambda row: BLOCKS.index(block(row)))
+    raw = {row.get("classifier"): row["accuracy"] for row in drawn if row["method"] == "raw"}
+    n_lines = len(drawn) + 1.6 * len({block(row) for row in drawn})
+    figure = _figure(9.0, 0.235 * n_lines + 0.7)
     axes = figure.add_subplot()
     labels: list[str] = []
     positions: list[float] = []
     y = 0.0
-    for classifier, group in groupby(drawn, classifier_label):
+    for title, group in groupby(drawn, block):
         members = list(group)
-        labels += [classifier, *map(method_label, members)]
+        labels += [title, *map(row_label, members)]
         positions += [y + k for k in range(len(members) + 1)]
         for place, row in enumerate(members, 1):
-            if row["method"] == "raw":
-                band = (row["accuracy_low"], row["accuracy_high"])
-                axes.fill_betweenx([y + 0.5, y + len(members) + 0.5], *band, color="#EEF0F3", linewidth=0)
+            if (before := raw.get(row.get("classifier"))) is not None:
+                axes.plot([before, before], [y + place - 0.42, y + place + 0.42], color="#B9BFC8", linewidth=1.6)
             _draw_accuracy(axes, y + place, row)
-        y += len(members) + 1.5
+        y += len(members) + 1.6
     axes.set_yticks(positions, labels)
     for tick, label in zip(axes.get_yticklabels(), labels, strict=True):
-        tick.set_fontweight("bold" if label in order else "normal")
-    axes.set_ylim(y - 0.8, -0.5)
+        tick.set_fontweight("bold" if label in BLOCKS else "normal")
+    axes.set_ylim(y - 0.9, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.xaxis.set_major_formatter(PERCENT)
-    axes.set_xlabel("accuracy on the imperfect test patterns, with 95 % bootstrap interval; band: interval of raw")
+    axes.set_xlabel("accuracy on the imperfect test patterns, 95 % bootstrap interval; grey: raw, same classifier")
+    return figure
+
+
+@_styled
+def learning_curve_figure(points: Sequence[Mapping[str, float]], raw: float | None = None, title: str = "") -> Figure:
+    """Accuracy against the number of labelled imperfect patterns, on a logarithmic axis.
+
+    Args:
+        points: ``n`` labelled patterns, ``accuracy``, and ``low`` and ``high`` of its interval; each.
+        raw: accuracy of raw patterns, which needs no labels; a line.
+        title: what learned.
+
+    Raises:
+        ValueError: if there are no points.
+    """
+    if not points:
+        raise ValueError("there is no learning curve to draw")
+    drawn = sorted(points, key=lambda point: point["n"])
+    n, accuracy, low, high = (np.array([p[key] for p in drawn], float) for key in ("n", "accuracy", "low", "high"))
+    figure = _figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    if raw is not None:
+        axes.axhline(raw, color=RAW, linewidth=1.2, linestyle="--", label="raw, no labels needed")
+    axes.errorbar(
+        n, accuracy, np.abs([low, high] - accuracy), color=REFINED, marker="o", markersize=5, capsize=3, label="refined"
+    )
+    axes.set_xscale("log")
+    axes.set_xticks(n, [f"{count:.0f}" for count in n])
+    axes.minorticks_off()
+    axes.grid(axis="y")
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set(xlabel="labelled imperfect training patterns", ylabel="accuracy on the test part", title=title)
+    axes.legend()
+    return figure
+
+
+@_styled
+def predicted_histogram_figure(counts: Mapping[str, Mapping[str, int]], truth: Mapping[str, int]) -> Figure:
+    """How often each crystal system is predicted, one panel a method; the steps are how often it is true.
+
+    A method that has collapsed to one class shows one tall bar.
+
+    Args:
+        counts: title of a panel → crystal system → how many patterns are said to be it.
+        truth: crystal system → how many patterns are it.
+
+    Raises:
+        ValueError: if there are no panels.
+    """
+    if not counts:
+        raise ValueError("there are no predictions to draw")
+    columns = min(3, len(counts))
+    rows = -(-len(counts) // columns)
+    figure = _figure(3.3 * columns + 0.5, 2.1 * rows + 0.9)
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    systems = [str(system) for system in CRYSTAL_SYSTEMS]
+    places = np.arange(len(systems))
+    true = np.array([truth.get(system, 0) for system in systems])
+    for axes, (title, found) in zip(grid.flat, counts.items(), strict=False):
+        axes.bar(places, [found.get(s, 0) for s in systems], color=list(SYSTEM_COLORS.values()), width=0.8)
+        axes.hlines(true, places - 0.46, places + 0.46, color=INK, linewidth=1.6)
+        axes.set_title(title, fontsize=8.5)
+        axes.grid(axis="y")
+        axes.set_axisbelow(True)
+        axes.set_xticks(places, systems, rotation=40, ha="right", rotation_mode="anchor")
+        axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in grid.flat[len(counts) :]:
+        axes.set_visible(False)
+    for column in range(columns):
+        last = (len(counts) - 1 - column) // columns
+        grid[last, column].tick_params(labelbottom=True)
+    figure.supylabel("patterns predicted; black lines: true", fontsize=9)
     return figure
 
 

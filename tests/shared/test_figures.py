@@ -105,15 +105,71 @@ def test_accuracy_figure_has_a_point_and_an_interval_a_row() -> None:
     rows = [
         {"method": "raw", "classifier": "vgg", "supervision": None, "accuracy": 0.5, **interval},
         {"method": "ir", "classifier": "vgg", "supervision": "targeted", "accuracy": 0.55, **interval},
-        {"method": "nearest_neighbour", "classifier": None, "accuracy": 0.45, **interval},
+        {"method": "majority", "classifier": "", "accuracy": 0.45, **interval},
         {"method": "dwt", "classifier": "vgg", "accuracy": None},
     ]
     axes = figures.accuracy_figure(rows).axes[0]
-    bars, points = axes.lines[::2], axes.lines[1::2]
-    assert [point.get_xdata()[0] for point in points] == [0.5, 0.55, 0.45]
-    assert all(list(bar.get_xdata()) == [0.4, 0.6] for bar in bars)
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [point.get_xdata()[0] for point in points] == [0.45, 0.5, 0.55]
+    assert [list(line.get_xdata()) for line in axes.lines].count([0.4, 0.6]) == 3
+    assert [list(line.get_xdata()) for line in axes.lines].count([0.5, 0.5]) == 2  # raw, behind what reads with VGG
     labels = [t.get_text() for t in axes.get_yticklabels()]
-    assert labels == ["VGG", "Raw pattern", "IR, targeted", "–", "nearest neighbour"]
+    assert labels == [
+        "Without a network",
+        "Majority class",
+        "Ideal or simulated patterns only",
+        "VGG: Prototypical classifier (raw)",
+        "Adapted with labels",
+        "VGG: IR, targeted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("method", "supervision", "variant", "labelled", "label", "block"),
+    [
+        ("nearest", None, "", 0, "Nearest neighbour", 0),
+        ("raw", None, "", 0, "Prototypical classifier (raw)", 1),
+        ("adda", None, "", 0, "ADDA", 2),
+        ("ir", "non_targeted", "", 0, "IR, non-targeted", 2),
+        ("finetuned", None, "", 0, "Fine-tuned classifier", 3),
+        ("ir", "targeted", "", 0, "IR, targeted", 3),
+        ("ir", "targeted", "without_prototype", 0, "IR, targeted, without ℓ_proto", 4),
+        ("ir", "targeted", "", 30, "IR, targeted, 30 labels", 5),
+    ],
+)
+def test_each_row_has_its_label_and_block(
+    method: str, supervision: str | None, variant: str, labelled: int, label: str, block: int
+) -> None:
+    classifier = "" if method == "nearest" else "vgg"
+    row = {"method": method, "classifier": classifier, "supervision": supervision, "variant": variant}
+    row |= {"labelled": labelled}
+    assert figures.row_label(row) == (f"VGG: {label}" if classifier else label)
+    assert figures.block(row) == figures.BLOCKS[block]
+
+
+def test_learning_curve_is_in_order_of_labels() -> None:
+    points = [{"n": n, "accuracy": a, "low": a - 0.1, "high": a + 0.05} for n, a in ((300, 0.8), (10, 0.5), (30, 0.6))]
+    axes = figures.learning_curve_figure(points, raw=0.55).axes[0]
+    raw, curve_line = axes.lines[0], axes.containers[0].lines[0]
+    assert list(raw.get_ydata()) == [0.55, 0.55]
+    assert list(curve_line.get_xdata()) == [10, 30, 300] and list(curve_line.get_ydata()) == [0.5, 0.6, 0.8]
+    bars = axes.containers[0].lines[2][0].get_segments()
+    assert bars[2][:, 1] == pytest.approx([0.7, 0.85])
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["10", "30", "300"]
+    with pytest.raises(ValueError, match="no learning curve"):
+        figures.learning_curve_figure([])
+
+
+def test_histogram_of_predictions_beside_the_truth() -> None:
+    truth = {"cubic": 3, "triclinic": 5}
+    figure = figures.predicted_histogram_figure({"raw": {"cubic": 8}, "IR": {"cubic": 4, "monoclinic": 4}}, truth)
+    raw, refined = figure.axes
+    assert [bar.get_height() for bar in raw.patches] == [0, 0, 0, 0, 0, 0, 8]
+    assert [bar.get_height() for bar in refined.patches] == [0, 4, 0, 0, 0, 0, 4]
+    (true,) = [c for c in raw.collections if isinstance(c, LineCollection)]
+    assert [segment[0, 1] for segment in true.get_segments()] == [5, 0, 0, 0, 0, 0, 3]
+    with pytest.raises(ValueError, match="no predictions"):
+        figures.predicted_histogram_figure({}, truth)
 
 
 def test_global_style_is_left_alone() -> None:
