@@ -71,6 +71,10 @@ class OptimiserConfig(StageConfig):
     learning_rate: float = Field(1e-3, gt=0, description="Adam's largest step; it rises and falls over the run")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the networks while they learn; auto: bfloat16 on a GPU that has it, else float32"
+    )
+    compile: bool = Field(False, description="compile the networks by torch.compile: a minute first, then faster")
     seed: int = Field(0, ge=0, description="seed of initial weights and batch order")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -13,8 +14,15 @@ T = TypeVar("T")
 PLAIN_INTERVAL_S = 5.0
 
 
+def leads() -> bool:
+    """Whether this process speaks and writes for all that torchrun started together; alone, it does."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
     """One line for the person who watches, on standard error, without breaking a bar."""
+    if not leads():
+        return
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
 
@@ -30,6 +38,9 @@ def progress(items: Iterable[T], label: str, total: int | None = None, unit: str
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
+    if not leads():
+        yield from items
+        return
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, total=total, unit=f" {unit}", dynamic_ncols=True)
         return

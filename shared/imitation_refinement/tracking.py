@@ -2,7 +2,8 @@
 
 Where the run goes, in this order: the run that ``MLFLOW_RUN_ID`` names (Kubeflow Pipelines' MLflow plugin sets it);
 a child of the run that ``IMITATION_REFINEMENT_PARENT_RUN_ID`` names (the local runner sets it); a run of its own where
-``MLFLOW_TRACKING_URI`` is set; else nowhere. MLflow is imported only when a run is tracked: it costs seconds.
+``MLFLOW_TRACKING_URI`` is set; else nowhere. Of several processes that torchrun started, the first logs. MLflow is
+imported only when a run is tracked: it costs seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imitation_refinement.files import digest
+from imitation_refinement.progress import leads
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +46,7 @@ class Tracker:
     def stage(cls, name: str) -> Iterator[Tracker]:
         """The tracker of one stage; its run ends as FINISHED or FAILED with the block."""
         given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
-        if not (given or parent or os.environ.get("MLFLOW_TRACKING_URI")):
+        if not (leads() and (given or parent or os.environ.get("MLFLOW_TRACKING_URI"))):
             yield cls()
             return
         import mlflow
