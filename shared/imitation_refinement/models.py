@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from imitation_refinement.config import ClassifierConfig, RefinerConfig
+from imitation_refinement.config import ClassifierConfig, GeneratorConfig, RefinerConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
+from imitation_refinement.generator import Generator
 from imitation_refinement.grid import Grid
 from imitation_refinement.networks import Classifier, Refiner
 
@@ -26,7 +27,9 @@ METADATA_KEY = "imitation_refinement"
 N = TypeVar("N", bound=nn.Module)
 
 
-def save_model(path: str | Path, model: Classifier | Refiner, grid: Grid, about: Mapping[str, object]) -> None:
+def save_model(
+    path: str | Path, model: Classifier | Refiner | Generator, grid: Grid, about: Mapping[str, object]
+) -> None:
     """Writes a model whole.
 
     Args:
@@ -63,6 +66,15 @@ def load_refiner(path: str | Path) -> tuple[Refiner, Grid, dict[str, object]]:
         InputError: if the file is no refiner.
     """
     return _load(path, Refiner, RefinerConfig)
+
+
+def load_generator(path: str | Path) -> tuple[Generator, Grid, dict[str, object]]:
+    """GTA's generator with its encoder, in evaluation mode; its grid; what was kept with it.
+
+    Raises:
+        InputError: if the file is no generator.
+    """
+    return _load(path, Generator, GeneratorConfig)
 
 
 def _load(path: str | Path, kind: type[N], config: type[BaseModel]) -> tuple[N, Grid, dict[str, object]]:
