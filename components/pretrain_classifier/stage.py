@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from imitation_refinement.checkpoints import checkpoint_of
 from imitation_refinement.config import PretrainConfig
 from imitation_refinement.datasets import read_ideal
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.models import save_model
-from imitation_refinement.progress import say
+from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_classifier
@@ -17,13 +19,20 @@ ANOTHER_SEED = 1000
 
 
 def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
-    """Runs the stage; see :data:`STAGE` for the files."""
+    """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
+    with checkpoint_of(paths["classifier"]) as checkpoint:
+        _run(paths, config, tracker, checkpoint)
+
+
+def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkpoint: Path) -> None:
     if config.method == "standard":
         optimiser = config.optimiser.model_copy(update={"seed": config.optimiser.seed + ANOTHER_SEED})
         config = config.model_copy(update={"prototype_weight": 0.0, "optimiser": optimiser})
     data = read_ideal(paths["ideal_dataset"])
     train, validation = data.part("train"), data.part("validation")
-    model, history = train_classifier(train, validation, config, tracker.log_metrics)
+    model, history = train_classifier(train, validation, config, tracker.log_metrics, checkpoint)
+    if not leads():
+        return
     about = {
         "training": config.model_dump(),
         "method": config.method,

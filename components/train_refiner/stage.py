@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imitation_refinement.checkpoints import checkpoint_of
 from imitation_refinement.config import RefineConfig
 from imitation_refinement.datasets import UNLABELLED, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
 from imitation_refinement.models import apply, fit_temperature, load_classifier, save_model
-from imitation_refinement.progress import say
+from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_refiner
@@ -26,7 +28,12 @@ WEIGHTS = {  # what an ablation of the loss leaves out
 
 
 def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
-    """Runs the stage; see :data:`STAGE` for the files."""
+    """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
+    with checkpoint_of(paths["refiner"]) as checkpoint:
+        _run(paths, config, tracker, checkpoint)
+
+
+def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoint: Path) -> None:
     if config.variant in WEIGHTS:
         config = config.model_copy(update={WEIGHTS[config.variant]: 0.0})
     classifier, grid, _ = load_classifier(paths["classifier"])
@@ -47,7 +54,9 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
         chosen = some_of_each(train[1], config.labelled, rng)
         train = (train[0][chosen], train[1][chosen])
         labelled = len(chosen)
-    refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics)
+    refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics, checkpoint)
+    if not leads():
+        return
     n_train = labelled if targeted else len(train[1])
     # Only labels tell how sure to be; without them the classifier's own confidence stands.
     calibrated = targeted and len(validation[1])

@@ -92,5 +92,6 @@ def update_prototypes(prototypes: Tensor, embedding: Tensor, labels: Tensor) -> 
         The new prototypes, shape (k, m). A class that the batch lacks keeps its own.
     """
     sums = torch.zeros_like(prototypes).index_add_(0, labels, embedding.to(prototypes.dtype))
-    counts = torch.bincount(labels, minlength=len(prototypes)).to(prototypes.dtype)
+    # No bincount: on a GPU it waits for the device.
+    counts = prototypes.new_zeros(len(prototypes)).index_add_(0, labels, prototypes.new_ones(len(labels)))
     return (prototypes + sums) / (counts + 1)[:, None]

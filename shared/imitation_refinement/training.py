@@ -1,4 +1,9 @@
-"""Training loops: the prototypical classifier on ideal patterns, the refiner through the frozen classifier."""
+"""Training loops: the prototypical classifier on ideal patterns, the refiner through the frozen classifier.
+
+Data stay on the device, and nothing is read back from it within an epoch. The networks run in ``options.precision``,
+losses and weights are float32. (A channels-last layout is for images; these convolutions are 1-D.) Under torchrun
+several processes share each batch; see :mod:`imitation_refinement.distributed`.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,37 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from imitation_refinement.batches import class_covering_batches
+from imitation_refinement.checkpoints import Checkpoint, identity, optimiser_tensors, restore_optimiser, seed_epoch
 from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineConfig
 from imitation_refinement.datasets import UNLABELLED
+from imitation_refinement.distributed import (
+    gathered,
+    join_processes,
+    share,
+    share_batch_norm,
+    sum_gradients,
+    summed,
+    world_size,
+)
+from imitation_refinement.errors import InputError
 from imitation_refinement.losses import diversity, entropy, prototype_loss, regularisation, update_prototypes
-from imitation_refinement.models import frozen, use_device
+from imitation_refinement.models import frozen
 from imitation_refinement.networks import Classifier, Refiner
-from imitation_refinement.progress import progress
+from imitation_refinement.progress import progress, say
 
 Report = Callable[[dict[str, float], int], None]
+Labelled = tuple[NDArray[np.floating], NDArray[np.integer]]
+Batches = Callable[[], Iterator[NDArray[np.int64]]]
 
 
 @dataclass
@@ -44,10 +64,7 @@ def tensors(patterns: NDArray[np.floating], labels: NDArray[np.integer], device:
 
 
 def train_classifier(
-    train: tuple[NDArray[np.floating], NDArray[np.integer]],
-    validation: tuple[NDArray[np.floating], NDArray[np.integer]],
-    config: PretrainConfig,
-    report: Report,
+    train: Labelled, validation: Labelled, config: PretrainConfig, report: Report, checkpoint: Path | None = None
 ) -> tuple[Classifier, History]:
     """Cross entropy + λ prototype loss on ideal patterns only, prototypes updated batch by batch.
 
@@ -59,23 +76,28 @@ def train_classifier(
         validation: the same; only reported.
         config: network and options.
         report: called with each epoch's metrics and its number.
+        checkpoint: where the state is kept after each epoch, and gone on from; nowhere by default.
 
     Returns:
         The classifier, in evaluation mode on the CPU, and the metrics by epoch.
     """
     options = config.optimiser
-    device = use_device(options.device)
+    device = join_processes(options.device)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     model = Classifier(config.network).to(device)
-    x, y = tensors(*train, device)
-    history = History()
+    share_batch_norm(model)
+    (x, y), (vx, vy) = tensors(*train, device), tensors(*validation, device)
+    embed = _fast(model.embed, options)
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
-        embedding = model.embed(x[index])
-        prediction = F.cross_entropy(model.output(embedding), y[index])
-        prototype = prototype_loss(embedding, model.prototypes, y[index])
-        model.prototypes.copy_(update_prototypes(model.prototypes, embedding.detach(), y[index]))
+        own = index[share(len(index))]
+        with _precision(options, device):
+            embedding = embed(x[own]).float()
+        prediction = F.cross_entropy(model.output(embedding), y[own])
+        prototype = prototype_loss(embedding, model.prototypes, y[own])
+        whole = gathered(embedding.detach(), len(index))
+        model.prototypes.copy_(update_prototypes(model.prototypes, whole, y[index]))
         return {
             "loss": prediction + config.prototype_weight * prototype,
             "prediction_loss": prediction,
@@ -85,21 +107,28 @@ def train_classifier(
     def batches() -> Iterator[NDArray[np.int64]]:
         return class_covering_batches(train[1], options.batch_size, rng)
 
-    def after_epoch(metrics: dict[str, float], epoch: int) -> None:
-        metrics |= {"validation_accuracy": classifier_accuracy(model, *validation, device)}
-        history.add(metrics)
-        report(metrics, epoch)
+    def validate() -> dict[str, float]:
+        return {"validation_accuracy": _accuracy(model, vx, vy)}
 
-    _fit(model, loss_of, batches, options, f"pretrain {config.network.architecture}", after_epoch)
-    model.eval()
+    label = f"pretrain {config.network.architecture}"
+    kept = _checkpoint(checkpoint, "classifier", config, [*train, *validation])
+    history = fit(model, loss_of, batches, options, label, validate, report, checkpoint=kept)
     with torch.no_grad():
-        embedding = torch.cat([model.embed(part) for part in x.split(256)])
-        model.prototypes.copy_(update_prototypes(model.prototypes, embedding, y))
-    return model.cpu(), history
+        embedding = torch.cat([model.embed(part) for part in x[share(len(x))].split(256)])
+        model.prototypes.copy_(update_prototypes(model.prototypes, gathered(embedding, len(x)), y))
+    trained = Classifier(config.network)  # without what compiling and several processes changed in the other
+    trained.load_state_dict(model.state_dict())
+    return trained.eval(), history
 
 
 def refiner_losses(
-    refiner: Refiner, classifier: Classifier, x: Tensor, labels: Tensor | None, config: RefineConfig
+    refiner: Refiner,
+    classifier: Classifier,
+    x: Tensor,
+    labels: Tensor | None,
+    config: RefineConfig,
+    batch: int | None = None,
+    respond: Callable[..., tuple[Tensor, Tensor, Tensor]] | None = None,
 ) -> dict[str, Tensor]:
     """L_R = ℓ_pred + α ℓ_reg + β ℓ_proto of one batch, and its terms.
 
@@ -112,21 +141,21 @@ def refiner_losses(
         x: intensities, shape (n, points).
         labels: true classes, shape (n,), or None.
         config: weights, Ψ and p.
+        batch: patterns of the whole batch, where ``x`` is this process's share of it.
+        respond: :func:`_responses`, compiled.
 
     Returns:
         ``loss`` and its unweighted terms, scalars.
     """
-    refined = refiner(x)
-    embedding = classifier.embed(refined)
+    with _precision(config.optimiser, x.device):
+        embedding, refined, raw = (respond or _responses)(refiner, classifier, x, config.feature_depth)
+    embedding = embedding.float()
     logits, prototype_logits = classifier.output(embedding), classifier.prototype_logits(embedding)
     if labels is None:
         prediction, prototype = entropy(logits), entropy(prototype_logits)
     else:
         prediction, prototype = F.cross_entropy(logits, labels), F.cross_entropy(prototype_logits, labels)
-    depth = config.feature_depth
-    with torch.no_grad():
-        raw = classifier.convolution_features(x, depth)
-    change = regularisation(classifier.convolution_features(refined, depth), raw, config.norm)
+    change = regularisation(refined.float(), raw.float(), config.norm)
     terms = {"prediction_loss": prediction, "regularisation_loss": change, "prototype_loss": prototype}
     loss = (
         config.prediction_weight * prediction
@@ -134,17 +163,26 @@ def refiner_losses(
         + config.prototype_weight * prototype
     )
     if config.diversity_weight:
-        terms["diversity_loss"] = diversity(logits)
+        terms["diversity_loss"] = diversity(logits if batch is None else gathered(logits, batch))
         loss = loss + config.diversity_weight * terms["diversity_loss"]
     return {"loss": loss, **terms}
 
 
+def _responses(refiner: Refiner, classifier: Classifier, x: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
+    """F(R(x)), Ψ(R(x)) and Ψ(x)."""
+    refined = refiner(x)
+    with torch.no_grad():
+        raw = classifier.convolution_features(x, depth)
+    return classifier.embed(refined), classifier.convolution_features(refined, depth), raw
+
+
 def train_refiner(
     classifier: Classifier,
-    train: tuple[NDArray[np.floating], NDArray[np.integer]],
-    validation: tuple[NDArray[np.floating], NDArray[np.integer]],
+    train: Labelled,
+    validation: Labelled,
     config: RefineConfig,
     report: Report,
+    checkpoint: Path | None = None,
 ) -> tuple[Refiner, History]:
     """Trains R through the frozen classifier on imperfect patterns.
 
@@ -158,6 +196,7 @@ def train_refiner(
         validation: the same, all labelled.
         config: network and options.
         report: called with each epoch's metrics and its number.
+        checkpoint: where the state is kept after each epoch, and gone on from; nowhere by default.
 
     Returns:
         The refiner, in evaluation mode on the CPU, and the metrics by epoch.
@@ -166,7 +205,7 @@ def train_refiner(
         ValueError: if targeted training has no labelled pattern.
     """
     options, targeted = config.optimiser, config.supervision == "targeted"
-    device = use_device(options.device)
+    device = join_processes(options.device)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     refiner = Refiner(config.network).to(device)
@@ -176,87 +215,185 @@ def train_refiner(
         patterns, labels = patterns[labels != UNLABELLED], labels[labels != UNLABELLED]
         if not len(labels):
             raise ValueError("targeted training needs labelled patterns")
-    x, y = tensors(patterns, labels, device)
-    history, best, best_loss = History(), None, math.inf
+    (x, y), (vx, vy) = tensors(patterns, labels, device), tensors(*validation, device)
+    respond = _fast(_responses, options)
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
-        return refiner_losses(refiner, classifier, x[index], y[index] if targeted else None, config)
+        own = index[share(len(index))]
+        return refiner_losses(
+            refiner, classifier, x[own], y[own] if targeted else None, config, len(index), respond=respond
+        )
 
     def batches() -> Iterator[NDArray[np.int64]]:
         if targeted:
             return class_covering_batches(labels, options.batch_size, rng)
         return iter(np.array_split(rng.permutation(len(patterns)), max(1, round(len(patterns) / options.batch_size))))
 
-    def after_epoch(metrics: dict[str, float], epoch: int) -> None:
-        nonlocal best, best_loss
-        if len(validation[1]):
-            with torch.no_grad():
-                vx, vy = tensors(*validation, device)
-                losses = refiner_losses(refiner, classifier, vx, vy if targeted else None, config)
-                accuracy = (classifier(refiner(vx)).argmax(1) == vy).double().mean()
-            metrics |= {"validation_" + name: float(value) for name, value in losses.items()}
-            metrics["validation_accuracy"] = float(accuracy)
-            if targeted and metrics["validation_loss"] < best_loss:
-                best, best_loss = copy.deepcopy(refiner.state_dict()), metrics["validation_loss"]
-        history.add(metrics)
-        report(metrics, epoch)
+    def validate() -> dict[str, float]:
+        if not len(vy):
+            return {}
+        losses = refiner_losses(refiner, classifier, vx, vy if targeted else None, config)
+        accuracy = (classifier(refiner(vx)).argmax(1) == vy).double().mean()
+        return {"validation_" + name: float(value) for name, value in {**losses, "accuracy": accuracy}.items()}
 
-    _fit(refiner, loss_of, batches, options, f"refine {config.supervision}", after_epoch)
-    if best is not None:
-        refiner.load_state_dict(best)
+    # Without labels in what training comes from, none can change where it goes on.
+    sources = [*train, *validation] if targeted else [patterns, validation[0]]
+    kept = _checkpoint(checkpoint, "refiner", config, [*sources, *classifier.state_dict().values()])
+    label = f"refine {config.supervision}"
+    history = fit(refiner, loss_of, batches, options, label, validate, report, checkpoint=kept, keep_best=targeted)
     classifier.cpu()
     return refiner.cpu().eval(), history
 
 
-def _fit(
-    model: torch.nn.Module,
+def fit(
+    model: nn.Module,
     loss_of: Callable[[Tensor], dict[str, Tensor]],
-    batches: Callable[[], Iterator[NDArray[np.int64]]],
+    batches: Batches,
+    options: OptimiserConfig,
+    label: str,
+    validate: Callable[[], dict[str, float]],
+    report: Report,
+    *,
+    checkpoint: Checkpoint | None = None,
+    keep_best: bool = False,
+) -> History:
+    """AdamW; the rate rises over a tenth of all steps and falls as a cosine to 0 (Loshchilov & Hutter, ICLR 2017).
+
+    Args:
+        model: what learns, on its device; in evaluation mode afterwards.
+        loss_of: ``loss`` and other batch means, scalars, of a whole batch's indices (int64, on the device). Of several
+            processes each gives the means over its :func:`~imitation_refinement.distributed.share`.
+        batches: one epoch's batches, drawn anew at each call; all are drawn before the first step.
+        options: how long and how fast.
+        label: what the progress is called.
+        validate: the metrics that come after an epoch, without gradients, the model in evaluation mode.
+        report: called with each epoch's metrics and its number; those before a kill once more.
+        checkpoint: kept after each epoch, and gone on from.
+        keep_best: whether the weights of the lowest ``validation_loss`` are kept, not the last ones.
+
+    Returns:
+        The metrics by epoch.
+    """
+    device = next(model.parameters()).device
+    plan = _plan(batches, options)
+    steps = sum(len(epoch) for epoch in plan)
+    optimiser = torch.optim.AdamW(
+        model.parameters(),
+        lr=options.learning_rate,
+        weight_decay=options.weight_decay,
+        fused=device.type == "cuda",
+    )
+    history, best, best_loss, done = History(), {}, math.inf, 0
+    if checkpoint and (found := checkpoint.load()):
+        groups, record = found
+        model.load_state_dict(groups["model"])
+        restore_optimiser(optimiser, groups["optimiser"])
+        best, best_loss = groups.get("best", {}), record["best_loss"]
+        history, done = History(record["history"]), record["epochs"]
+        say(f"{label}: goes on after epoch {done} of {len(plan)}, from {checkpoint.path}")
+        for epoch in range(done):
+            report({name: values[epoch] for name, values in history.metrics.items()}, epoch)
+
+    def work() -> Iterator[tuple[int, Tensor, bool]]:
+        for epoch in range(done, len(plan)):
+            seed_epoch(options.seed, epoch)
+            model.train()
+            sizes = [len(batch) for batch in plan[epoch]]
+            indices = torch.from_numpy(np.concatenate(plan[epoch])).to(device).split(sizes)
+            yield from ((epoch, index, last == len(sizes)) for last, index in enumerate(indices, 1))
+
+    step = sum(len(epoch) for epoch in plan[:done])
+    totals, seen = torch.zeros((), device=device), 0
+    for epoch, index, last in progress(work(), label, steps - step, "batches"):
+        own = len(range(len(index))[share(len(index))])
+        losses = loss_of(index)
+        optimiser.zero_grad(set_to_none=True)
+        (losses["loss"] * (own / len(index))).backward()
+        sum_gradients(model.parameters())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = options.learning_rate * _rate(step, steps)
+        optimiser.step()
+        step += 1
+        seen += len(index)
+        totals = totals + torch.stack([value.detach() for value in losses.values()]).double() * own
+        if not last:
+            continue
+        model.eval()
+        means = (summed(totals) / seen).tolist()
+        totals, seen = torch.zeros((), device=device), 0
+        with torch.no_grad():
+            metrics = {**dict(zip(losses, means, strict=True)), **validate()}
+        if keep_best and metrics.get("validation_loss", math.inf) < best_loss:
+            best, best_loss = copy.deepcopy(model.state_dict()), metrics["validation_loss"]
+        history.add(metrics)
+        report(metrics, epoch)
+        if checkpoint:
+            checkpoint.save(
+                {"model": model.state_dict(), "optimiser": optimiser_tensors(optimiser), "best": best},
+                {"epochs": epoch + 1, "best_loss": best_loss, "history": history.metrics},
+            )
+    if best:
+        model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+def _fit(
+    model: nn.Module,
+    loss_of: Callable[[Tensor], dict[str, Tensor]],
+    batches: Batches,
     options: OptimiserConfig,
     label: str,
     after_epoch: Report,
 ) -> None:
-    """AdamW; the rate rises over a tenth of all steps and falls as a cosine to 0 (Loshchilov & Hutter, ICLR 2017)."""
-    device = next(model.parameters()).device
+    """:func:`fit` for a caller that validates and keeps the history itself."""
+    fit(model, loss_of, batches, options, label, dict, after_epoch)
+
+
+def _plan(batches: Batches, options: OptimiserConfig) -> list[list[NDArray[np.int64]]]:
+    """The batches of all epochs, ``options.epochs`` of them or as many as ``options.least_steps`` asks."""
     plan = [list(batches())]
     while len(plan) < max(options.epochs, math.ceil(options.least_steps / len(plan[0]))):
         plan.append(list(batches()))
-    steps = sum(len(epoch) for epoch in plan)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    if (least := min(len(batch) for epoch in plan for batch in epoch)) < world_size():
+        raise InputError("torchrun", f"{world_size()} processes can't share a batch of {least}.", "Start fewer.")
+    return plan
+
+
+def _rate(step: int, steps: int) -> float:
+    """The learning rate at a step, as a share of the largest."""
     rise = max(1, steps // 10)
-
-    def share(step: int) -> float:
-        return (step + 1) / rise if step < rise else (1 + math.cos(math.pi * (step - rise) / (steps - rise + 1))) / 2
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
-    work = ((epoch, index) for epoch, indices in enumerate(plan) for index in [*indices, None])
-    totals: dict[str, float] = {}
-    seen = 0
-    for epoch, index in progress(work, label, steps + len(plan), "batches"):
-        if index is None:
-            model.eval()
-            after_epoch({name: total / seen for name, total in totals.items()}, epoch)
-            totals, seen = {}, 0
-            continue
-        model.train()
-        losses = loss_of(torch.from_numpy(index).to(device))
-        optimiser.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        seen += len(index)
-        for name, value in losses.items():
-            totals[name] = totals.get(name, 0.0) + float(value.detach()) * len(index)
+    return (step + 1) / rise if step < rise else (1 + math.cos(math.pi * (step - rise) / (steps - rise + 1))) / 2
 
 
-@torch.no_grad()
+def _precision(options: OptimiserConfig, device: torch.device) -> torch.autocast:
+    """The block in which networks run in ``options.precision``."""
+    fits = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    low = options.precision == "bfloat16" or (options.precision == "auto" and fits)
+    return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+
+def _fast(function: Callable[..., Any], options: OptimiserConfig) -> Callable[..., Any]:
+    """The function, compiled if ``options.compile`` says so."""
+    return torch.compile(function) if options.compile else function
+
+
+def _checkpoint(
+    path: Path | None, what: str, config: PretrainConfig | RefineConfig, sources: list[Any]
+) -> Checkpoint | None:
+    return Checkpoint(path, identity(what, config, sources)) if path else None
+
+
 def classifier_accuracy(
     model: Classifier, patterns: NDArray[np.floating], labels: NDArray[np.integer], device: torch.device
 ) -> float:
     """Share of patterns (n, points) that the classifier gets right; NaN without any."""
-    if not len(labels):
+    return _accuracy(model.eval(), *tensors(patterns, labels, device))
+
+
+@torch.no_grad()
+def _accuracy(model: Classifier, x: Tensor, y: Tensor) -> float:
+    if not len(y):
         return math.nan
-    model.eval()
-    x, y = tensors(patterns, labels, device)
     return float((torch.cat([model(part).argmax(1) for part in x.split(256)]) == y).double().mean())
