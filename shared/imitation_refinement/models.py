@@ -104,15 +104,16 @@ def apply(model: nn.Module, patterns: NDArray[np.floating], batch_size: int = 25
     """A model on patterns, batch by batch.
 
     Args:
-        model: a network on intensities (maximum 1) of shape (n, points).
+        model: a network on intensities (maximum 1) of shape (n, points); it works where its parameters are.
         patterns: shape (n, points).
         batch_size: patterns at a time.
 
     Returns:
         What the model gives: refined intensities (n, points), or logits (n, 7).
     """
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     tensor = torch.from_numpy(patterns.astype(np.float32))
-    return torch.cat([model(batch) for batch in tensor.split(batch_size)]).numpy()
+    return torch.cat([model(batch.to(device)).cpu() for batch in tensor.split(batch_size)]).numpy()
 
 
 def probabilities(
