@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,17 @@ ROWS_AT_A_TIME = 4096
 
 def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files."""
+    if "augmented" in paths and "augmented_dataset" not in paths:
+        raise InputError("augmented", "is given, but has no file to go to.", "Name one as augmented_dataset.")
     grid = read_grid(paths["imperfect"][0])
     imperfect, rejected = _imperfect(paths["imperfect"], grid, config)
     write_table(paths["imperfect_dataset"], imperfect, gridded_schema(grid))
     ideal = _ideal(paths["ideal"], set(imperfect["formula"]), grid, config)
-    _write_ideal(paths["ideal"], ideal["split"].to_numpy(str), grid, paths["ideal_dataset"])
+    split_of = dict(zip(ideal["formula"], ideal["split"], strict=True))  # a material is on one side
+    _write_ideal(paths["ideal"], split_of, grid, paths["ideal_dataset"], "ideal patterns")
+    if "augmented_dataset" in paths:
+        shards = paths.get("augmented", [])
+        _write_ideal(shards, split_of, grid, paths["augmented_dataset"], "augmented patterns")
     manifest = pd.concat(
         [
             ideal.rename(columns={"material_id": "id"}).assign(table="ideal"),
@@ -149,17 +156,29 @@ def _ideal(shards: list[Path], imperfect_materials: set[str], grid: Grid, config
     return rows.assign(split=split)
 
 
-def _write_ideal(shards: list[Path], split: np.ndarray[Any, np.dtype[np.str_]], grid: Grid, path: Path) -> None:
-    """The ideal shards as one table with its splits, a few thousand rows in memory at a time."""
-    schema, row = ideal_schema(grid), 0
-    with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for shard in shards:
-            for batch in pq.ParquetFile(shard).iter_batches(ROWS_AT_A_TIME):
+def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path, label: str) -> None:
+    """Shards of the ideal schema as one table with the splits of its materials, a few thousand rows at a time."""
+    schema, files = ideal_schema(grid), []
+    for shard in shards:
+        read_grid(shard, grid)
+        files.append(pq.ParquetFile(shard))
+
+    def rows() -> Iterator[int]:
+        for shard, file in zip(shards, files, strict=True):
+            for batch in file.iter_batches(ROWS_AT_A_TIME):
                 table = pa.Table.from_batches([batch])
-                column = pa.array(split[row : row + len(table)], pa.string())
-                table = table.set_column(table.schema.get_field_index("split"), schema.field("split"), column)
+                names = table["formula"].to_pylist()
+                if strange := sorted(set(names) - split_of.keys()):
+                    problem = f"holds materials without an ideal pattern, as {strange[0]}."
+                    raise InputError(shard, problem, "Give tables of one simulation.")
+                split = pa.array([split_of[name] for name in names], pa.string())
+                table = table.set_column(table.schema.get_field_index("split"), schema.field("split"), split)
                 writer.write_table(table.cast(schema))
-                row += len(table)
+                yield from range(len(table))
+
+    with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for _ in progress(rows(), label, sum(file.metadata.num_rows for file in files), "patterns"):
+            pass
 
 
 STAGE = Stage(
@@ -168,14 +187,17 @@ STAGE = Stage(
     inputs={
         "ideal": "gridded ideal patterns, one or more shards (Parquet)",
         "imperfect": "imperfect patterns with their theory, one or more shards (Parquet)",
+        "augmented": "gridded virtual measurements of the ideal patterns' structures, shards (Parquet)",
     },
     outputs={
         "ideal_dataset": "gridded ideal patterns with their splits (Parquet)",
+        "augmented_dataset": "the augmented patterns with the splits of the ideal ones; empty without any (Parquet)",
         "imperfect_dataset": "gridded imperfect patterns with their splits and theory (Parquet)",
         "manifest": "every id with its material, crystal system and split (CSV)",
         "rejected": "patterns left out, with the reason (CSV)",
     },
     config=PreprocessConfig,
     run=run,
-    lists=frozenset({"ideal", "imperfect"}),
+    optional=frozenset({"augmented", "augmented_dataset"}),
+    lists=frozenset({"ideal", "imperfect", "augmented"}),
 )

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,11 +21,10 @@ from numpy.typing import NDArray
 from components.simulate import painting
 from components.simulate.config import SimulateConfig
 from components.simulate.form_factors import MAX_Z
-from components.simulate.kernel import Structures, peaks, reflections, unsupported
-from imitation_refinement.diffractometer import Reflections, measure
+from components.simulate.kernel import Structures, peaks, unsupported
+from components.simulate.virtual import Specimens, has_structure
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
-from imitation_refinement.flaws import draw
 from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.profiles import REACH
 from imitation_refinement.progress import progress, say
@@ -38,22 +38,27 @@ from imitation_refinement.tables import (
     read_table,
     to_table,
     write_rejected,
+    write_table,
 )
 from imitation_refinement.tracking import Tracker
 
 CHUNK = 256  # rows at a time, and a row group of the output
 LEAST, MOST = 0.01, 179.9  # 2θ [°] that is asked for at all
 OUT_OF_REACH = 360.0  # 2θ [°] of a line that the grid's wavelength can't reach: nowhere near the grid
-BEYOND = 3.0  # lines this far after the last angle [°] still reach in by shift, strain and tail
-STRUCTURE_COLUMNS = ("lattice", "atomic_number", "occupancy", "position")
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> None:
     """Simulates one shard of both tables."""
+    if config.augmentations and "augmented" not in paths:
+        problem = "are asked for, but have no file to go to."
+        raise InputError("augmentations", problem, "Name one as augmented, or ask for 0.")
+    works = [(_ideal, "structures", "ideal"), (_imperfect, "patterns", "imperfect")]
+    if "augmented" in paths:
+        works.append((partial(_augmented, paths["ideal"]), "structures", "augmented"))
     rejected: list[InputError] = []
-    for work, source, target in ((_ideal, "structures", "ideal"), (_imperfect, "patterns", "imperfect")):
+    for work, source, target in works:
         start = time.monotonic()
         written, bad = work(paths[source], paths[target], config)
         rate = written / (time.monotonic() - start)
@@ -70,8 +75,8 @@ def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> None
 def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
     """Ideal patterns of a shard of the structures; returns (patterns written, structures left out)."""
     table = read_table(source, STRUCTURES)
-    if not _has_structure(table).all():
-        row = int(np.flatnonzero(~_has_structure(table))[0])
+    if not has_structure(table).all():
+        row = int(np.flatnonzero(~has_structure(table))[0])
         raise InputError(
             source, f"row {row} has no lattice or sites.", "Give the table that collect_structures writes."
         )
@@ -96,25 +101,65 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
     return _stream(simulate, starts, table.num_rows, target, schema, "ideal patterns", config.threads)
 
 
+def _augmented(ideal: Path, source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
+    """Virtual measurements of the structures in ``ideal``, gridded as preprocess grids measured patterns.
+
+    Those of one structure follow each other. Returns (patterns written, structures and patterns left out).
+    """
+    schema, copies = ideal_schema(config.grid), config.augmentations
+    if not copies:
+        write_table(target, {"material_id": []}, schema)
+        return 0, []
+    table = read_table(source, STRUCTURES)
+    specimens = Specimens.of(table, "material_id")
+    painted = pq.read_table(ideal, columns=["material_id"])["material_id"]
+    shown = np.flatnonzero(pc.is_in(table["material_id"], painted).to_numpy())
+    rows = shown[shown % config.shards == config.shard]
+    size = max(1, CHUNK // copies)  # structures at a time
+
+    def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
+        kept, patterns, bad = [], [], []
+        for row in rows[start : start + size].tolist():
+            if (lines := specimens.lines(row, config)) is None:
+                bad.append(_no_lines(source, table["material_id"][row], config))
+                continue
+            for copy in range(copies):
+                # From 1: a seed that ends in 0 is the seed without it, which the imperfect patterns have.
+                found = specimens.measure(row, lines, [config.seed, row, 1 + copy], config)
+                pattern = config.grid.resample(found.two_theta, found.counts, config.instrument.wavelength)
+                if (top := float(pattern.max())) > 0:
+                    kept.append(row)
+                    patterns.append(pattern / top)
+                else:
+                    problem = f"virtual measurement {copy} of {table['material_id'][row]} is 0 everywhere on the grid."
+                    bad.append(InputError(source, problem, "Give the diffractometer more counts or range."))
+        chosen = table.select(["material_id", "formula", "crystal_system"]).take(np.array(kept, np.int64))
+        columns = dict(zip(chosen.column_names, chosen.columns, strict=True))
+        return to_table({**columns, "intensity": np.reshape(patterns, (-1, config.grid.points))}, schema), bad
+
+    starts = range(0, len(rows), size)
+    return _stream(simulate, starts, len(rows) * copies, target, schema, "augmented patterns", config.threads)
+
+
 def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
     """A shard of the imperfect patterns, filled; returns (patterns written, rows left out)."""
     everything = read_table(source, PATTERNS)
     rows = np.arange(config.shard, everything.num_rows, config.shards)
-    donors = np.flatnonzero(_has_structure(everything))
+    specimens = Specimens.of(everything, "pattern_id")
 
     def fill(start: int) -> tuple[pa.Table, list[InputError]]:
-        return _filled(everything, rows[start : start + CHUNK], donors, source, config)
+        return _filled(everything, rows[start : start + CHUNK], specimens, source, config)
 
     starts = range(0, len(rows), CHUNK)
     return _stream(fill, starts, len(rows), target, measured_schema(config.grid), "imperfect patterns", config.threads)
 
 
 def _filled(
-    everything: pa.Table, rows: NDArray[np.int64], donors: NDArray[np.int64], source: Path, config: SimulateConfig
+    everything: pa.Table, rows: NDArray[np.int64], specimens: Specimens, source: Path, config: SimulateConfig
 ) -> tuple[pa.Table, list[InputError]]:
     """Some rows of the patterns' table, with measurements and theory where they were missing."""
     chunk = everything.take(rows)
-    known = np.flatnonzero(_has_structure(chunk))
+    known = np.flatnonzero(has_structure(chunk))
     structures = Structures.from_arrow(chunk.take(known))
     usable = ~unsupported(structures)
     structures, slots = structures.select(usable), {i: n for n, i in enumerate(known[usable].tolist())}
@@ -125,9 +170,14 @@ def _filled(
         columns[name] = [v.values.to_numpy() if v.is_valid else None for v in chunk[name]]
     for i in virtual.tolist():
         if i in slots:
-            measured = _measured(everything, int(rows[i]), structures.select([slots[i]]), donors, config)
-            for name, value in measured.items():
-                columns[name][i] = value
+            row = int(rows[i])
+            if (lines := specimens.lines(row, config)) is None:
+                bad.append(_no_lines(source, chunk["pattern_id"][i], config))
+                continue
+            found = specimens.measure(row, lines, [config.seed, row], config)
+            columns["two_theta"][i], columns["intensity"][i] = found.two_theta, found.counts
+            columns["wavelength"][i] = config.instrument.wavelength
+            columns["parameters"][i] = found.parameters.to_json()
         elif i not in known:
             problem = f"{chunk['pattern_id'][int(i)]} has neither angles nor a structure."
             bad.append(InputError(source, problem, "Give one of them."))
@@ -136,34 +186,6 @@ def _filled(
     rest = {name: chunk[name] for name in PATTERNS.names if name in chunk.column_names and name not in columns}
     filled = to_table({**rest, **columns}, schema)
     return filled.filter(pc.is_valid(filled["two_theta"])), bad
-
-
-def _measured(
-    everything: pa.Table, row: int, structure: Structures, donors: NDArray[np.int64], config: SimulateConfig
-) -> dict[str, Any]:
-    """The virtual measurement of one row of the whole table; its draw depends on the seed and the row alone."""
-    rng = np.random.default_rng([config.seed, row])
-    two_theta, wavelength = config.instrument.two_theta, config.instrument.wavelength
-    parameters = draw(rng, config.ranges, config.instrument.start, config.instrument.stop)
-
-    def lines(of: Structures) -> Reflections:
-        return reflections(of, wavelength, min(179.0, two_theta[-1] + BEYOND), config.mode)[0]
-
-    impurity, others = None, donors[donors != row]
-    if parameters.impurity_ratio and len(others):
-        partner = int(rng.choice(others))
-        parameters = replace(parameters, impurity=everything["pattern_id"][partner].as_py())
-        impurity = lines(Structures.from_arrow(everything.slice(partner, 1)))
-    else:
-        parameters = replace(parameters, impurity_ratio=0.0)
-    counts = measure(lines(structure), parameters, two_theta, wavelength, impurity)
-    seen = parameters.observed(two_theta)
-    return {
-        "two_theta": two_theta[seen],
-        "intensity": counts[seen],
-        "wavelength": wavelength,
-        "parameters": parameters.to_json(),
-    }
 
 
 def _theory(
@@ -236,11 +258,6 @@ def _in_threads(work: Callable[[T], R], parts: Iterable[T], threads: int) -> Ite
             yield waiting.popleft().result()
 
 
-def _has_structure(table: pa.Table) -> NDArray[np.bool_]:
-    """Which rows hold a structure, shape (rows,)."""
-    return np.logical_and.reduce([table[name].is_valid().to_numpy() for name in STRUCTURE_COLUMNS])
-
-
 def _no_factors(source: Path, identifier: pa.Scalar) -> InputError:
     problem = f"{identifier} holds an element without form factors; there are some for atomic numbers 1 to {MAX_Z}."
     return InputError(source, problem, "Leave this structure out.")
@@ -249,6 +266,12 @@ def _no_factors(source: Path, identifier: pa.Scalar) -> InputError:
 def _no_peaks(source: Path, identifier: pa.Scalar, grid: Grid) -> InputError:
     problem = f"{identifier} has no reflection between {grid.start} and {grid.stop}° at {grid.wavelength} Å."
     return InputError(source, problem, "Leave this structure out or widen the grid.")
+
+
+def _no_lines(source: Path, identifier: pa.Scalar, config: SimulateConfig) -> InputError:
+    last, wavelength = config.instrument.stop, config.instrument.wavelength
+    problem = f"{identifier} has no reflection up to {last}° at {wavelength} Å, where it would be measured virtually."
+    return InputError(source, problem, "Leave this structure out or give the virtual diffractometer more range.")
 
 
 STAGE = Stage(
@@ -261,9 +284,10 @@ STAGE = Stage(
     outputs={
         "ideal": "gridded ideal patterns of the structures (Parquet)",
         "imperfect": "the imperfect patterns, all measured, with the theory of those that have a structure (Parquet)",
+        "augmented": "virtual measurements of the ideal patterns' structures, gridded; empty without any (Parquet)",
         "rejected": "what was left out and why (CSV)",
     },
-    optional=frozenset({"rejected"}),
+    optional=frozenset({"augmented", "rejected"}),
     config=SimulateConfig,
     run=run,
 )
