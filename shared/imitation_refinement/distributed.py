@@ -11,10 +11,10 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional
 from torch import Tensor, nn
 
 from imitation_refinement.errors import InputError
@@ -59,6 +59,25 @@ def share(n: int) -> slice:
     return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())
 
 
+class _Sum(torch.autograd.Function):
+    """Every process's input adds to every process's output, so the gradients add up, too."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return summed(gradient)
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all processes; differentiable."""
+    return tensor if world_size() == 1 else _Sum.apply(tensor)
+
+
 def gathered(rows: Tensor, n: int) -> Tensor:
     """The rows of all processes; differentiable.
 
@@ -73,12 +92,7 @@ def gathered(rows: Tensor, n: int) -> Tensor:
         return rows
     whole = rows.new_zeros((n, *rows.shape[1:]))
     whole[share(n)] = rows
-    return torch.distributed.nn.functional.all_reduce(whole)
-
-
-def summed(tensor: Tensor) -> Tensor:
-    """The sum over all processes; differentiable."""
-    return tensor if world_size() == 1 else torch.distributed.nn.functional.all_reduce(tensor)
+    return summed(whole)
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
