@@ -22,6 +22,7 @@ from imitation_refinement.profiles import Profile
 Vector = NDArray[np.float64]
 Patterns = NDArray[np.float32]
 
+FAINT = 0.005  # of the strongest peak: an invisible feature that is counted all the same
 N_EMPTY = 128  # patterns of noise, and of humps
 COUNTS = (10.0, 10_000.0)  # least and greatest mean counts of an empty pattern
 HUMP_FWHM = (5.0, 15.0)  # of an amorphous hump [°]
@@ -142,6 +143,8 @@ def honesty(
           ``judge_gain``, ``judge_gain_low``, ``judge_gain_high``, ``judge_p_value``;
         - ``peak_precision``, ``peak_recall``, ``invented``, ``lost``: means over the patterns with theory, and the same
           of the raw ones, ``…_raw``; see :func:`~imitation_refinement.peaks.peak_precision_recall`;
+          ``invented_faint`` and ``…_raw``: invented where 0.5 % of the strongest peak is enough to be judged, which
+          counts what the eye would not see;
         - ``least_width`` [°], ``narrow_share``, ``narrow_share_raw``;
         - ``identity_l1``, ``identity_l2``, ``identity_ncc``, ``ideal_accuracy``, ``ideal_accuracy_refined``;
         - ``noise_entropy``, ``noise_confidence``, ``hump_entropy``, ``hump_confidence`` and ``…_raw``; see
@@ -178,11 +181,13 @@ def _peaks(
     found: dict[str, float | None] = {"least_width": limit}
     for patterns, suffix in ((refined, ""), (raw, "_raw")):
         scores = peak_precision_recall(patterns, theory, grid, measured=raw)
+        faint = peak_precision_recall(patterns, theory, grid, least_height=FAINT, faint_height=FAINT / 4, measured=raw)
         found |= {
             f"peak_precision{suffix}": _mean(scores.precision),
             f"peak_recall{suffix}": _mean(scores.recall),
             f"invented{suffix}": _mean(scores.invented),
             f"lost{suffix}": _mean(scores.lost),
+            f"invented_faint{suffix}": _mean(faint.invented),
             f"narrow_share{suffix}": narrow_share(patterns, grid, limit),
         }
     return found

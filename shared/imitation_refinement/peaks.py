@@ -4,7 +4,8 @@ What a peak is. A pattern is lightly smoothed by (1, 2, 1) / 4, which can make n
 if its prominence, its height above the higher of the two valleys that part it from higher ground, is
 
 - at least a stated share of the greatest prominence in the pattern, and
-- at least :data:`ABOVE_NOISE` times σ, the noise of one point (:func:`noise_level`).
+- at least :data:`ABOVE_NOISE` times σ, the noise of one point (:func:`noise_level`), which grows with the root of the
+  intensity in the higher valley, as counting noise does.
 
 Prominences stay when a constant is added to a pattern, so a background makes peaks neither appear nor vanish; without
 background the greatest prominence is the maximum.
@@ -17,7 +18,7 @@ from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import signal
+from scipy import ndimage, signal
 
 from imitation_refinement.grid import Grid
 from imitation_refinement.profiles import Profile
@@ -25,14 +26,15 @@ from imitation_refinement.profiles import Profile
 Vector = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-ABOVE_NOISE = 5.0  # σ; of 1,000 patterns of 2,048 points of Poisson noise, 3 showed a peak
+ABOVE_NOISE = 5.0  # σ; of 500 patterns of Poisson noise on 2,048 points, 3 showed a peak
 DIFFERENCES = 6  # order of the differences that tell noise from lines
 LEAST_HEIGHT = 0.02  # of the strongest peak: what must not be invented, nor lost
 FAINT_HEIGHT = 0.005  # of the strongest peak: what is enough to vouch for it
-TOLERANCE = 0.15  # between a peak and theory's [°]
+TOLERANCE = 0.2  # between a peak and theory's [°]; see peak_precision_recall
 FOOT = 1.0  # on either side of a peak, where the lowest point is its foot [°]
-FREE = 0.8  # prominence over height above the foot, from which on no neighbour hides a peak's width
+FREE = 0.9  # prominence over height above the foot, from which on no neighbour hides a peak's width
 WIDTH_HEIGHT = 0.1  # of the strongest peak: what widths are measured on
+WIDTH_ABOVE_NOISE = 20.0  # σ: the same; at half height a point of noise then moves no flank
 WIDTH_MARGIN = 0.9  # of a width: what a grid of few points a line, and noise, may take from it
 
 
@@ -43,7 +45,8 @@ class Peaks:
     Attributes:
         position: 2θ [°], shape (k,); the top of the parabola through the highest point and its neighbours.
         height: prominence as a share of the greatest one in the pattern, 0 to 1, shape (k,).
-        fwhm: full width at half of the height above the foot [°], shape (k,); NaN where a neighbour hides it.
+        fwhm: full width at half prominence [°], shape (k,); NaN where a neighbour hides the peak's foot. Up to a tenth
+            too wide for a line of 3.6 points whose top falls between two.
     """
 
     position: Vector
@@ -69,17 +72,20 @@ class PeakScores:
 
 
 def noise_level(pattern: ArrayLike) -> float:
-    """σ of the noise of one point, in the pattern's units.
+    """σ of the noise of one point at the pattern's median intensity, in the pattern's units.
 
     1.4826 times the median of |differences of order 6|, over their norm for white noise, √(12 choose 6). Lines hardly
     reach differences of that order, and the median does not see a few strong ones: for nine in ten of 133 theoretical
     patterns, which have no noise, it is below 1.3e-4 of the maximum (by second differences, 9.5e-4). Noise that
-    neighbours share, as after interpolation from wider steps than the grid's, is underestimated.
+    neighbours share, as after interpolation from wider steps than the grid's, is underestimated. Zeros at the ends,
+    where nothing was measured, are left out.
 
     Args:
         pattern: intensities, shape (points,).
     """
-    differences = np.diff(np.asarray(pattern, float), DIFFERENCES)
+    differences = np.diff(np.trim_zeros(np.asarray(pattern, float)), DIFFERENCES)
+    if not len(differences):
+        return 0.0
     return float(1.4826 * np.median(np.abs(differences)) / np.sqrt(comb(2 * DIFFERENCES, DIFFERENCES)))
 
 
@@ -102,15 +108,19 @@ def find_peaks(
         raise ValueError(f"a pattern must be {grid.points} finite intensities, not {raw.shape}")
     smooth = np.convolve(np.pad(raw, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
     rounding = np.finfo(np.float32).eps * np.abs(raw).max()  # patterns come in single precision
-    tops, properties = signal.find_peaks(smooth, prominence=above_noise * noise_level(raw) + rounding)
+    tops, properties = signal.find_peaks(smooth, prominence=rounding)
     heights = properties["prominences"]
-    greatest = heights.max(initial=0)
-    kept = heights >= least_height * greatest
+    above = heights >= above_noise * noise_level(raw) * _growth(raw, smooth[tops] - heights)
+    greatest = heights[above].max(initial=0)
+    kept = above & (heights >= least_height * greatest)
     tops, heights = tops[kept], heights[kept]
+    bases = properties["left_bases"][kept], properties["right_bases"][kept]
+    feet = ndimage.minimum_filter1d(smooth, 2 * round(FOOT / grid.step) + 1)[tops]
+    free = heights >= FREE * (smooth[tops] - feet)
     return Peaks(
         grid.start + grid.step * (tops + _summit(smooth, tops)),
         heights / (greatest or 1),
-        grid.step * _widths(raw, smooth, tops, heights, round(FOOT / grid.step)),
+        np.where(free, grid.step * _widths(raw, smooth, tops, heights, bases), np.nan),
     )
 
 
@@ -156,6 +166,11 @@ def peak_precision_recall(
     painted pattern, where lines that overlap are one, without a threshold of noise, and are asked for only where the
     pattern was measured.
 
+    The tolerance is the one that best tells a material from another, on the validation part (133 patterns) of a
+    simulated imperfect set whose patterns are displaced by 0.08° in the median and by 0.15° at 95 %: precision and
+    recall of the raw patterns against their own theory, less those against another material's, are greatest from 0.18°
+    to 0.2°. At 0.2° they are 0.97 and 0.91 against their own and, by chance, 0.27 and 0.20 against another's.
+
     Args:
         patterns: intensities of any scale, shape (n, points).
         theory: painted theoretical patterns, NaN rows where missing, shape (n, points).
@@ -189,14 +204,14 @@ def peak_precision_recall(
 
 
 def peak_widths(patterns: ArrayLike, grid: Grid, least_height: float = WIDTH_HEIGHT) -> Vector:
-    """FWHM [°] of all peaks of all patterns whose width no neighbour hides, shape (k,).
+    """FWHM [°] of all peaks of all patterns that stand clear of neighbours and noise, shape (k,).
 
     Args:
         patterns: intensities of any scale, shape (n, points).
         grid: their angles.
         least_height: of a peak that counts, as a share of its pattern's strongest one.
     """
-    widths = [find_peaks(pattern, grid, least_height).fwhm for pattern in np.asarray(patterns)]
+    widths = [find_peaks(pattern, grid, least_height, WIDTH_ABOVE_NOISE).fwhm for pattern in np.asarray(patterns)]
     every = np.concatenate([np.empty(0), *widths])
     return every[np.isfinite(every)]
 
@@ -206,7 +221,8 @@ def least_width(raw_patterns: ArrayLike, grid: Grid, profile: Profile | None = N
 
     The narrower of two widths: that of the painted profile, which is what a refiner was asked to imitate, and the
     5 % quantile of the raw patterns' own, which the instrument has shown that it resolves; less a tenth, which a grid
-    of few points a line, and noise, can take from a width.
+    of few points a line, and noise, can take from a width. (No peak of theory falls below it, and about 1 % of the raw
+    ones of a simulated imperfect set.)
 
     Args:
         raw_patterns: as measured, shape (n, points).
@@ -230,6 +246,12 @@ def narrow_share(patterns: ArrayLike, grid: Grid, least_width: float) -> float |
     return float((widths < least_width).mean()) if len(widths) else None
 
 
+def _growth(pattern: Vector, level: Vector) -> Vector:
+    """Counting noise at a level over that at the pattern's median, √(level / median); not below 1."""
+    typical = np.median(np.trim_zeros(pattern)) if pattern.any() else 0.0
+    return np.sqrt((level / typical).clip(min=1)) if typical > 0 else np.ones(len(level))
+
+
 def _summit(y: Vector, tops: Indices) -> Vector:
     """Where, in points from each top, the parabola through it and its neighbours is highest, −0.5 to 0.5."""
     before, at, after = y[tops - 1], y[tops], y[tops + 1]
@@ -238,18 +260,10 @@ def _summit(y: Vector, tops: Indices) -> Vector:
     return np.divide(before - after, 2 * curvature, out=flat, where=curvature < 0).clip(-0.5, 0.5)
 
 
-def _widths(raw: Vector, smooth: Vector, tops: Indices, heights: Vector, reach: int) -> Vector:
-    """FWHM in points, of the pattern before smoothing; NaN for tops that neighbours within `reach` points hide."""
-    widths = np.full(len(tops), np.nan)
-    for index, top in enumerate(tops):
-        low, high = max(top - reach, 0), min(top + reach, len(raw) - 1)
-        foot = smooth[low : high + 1].min()
-        if heights[index] < FREE * (smooth[top] - foot):
-            continue
-        summit = top - 1 + int(raw[top - 1 : top + 2].argmax())  # smoothing may have moved the top by a point
-        around = (np.array([raw[summit] - foot]), np.array([low]), np.array([high]))
-        widths[index] = signal.peak_widths(raw, [summit], rel_height=0.5, prominence_data=around)[0][0]
-    return widths
+def _widths(raw: Vector, smooth: Vector, tops: Indices, heights: Vector, bases: tuple[Indices, Indices]) -> Vector:
+    """Width in points where each peak of the unsmoothed pattern is half its prominence high."""
+    summits = tops - 1 + np.stack([raw[tops - 1], raw[tops], raw[tops + 1]]).argmax(axis=0)
+    return signal.peak_widths(raw, summits, 0.5, (raw[summits] - smooth[tops] + heights, *bases))[0]
 
 
 def _measured_range(pattern: Vector, grid: Grid) -> tuple[float, float]:
