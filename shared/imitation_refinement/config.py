@@ -60,6 +60,9 @@ class RefinerConfig(StageConfig):
     )
     kernel: Odd = Field(7, ge=3, le=31, description="convolution width [points], odd")
     factor: int = Field(4, ge=2, le=8, description="downsampling from level to level")
+    baseline: Odd = Field(
+        61, ge=3, le=1001, description="peaks narrower than this [points], odd, are no part of the baseline"
+    )
 
 
 class OptimiserConfig(StageConfig):

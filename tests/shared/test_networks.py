@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import grey_opening, uniform_filter1d
 from torch import Tensor, nn
 
 from imitation_refinement.config import ClassifierConfig, RefinerConfig
-from imitation_refinement.networks import Classifier, Refiner
+from imitation_refinement.networks import Classifier, Refiner, opening
 
 CONFIGS = [
     {"architecture": "vgg", "depths": (1, 2), "widths": (8, 16), "embedding": 12},
@@ -86,10 +87,25 @@ def test_features_are_those_after_the_first_and_second_convolution(options: dict
 
 @pytest.mark.parametrize("points", [64, 100, 129, 513])
 @pytest.mark.parametrize("options", [{}, {"widths": (8, 8, 8), "factor": 2}, {"widths": (8, 12), "factor": 8}])
-def test_fresh_refiner_is_the_identity(options: dict[str, Any], points: int) -> None:
+def test_fresh_refiner_takes_half_of_the_baseline_away(options: dict[str, Any], points: int) -> None:
     x = intensities(2, points)
-    assert torch.equal(refiner(False, **options)(x), x)
-    assert torch.equal(refiner(False, **options).train()(x), x)
+    expected = x - opening(x, 61) / 2
+    torch.testing.assert_close(refiner(False, **options)(x), expected)
+    torch.testing.assert_close(refiner(False, **options).train()(x), expected)
+
+
+def test_opening_is_scipys_smoothed() -> None:
+    x = intensities(3, 200)
+    expected = uniform_filter1d(grey_opening(x.numpy(), (1, 21), mode="nearest"), 21, axis=1, mode="nearest")
+    torch.testing.assert_close(opening(x, 21), torch.from_numpy(np.minimum(expected, x.numpy())))
+
+
+def test_opening_follows_a_slope_and_passes_under_peaks() -> None:
+    slope = torch.linspace(0.1, 0.5, 300)[None]
+    torch.testing.assert_close(opening(slope, 31)[:, 31:-31], slope[:, 31:-31], rtol=0, atol=0.05)
+    peaks = slope.clone()
+    peaks[:, 100:105] += 0.4
+    torch.testing.assert_close(opening(peaks, 31), opening(slope, 31), rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("points", [64, 129])
