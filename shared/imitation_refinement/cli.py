@@ -1,4 +1,4 @@
-"""The command line: ``imitation-refinement run | refine | compile``."""
+"""The command line: ``imitation-refinement run | refine | tables | compile | ui``."""
 
 from __future__ import annotations
 
@@ -60,6 +60,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     refine.set_defaults(command=_refine)
 
+    tables = commands.add_parser(
+        "tables", help="gather runs, one a seed, as the paper does", description=_tables.__doc__
+    )
+    tables.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a finished run's folder, as runs/latest")
+    tables.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for what is written (default: tables beside the first run)"
+    )
+    tables.set_defaults(command=_tables)
+
     compiled = commands.add_parser("compile", help="write the pipeline as YAML", description=_compile.__doc__)
     _profile_options(compiled)
     compiled.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the YAML file")
@@ -110,6 +119,13 @@ def _refine(arguments: argparse.Namespace) -> None:
     from imitation_refinement.refine import refine_files
 
     refine_files(arguments.run, arguments.paths, arguments.output, arguments.wavelength, arguments.model)
+
+
+def _tables(arguments: argparse.Namespace) -> None:
+    """Gathers runs that differ in their seed only: the paper's tables with spread, tests, and the paper's numbers."""
+    from pipelines.tables import write_tables
+
+    print(write_tables(arguments.runs, arguments.output))
 
 
 def _compile(arguments: argparse.Namespace) -> None:

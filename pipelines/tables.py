@@ -1,0 +1,527 @@
+"""The paper's tables of several runs, one a seed: ours beside the paper's, as text, Markdown, HTML and JSON."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from matplotlib import style
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.figures import (
+    CLASSIFIER_LABELS,
+    FAINT,
+    INK,
+    METHOD_LABELS,
+    PERCENT,
+    RAW,
+    REFINED,
+    STYLE,
+    THEORY,
+    VARIANT_LABELS,
+    classifier_label,
+    method_label,
+    row_label,
+)
+from imitation_refinement.files import writing
+from imitation_refinement.paper import CITATION, PAPER_TABLE_2
+from pipelines.findings import METRIC_NAMES, Check, change, checks, number, p_value, percent, points
+from pipelines.finished import GENERATED, read_runs
+from pipelines.gathering import Experiment, Json, gather
+
+TEMPLATE = Path(__file__).with_name("tables.html")
+DECIMALS = {"l1": 2, "l2": 3, "kl": 3, "ncc": 3}
+BLOCKS = ("Without labels of imperfect patterns", "With labels of imperfect patterns")
+
+# Measures of honesty: key, key of the same before refinement, what it is and what is good, how it is written.
+HONESTY: tuple[tuple[str, str, str, Callable[..., str]], ...] = (
+    ("judge_accuracy", "judge_accuracy_raw", "accuracy under an independent judge, % (above raw)", percent),
+    ("judge_gain", "", "gain under the judge, points (above 0)", points),
+    ("peak_precision", "peak_precision_raw", "peak precision against theory, % (100)", percent),
+    ("peak_recall", "peak_recall_raw", "peak recall against theory, % (100)", percent),
+    ("invented", "invented_raw", "peaks invented, a pattern (0)", number),
+    ("lost", "lost_raw", "peaks lost, a pattern (0)", number),
+    ("narrow_share", "narrow_share_raw", "peaks narrower than the instrument allows, % (0)", percent),
+    ("ideal_accuracy_refined", "ideal_accuracy", "accuracy on ideal patterns, refined, % (as raw)", percent),
+    ("identity_l1", "", "R(x) against ideal x, ℓ1 (0)", number),
+    ("identity_l2", "", "R(x) against ideal x, ℓ2 (0)", number),
+    ("identity_ncc", "", "R(x) against ideal x, NCC (1)", number),
+    ("noise_entropy", "noise_entropy_raw", "entropy of the answer to noise (near 1)", number),
+    ("hump_entropy", "hump_entropy_raw", "entropy of the answer to amorphous humps (near 1)", number),
+    ("noise_confidence", "noise_confidence_raw", "confidence in noise, % (low)", percent),
+    ("hump_confidence", "hump_confidence_raw", "confidence in amorphous humps, % (low)", percent),
+)
+
+NOTES = (
+    "Seeds differ in the split by material, in initial weights, and in every draw. The standard deviation is over "
+    "seeds (n − 1).",
+    "Intervals are 95 % percentile bootstrap intervals over the (seed, test pattern) pairs of all seeds, whole "
+    "materials resampled (10,000 times): patterns of one material are alike, and a material may be in the test part "
+    "of several seeds. McNemar’s exact test and Wilcoxon’s signed-rank test take the pairs as independent; their p is "
+    "somewhat too small where materials repeat. A difference in accuracy is called more than noise where the test says "
+    "p < 0.05 and the interval excludes 0. No p is corrected for the number of comparisons.",
+    "The paper gives one number each for DWT, ADDA and GTA and does not name the classifier; it stands under both. Its "
+    "NCC (about 20.9) is on a scale that it does not define, its ℓ1 and ℓ2 on a grid of its own: compare the changes "
+    "against raw, not the values.",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in words, whatever it is written as.
+
+    Attributes:
+        title: its number and name.
+        caption: what its numbers are.
+        columns: heads of the columns; the first `texts` hold text.
+        groups: heading, which may be empty, and rows of cells, each.
+        texts: how many columns are text.
+    """
+
+    title: str
+    caption: str
+    columns: Sequence[str]
+    groups: Sequence[tuple[str, Sequence[Sequence[str]]]]
+    texts: int = 2
+
+    @property
+    def rows(self) -> list[Sequence[str]]:
+        """The rows of all groups."""
+        return [row for _, rows in self.groups for row in rows]
+
+
+def write_tables(folders: Sequence[Path], output: Path | None = None) -> str:
+    """Gathers finished runs and writes ``tables.md``, ``tables.json``, ``tables.html`` and figures, all or none.
+
+    Args:
+        folders: finished runs of one experiment, a seed each.
+        output: where to; ``tables`` beside the first run by default.
+
+    Returns:
+        What the terminal shows: Tables 1 to 3, what was reproduced, and where the files are.
+
+    Raises:
+        InputError: if a run can't be used or doesn't belong to the others.
+    """
+    experiment = Experiment(gather(read_runs(folders)))
+    output = output or Path(folders[0]).resolve().parent / "tables"
+    tables, found = all_tables(experiment), checks(experiment)
+    pictures = {name: _png(figure) for name, figure in figures(experiment).items()}
+    content = experiment.content | {"checks": [vars(check) for check in found], "curves": learning_curves(experiment)}
+    files = {f"{name}.png": picture for name, picture in pictures.items()} | {
+        "tables.json": (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode(),
+        "tables.md": as_markdown(experiment, tables, found, pictures).encode(),
+        "tables.html": as_html(experiment, tables, found, pictures).encode(),
+    }
+    with ExitStack() as stack:  # all are written before the first takes its place
+        places = {name: stack.enter_context(writing(output / name)) for name in files}
+        for name, place in places.items():
+            place.write_bytes(files[name])
+    shown = [as_text(table) for table in tables if table.title.startswith("Table")]
+    findings = "\n".join(f"{check.outcome:14}  {check.claim}" for check in found)
+    return "\n\n".join([introduction(experiment), *shown, findings, f"tables: {output / 'tables.html'}"])
+
+
+def introduction(experiment: Experiment) -> str:
+    """Which runs these are."""
+    content, seeds = experiment.content, experiment.seeds
+    which = f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds ({', '.join(map(str, seeds))})"
+    data = content["runs"][0]["data"]
+    sources = [Path(str(data.get(name, {}).get("source", ""))).name for name in ("structures", "imperfect")]
+    text = (
+        f"Profile {content['profile']}, {which}: {content['pairs']} (seed, test pattern) pairs of "
+        f"{content['materials']} materials. Structures: {sources[0] or 'built-in'}; "
+        f"imperfect patterns: {sources[1] or 'built-in'}."
+    )
+    if sources[1] in GENERATED and len(seeds) > 1:
+        text += " Each seed drew imperfect patterns of its own."
+    return text if len(seeds) > 1 else f"{text} One seed has no standard deviation: it is written –."
+
+
+def all_tables(experiment: Experiment) -> list[Table]:
+    """Tables 1 to 3 as the paper sets them, with what belongs to them beneath, then honesty and predicted classes."""
+    makers = (accuracies, comparisons, ablations, distances, distances_compared)
+    classifiers = dict.fromkeys(m["classifier"] for m in _sorted(experiment.methods.values()) if m["honesty"])
+    made = [*(make(experiment) for make in makers), *(honesty(experiment, c) for c in classifiers)]
+    return [table for table in (*made, predicted(experiment)) if table.rows]
+
+
+def accuracies(experiment: Experiment) -> Table:
+    """Table 1: accuracy of every method, in blocks of equal supervision."""
+    members = _sorted(m for m in experiment.methods.values() if m["in_table_1"])
+    blocks = [(heading, [m for m in members if m["supervised"] == bool(k)]) for k, heading in enumerate(BLOCKS)]
+    return Table(
+        "Table 1. Accuracy on the imperfect test part",
+        "Accuracy in %: mean ± standard deviation over seeds; 95 % interval; the paper’s mean of five runs. n: "
+        "imperfect patterns that a method learns from. Supervision is equal within a block.",
+        ("classifier", "method", "n", "accuracy", "95 %", "paper"),
+        [(heading, [_accuracy_cells(m) for m in block]) for heading, block in blocks if block],
+    )
+
+
+def comparisons(experiment: Experiment) -> Table:
+    """Every method of Table 1 against raw; refiners against the best baseline, targeted against non-targeted."""
+    rows = []
+    for method in _sorted(m for m in experiment.methods.values() if m["in_table_1"]):
+        others = [method["raw"], method["best_baseline"]]
+        if method["supervision"] == "targeted":
+            others.append(f"{method['classifier']}-non_targeted")
+        found = [d for other in dict.fromkeys(others) if (d := experiment.differences.get((method["name"], other)))]
+        rows += [_difference_cells(experiment, d) for d in found]
+    return Table(
+        "Table 1, compared",
+        "Difference in accuracy on the same patterns in percentage points: mean ± standard deviation over seeds; 95 % "
+        "interval; McNemar’s exact p; seeds in which the first is better. Best baseline: the best of DWT, ADDA and GTA "
+        "on validation data.",
+        ("method", "against", "points", "95 %", "p", "seeds", "paper", "in words"),
+        [("", rows)],
+    )
+
+
+def ablations(experiment: Experiment) -> Table:
+    """Table 2: refiners without parts of their loss."""
+    groups = []
+    for whole in experiment.refiners:
+        key = whole["classifier"], whole["supervision"]
+        parts = [
+            m
+            for m in experiment.methods.values()
+            if m["variant"].startswith("without_") and (m["classifier"], m["supervision"]) == key
+        ]
+        rows = []
+        for method in (*parts, whole):
+            difference = experiment.differences.get((method["name"], whole["name"]))
+            cells = _difference_cells(experiment, difference) if difference else ["–"] * 8
+            label = VARIANT_LABELS.get(method["variant"], "all three")
+            paper = percent(PAPER_TABLE_2.get(method["name"]), 2)
+            accuracy = _spread(method["accuracy"], percent), _interval(method["accuracy"])
+            rows.append([label, *accuracy, paper, *cells[2:6], cells[7]])
+        groups += [(row_label(whole), rows)] if parts else []
+    return Table(
+        "Table 2. The refiner’s loss without its parts",
+        "Accuracy as in Table 1, then the difference to the whole loss.",
+        ("loss", "accuracy", "95 %", "paper", "points", "95 %", "p", "seeds", "in words"),
+        groups,
+        texts=1,
+    )
+
+
+def distances(experiment: Experiment) -> Table:
+    """Table 3: medians of the distances to theory."""
+    rows = []
+    for method in _of_table_3(experiment):
+        cells = [_pattern_label(method)]
+        for metric, digits in DECIMALS.items():
+            found = method["distances"].get(metric, {"mean": None, "sd": None, "paper": None})
+            cells += [_spread(found, partial(number, digits=digits)), number(found["paper"], 3)]
+        rows.append(cells)
+    return Table(
+        "Table 3. Median distance to theory",
+        "Mean ± standard deviation over seeds of the median over test patterns, the paper’s beside it. ℓ1, ℓ2 and KL "
+        "are better when low, NCC when high.",
+        ("method", *(head for name in METRIC_NAMES.values() for head in (name, "paper"))),
+        [("", rows)],
+        texts=1,
+    )
+
+
+def distances_compared(experiment: Experiment) -> Table:
+    """What each method changes in the distances to theory, against raw."""
+    rows = []
+    for method in _of_table_3(experiment):
+        for metric, found in method["distances"].items():
+            if "p" in found:
+                rows.append(
+                    [
+                        _pattern_label(method),
+                        METRIC_NAMES[metric],
+                        change(found["change"]),
+                        change(found["paper_change"]),
+                        f"{percent(found['closer'], 0)} %",
+                        p_value(found["p"]),
+                        found["in_words"],
+                    ]
+                )
+    return Table(
+        "Table 3, compared",
+        "Change of the median against raw, ours and the paper’s; share of the test patterns that come closer to "
+        "theory; Wilcoxon’s signed-rank p of the pooled pairs.",
+        ("method", "distance", "change", "paper", "closer", "p", "in words"),
+        [("", rows)],
+    )
+
+
+def honesty(experiment: Experiment, classifier: str) -> Table:
+    """Whether refiners mend or paint: one column a refiner through this classifier, one row a measure."""
+    members = [m for m in experiment.methods.values() if m["classifier"] == classifier and not m["labelled"]]
+    shown = _sorted(m for m in members if m["honesty"])
+    known = {name for key, before, *_ in HONESTY for name in (key, before)} | {"least_width"}
+    others = dict.fromkeys(k for m in shown for k in m["honesty"] if k not in known)
+    measures = [*HONESTY, *((key, "", key.replace("_", " "), number) for key in others)]
+    rows = []
+    for key, before, label, write in measures:
+        cells = [_measure(method["honesty"], key, before, write) for method in shown]
+        if set(cells) - {"–"}:
+            rows.append([label, *cells])
+    return Table(
+        f"Honesty of the refiner, {CLASSIFIER_LABELS.get(classifier, classifier)}",
+        "Mean ± standard deviation over seeds, in brackets the same before refinement. What is good stands behind each "
+        "measure.",
+        ("measure", *map(method_label, shown)),
+        [("", rows)],
+        texts=1,
+    )
+
+
+def predicted(experiment: Experiment) -> Table:
+    """How often each class is predicted: a method that collapsed shows here."""
+    truth = _shares(experiment.content["truth"])
+    members = _sorted(m for m in experiment.methods.values() if m["in_table_1"])
+    return Table(
+        "Predicted classes",
+        "Share of the pooled test patterns that a method gives to each crystal system, in %.",
+        ("method", *map(str, CRYSTAL_SYSTEMS)),
+        [("", [["true", *truth], *([row_label(m), *_shares(m["predicted"])] for m in members)])],
+        texts=1,
+    )
+
+
+def learning_curves(experiment: Experiment) -> dict[str, list[Json]]:
+    """Accuracy of targeted refiners by the number of labelled patterns that they learned from, by classifier."""
+    curves: dict[str, list[Json]] = {}
+    for method in experiment.methods.values():
+        if method["supervision"] == "targeted" and not method["variant"]:
+            labelled = method["labelled"] or method["n_train"]
+            curves.setdefault(method["classifier"], []).append({"labelled": labelled} | method["accuracy"])
+    return {name: sorted(points, key=lambda p: p["labelled"]) for name, points in curves.items() if len(points) > 1}
+
+
+def figures(experiment: Experiment) -> dict[str, Figure]:
+    """The tables' figures by name; those that have something to show."""
+    drawn = {"table_1": accuracy_figure(experiment)}
+    return drawn | ({"labels": labels_figure(experiment)} if learning_curves(experiment) else {})
+
+
+def accuracy_figure(experiment: Experiment) -> Figure:
+    """Table 1: mean and interval, the seeds as small dots, the paper's number as an open square."""
+    members = _sorted(m for m in experiment.methods.values() if m["in_table_1"])[::-1]
+    with style.context(["default", STYLE]):
+        figure = _figure(7.6, 0.24 * len(members) + 0.9)
+        axes = figure.add_subplot()
+        for y, method in enumerate(members):
+            accuracy, color = method["accuracy"], REFINED if method["method"] == "ir" else RAW
+            axes.plot([accuracy["low"], accuracy["high"]], [y, y], color=color, linewidth=1.6, zorder=2)
+            axes.plot(accuracy["by_seed"], [y] * len(experiment.seeds), ".", color=FAINT, markersize=4, zorder=3)
+            axes.plot(accuracy["mean"], y, "o", color=color, markersize=6, zorder=4)
+            if method["paper"] is not None:
+                axes.plot(
+                    method["paper"], y, "s", markerfacecolor="none", markeredgecolor=THEORY, markersize=7, zorder=5
+                )
+        axes.set_yticks(range(len(members)), [row_label(method) for method in members])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x")
+        axes.grid(axis="y", linewidth=0.4)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.set_xlabel("accuracy on the imperfect test part")
+        marks = (("o", INK, INK, "mean, 95 % interval"), (".", FAINT, FAINT, "a seed"), ("s", "none", THEORY, "paper"))
+        for marker, face, edge, label in marks:
+            axes.plot([], [], marker, markerfacecolor=face, markeredgecolor=edge, label=label)
+        figure.legend(loc="outside upper right", ncols=3)
+    return figure
+
+
+def labels_figure(experiment: Experiment) -> Figure:
+    """Accuracy against the number of labelled patterns: mean and standard deviation over seeds, raw as a dashed line.
+
+    Raises:
+        ValueError: if there is no curve.
+    """
+    curves = learning_curves(experiment)
+    if not curves:
+        raise ValueError("there is no accuracy by number of labels to draw")
+    colors = dict(zip(sorted(curves), (REFINED, THEORY), strict=False))
+    with style.context(["default", STYLE]):
+        figure = _figure(6.4, 4.0)
+        axes = figure.add_subplot()
+        for name, curve in curves.items():
+            label, color = CLASSIFIER_LABELS.get(name, name), colors.get(name, RAW)
+            x, mean = [p["labelled"] for p in curve], np.array([p["mean"] for p in curve])
+            axes.plot(x, mean, "o-", color=color, markersize=4, linewidth=1.4, label=f"{label}, IR, targeted")
+            if len(experiment.seeds) > 1:
+                sd = np.array([p["sd"] for p in curve])
+                axes.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
+            if raw := experiment.methods.get(f"{name}-raw"):
+                axes.axhline(raw["accuracy"]["mean"], color=color, linestyle="--", linewidth=1, label=f"{label}, raw")
+        ticks = sorted({p["labelled"] for curve in curves.values() for p in curve})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.grid(axis="y")
+        band = "; band: standard deviation over seeds" if len(experiment.seeds) > 1 else ""
+        axes.set(xlabel=f"labelled imperfect patterns{band}", ylabel="accuracy on the imperfect test part")
+        axes.legend()
+    return figure
+
+
+CAPTIONS = {
+    "table_1": "Table 1 as a figure. Dot and bar: mean and 95 % interval; small dots: seeds; square: the paper.",
+    "labels": "Accuracy against the number of labelled imperfect patterns; band: standard deviation over seeds.",
+}
+
+
+def as_text(table: Table) -> str:
+    """A table as plain text with aligned columns, for the terminal."""
+    lines = [table.columns, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = ["<" if k < table.texts or name == "in words" else ">" for k, name in enumerate(table.columns)]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(f"{c:{s}{w}}" for c, s, w in zip(cells, sides, widths, strict=True)).rstrip()
+
+    rule = "─" * (sum(widths) + 2 * len(widths) - 2)
+    text = [table.title, line(table.columns), rule]
+    for heading, rows in table.groups:
+        text += [f"· {heading}"] if heading else []
+        text += map(line, rows)
+    return "\n".join(text)
+
+
+def as_markdown(
+    experiment: Experiment, tables: Sequence[Table], found: Sequence[Check], pictures: Mapping[str, Any]
+) -> str:
+    """Everything as Markdown; the figures lie beside it."""
+    parts = ["# Tables", introduction(experiment), "## What was reproduced, what was not"]
+    parts.append("\n".join(f"- **{check.outcome}**: {check.claim}. {check.detail}" for check in found))
+    for table in tables:
+        rules = [":--" if k < table.texts or name == "in words" else "--:" for k, name in enumerate(table.columns)]
+        lines: list[Sequence[str]] = [table.columns, rules]
+        for heading, rows in table.groups:
+            lines += [[f"*{heading}*", *[""] * (len(table.columns) - 1)]] if heading else []
+            lines += rows
+        grid = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
+        parts += [f"## {table.title}", table.caption, grid]
+    parts += ["## Figures", *(f"![{CAPTIONS[name]}]({name}.png)" for name in pictures)]
+    parts += ["## Notes", "\n".join(f"- {note}" for note in (*NOTES, f"The paper: {CITATION}."))]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_html(
+    experiment: Experiment, tables: Sequence[Table], found: Sequence[Check], pictures: Mapping[str, bytes]
+) -> str:
+    """Everything as one HTML file that needs nothing else."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    images = {n: f"data:image/png;base64,{b64encode(picture).decode()}" for n, picture in pictures.items()}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        introduction=introduction(experiment),
+        checks=found,
+        tables=tables,
+        images=images,
+        captions=CAPTIONS,
+        runs=[run | {"name": Path(run["folder"]).resolve().name} for run in experiment.content["runs"]],
+        notes=NOTES,
+        citation=CITATION,
+    )
+
+
+def _sorted(methods: Any) -> list[Json]:
+    """As in Table 1: without a classifier first, then by classifier, there as :data:`METHOD_LABELS` has them."""
+    order = list(METHOD_LABELS)
+
+    def key(method: Json) -> tuple[Any, ...]:
+        kind = order.index(method["method"]) if method["method"] in order else len(order)
+        return method["classifier"] != "", method["classifier"] == "densenet", kind, method["supervision"] == "targeted"
+
+    return sorted(methods, key=key)
+
+
+def _of_table_3(experiment: Experiment) -> list[Json]:
+    """Methods with distances; raw patterns and DWT are the same under every classifier and stand there once."""
+    members = _sorted(m for m in experiment.methods.values() if m["in_table_1"] and m["distances"])
+    once: dict[str, Json] = {}
+    for method in members:
+        once.setdefault(method["method"] if method["method"] in ("raw", "dwt") else method["name"], method)
+    return list(once.values())
+
+
+def _pattern_label(method: Json) -> str:
+    """What a method of Table 3 is called, where raw patterns and DWT have no classifier."""
+    return {"raw": "Raw pattern", "dwt": method_label(method)}.get(method["method"], row_label(method))
+
+
+def _accuracy_cells(method: Json) -> list[str]:
+    accuracy = method["accuracy"]
+    return [
+        classifier_label(method),
+        method_label(method),
+        f"{method['n_train']:.0f}",
+        _spread(accuracy, percent),
+        _interval(accuracy),
+        percent(method["paper"], 2),
+    ]
+
+
+def _difference_cells(experiment: Experiment, difference: Json) -> list[str]:
+    a, b = (experiment.methods[difference[side]] for side in "ab")
+    paper = None if a["paper"] is None or b["paper"] is None else a["paper"] - b["paper"]
+    better = sum(gain > 0 for gain in difference["by_seed"])
+    return [
+        row_label(a),
+        row_label(b),
+        _spread(difference, points),
+        f"{points(difference['low'])} to {points(difference['high'])}",
+        p_value(difference["p"]),
+        f"{better} of {len(difference['by_seed'])}",
+        points(paper),
+        difference["in_words"],
+    ]
+
+
+def _spread(found: Json, write: Callable[..., str]) -> str:
+    """Mean ± standard deviation; the latter – where there is one seed."""
+    if found["mean"] is None:
+        return "–"
+    return f"{write(found['mean'])} ± {write(found['sd']).removeprefix('+')}"
+
+
+def _interval(found: Json) -> str:
+    return f"{percent(found['low'])}–{percent(found['high'])}"
+
+
+def _measure(measures: Mapping[str, Json], key: str, before: str, write: Callable[..., str]) -> str:
+    found, raw = measures.get(key), measures.get(before)
+    if found is None or found["mean"] is None:
+        return "–"
+    return _spread(found, write) + (f" ({write(raw['mean'])})" if raw else "")
+
+
+def _shares(counts: Mapping[str, int]) -> list[str]:
+    total = sum(counts.values())
+    return [percent(counts[str(system)] / total) for system in CRYSTAL_SYSTEMS]
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
