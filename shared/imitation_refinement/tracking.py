@@ -95,6 +95,10 @@ class Tracker:
                     os.environ.pop(key, None)
                 else:
                     os.environ[key] = value
+            # A process that was killed could not end its run.
+            children = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+            for child in client.search_runs([experiment], children):
+                client.set_terminated(child.info.run_id, "FAILED")
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs resolved options; nested ones as ``a.b``."""

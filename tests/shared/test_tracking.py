@@ -149,6 +149,18 @@ def test_a_second_pipeline_run_uses_the_same_experiment(store: Store) -> None:
     assert len(store.client.search_runs([experiment.experiment_id])) == 4
 
 
+def test_a_killed_child_does_not_run_for_ever(tmp_path: Path) -> None:
+    import mlflow
+
+    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with Tracker.parent("whole", store, tmp_path / "artifacts"):
+        client, tags = mlflow.MlflowClient(), {"mlflow.parentRunId": os.environ[PARENT_RUN_VARIABLE]}
+        experiment = client.get_run(os.environ[PARENT_RUN_VARIABLE]).info.experiment_id
+        killed, somebody_else_s = (client.create_run(experiment, tags=given).info.run_id for given in (tags, {}))
+    assert client.get_run(killed).info.status == "FAILED"
+    assert client.get_run(somebody_else_s).info.status == "RUNNING"
+
+
 def test_a_given_run_is_logged_to_and_left_open(store: Store, in_store: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kubeflow Pipelines' plugin makes a task's run, names it, and ends it itself."""
     experiment = store.client.create_experiment("of a cluster", artifact_location=str(store.folder / "cluster"))
