@@ -8,10 +8,22 @@ IMAGE = "imitation-refinement/baselines-python:0.1.0"
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def baselines(
     imperfect_dataset: dsl.Input[dsl.Dataset],
+    ideal_dataset: dsl.Input[dsl.Dataset],
     dwt: dsl.Output[dsl.Dataset],
+    answers: dsl.Output[dsl.Dataset],
+    search: dsl.Output[dsl.Artifact],
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
-    """Wavelet denoising of the imperfect patterns."""
+    """Wavelet denoising, majority class and nearest ideal neighbour of the imperfect patterns."""
     from components.baselines.stage import STAGE
 
-    STAGE.task({"imperfect_dataset": imperfect_dataset.path, "dwt": dwt.path}, config)
+    STAGE.task(
+        {
+            "imperfect_dataset": imperfect_dataset.path,
+            "ideal_dataset": ideal_dataset.path,
+            "dwt": dwt.path,
+            "answers": answers.path,
+            "search": search.path,
+        },
+        config,
+    )

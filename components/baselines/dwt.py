@@ -1,12 +1,36 @@
-"""Wavelet denoising, the classical baseline."""
+"""Wavelet denoising, the classical baseline, and its choice on validation patterns."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from itertools import product
+
 import numpy as np
+import pandas as pd
 import pywt
 from numpy.typing import NDArray
 
 from components.baselines.config import DwtConfig, ThresholdRule
+from imitation_refinement.errors import InputError
+from imitation_refinement.metrics import l2
+from imitation_refinement.progress import progress, say
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """One way to denoise.
+
+    Attributes:
+        wavelet: discrete wavelet, by PyWavelets' name.
+        level: decomposition levels.
+        rule: threshold.
+        anscombe: whether counts are first given nearly unit variance.
+    """
+
+    wavelet: str = "sym8"
+    level: int = 4
+    rule: ThresholdRule = "bayes"
+    anscombe: bool = True
 
 
 def anscombe(counts: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -51,26 +75,91 @@ def threshold(details: NDArray[np.floating], sigma: NDArray[np.floating], rule: 
     return np.divide(sigma**2, signal, out=np.full_like(signal, np.inf), where=signal > 0)
 
 
-def dwt_denoise(patterns: NDArray[np.floating], scale: NDArray[np.floating], config: DwtConfig) -> NDArray[np.float32]:
+def dwt_denoise(patterns: NDArray[np.floating], scale: NDArray[np.floating], denoiser: Denoiser) -> NDArray[np.float32]:
     """Patterns with their wavelet details soft-thresholded.
 
     Args:
         patterns: intensities, shape (n, points).
         scale: what a pattern's intensities are multiplied by to be counts, shape (n,).
-        config: wavelet, level, rule.
+        denoiser: wavelet, level, rule.
 
     Returns:
         Denoised intensities on the scale of ``patterns``, shape (n, points).
     """
     factor = np.asarray(scale, float)[:, None]
     signal = np.asarray(patterns, float) * factor
-    values = anscombe(signal) if config.anscombe else signal
-    coarse, *details = pywt.wavedec(values, config.wavelet, mode="symmetric", level=config.level, axis=1)
+    values = anscombe(signal) if denoiser.anscombe else signal
+    coarse, *details = pywt.wavedec(values, denoiser.wavelet, mode="symmetric", level=denoiser.level, axis=1)
     sigma = noise_level(details[-1])
     kept = []
     for level in details:
-        limit = threshold(level, sigma, config.rule)
+        limit = threshold(level, sigma, denoiser.rule)
         kept.append(np.sign(level) * np.maximum(np.abs(level) - limit, 0))
-    values = pywt.waverec([coarse, *kept], config.wavelet, mode="symmetric", axis=1)[:, : patterns.shape[1]]
-    out = inverse_anscombe(values) if config.anscombe else np.maximum(values, 0)
+    values = pywt.waverec([coarse, *kept], denoiser.wavelet, mode="symmetric", axis=1)[:, : patterns.shape[1]]
+    out = inverse_anscombe(values) if denoiser.anscombe else np.maximum(values, 0)
     return (out / factor).astype(np.float32)
+
+
+def candidates(config: DwtConfig, points: int) -> list[Denoiser]:
+    """Every combination of the options' lists, in their order, that has room on a grid of ``points``.
+
+    Raises:
+        InputError: if a wavelet is unknown or no combination has room.
+    """
+    known = set(pywt.wavelist(kind="discrete"))
+    if unknown := [name for name in config.wavelets if name not in known]:
+        raise InputError(
+            "dwt.wavelets", f"{unknown[0]!r} is no discrete wavelet.", "Use a name of PyWavelets, as sym8."
+        )
+    room = {name: pywt.dwt_max_level(points, name) for name in config.wavelets}
+    pairs = list(product(config.wavelets, config.levels))
+    if deep := [f"{name} {level}" for name, level in pairs if level > room[name]]:
+        say(f"dwt: left out, as {points} points are too few for these levels: {', '.join(deep)}")
+    found = [
+        Denoiser(name, level, rule, anscombe)
+        for (name, level), rule, anscombe in product(pairs, config.rules, config.anscombe)
+        if level <= room[name]
+    ]
+    if not found:
+        raise InputError("dwt.levels", f"need more than the grid's {points} points.", "Use lower levels.")
+    return found
+
+
+def search(
+    patterns: NDArray[np.floating],
+    scale: NDArray[np.floating],
+    theory: NDArray[np.floating],
+    config: DwtConfig,
+) -> tuple[Denoiser, pd.DataFrame]:
+    """The candidate whose denoised patterns have the smallest median ℓ2 to theory; the first one without any theory.
+
+    Args:
+        patterns: validation patterns, shape (n, points).
+        scale: as for :func:`dwt_denoise`, shape (n,).
+        theory: their theory, NaN where there is none, shape (n, points).
+        config: the candidates.
+
+    Returns:
+        The chosen one; and a row for each candidate: its fields, ``median_l2`` (NaN without any theory), the same
+        ``to_raw`` patterns' and whether it is ``chosen``.
+
+    Raises:
+        InputError: as :func:`candidates`.
+    """
+    tried = candidates(config, patterns.shape[1])
+    known = ~np.isnan(theory).all(axis=1)
+    patterns, scale, theory = patterns[known], scale[known], theory[known]
+    table = pd.DataFrame([asdict(denoiser) for denoiser in tried])
+    table["median_l2"] = np.nan
+    if known.any():
+        table["median_l2"] = [
+            np.median(l2(dwt_denoise(patterns, scale, denoiser), theory))
+            for denoiser in progress(tried, "dwt: candidates on the validation part", unit="candidates")
+        ]
+        best = int(table["median_l2"].argmin())
+        table["to_raw"] = table["median_l2"] / np.median(l2(patterns, theory))
+    else:
+        best = 0
+        table["to_raw"] = np.nan
+    table["chosen"] = table.index == best
+    return tried[best], table

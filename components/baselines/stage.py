@@ -1,41 +1,90 @@
-"""Baselines: what else could be done with an imperfect pattern.
+"""Baselines: what can be done with an imperfect pattern without a network.
 
-Each baseline is a module of this folder and an output of this stage, in the form of the imperfect dataset with other
-intensities; ``evaluate`` gives it a row. DWT needs no training. ADDA and GTA get their place here.
+Denoised patterns (DWT) come in the form of the imperfect dataset with other intensities. Majority class and nearest
+neighbour give no more than an answer to each pattern. No choice is made on the test part.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-import pywt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from components.baselines.config import DwtConfig
-from components.baselines.dwt import dwt_denoise
-from imitation_refinement.errors import InputError
+from components.baselines.config import BaselinesConfig
+from components.baselines.dwt import dwt_denoise, search
+from components.baselines.nearest import nearest
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
+from imitation_refinement.files import write_text
 from imitation_refinement.progress import say
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import gridded_schema, read_gridded, write_table
+from imitation_refinement.tables import ANSWERS, gridded_schema, write_table
 from imitation_refinement.tracking import Tracker
 
 
-def run(paths: dict[str, Any], config: DwtConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files."""
-    if config.wavelet not in pywt.wavelist(kind="discrete"):
-        raise InputError("wavelet", f"{config.wavelet!r} is no discrete wavelet.", "Use a name of PyWavelets, as sym8.")
-    rows, grid, patterns = read_gridded(paths["imperfect_dataset"], "imperfect")
-    denoised = dwt_denoise(patterns["intensity"], rows["scale"].to_numpy(), config)
-    columns = {str(name): rows[name].to_numpy(object) for name in rows} | {"intensity": denoised}
-    write_table(paths["dwt"], columns, gridded_schema(grid))
-    tracker.log_metrics({"patterns": len(rows)})
-    say(f"dwt: {len(rows)} patterns denoised with {config.wavelet}, level {config.level}, {config.rule}")
+    data = read_imperfect(paths["imperfect_dataset"])
+    _denoise(data, paths, config, tracker)
+    answers = majority(data) | nearest(data.intensity, data.grid, paths["ideal_dataset"], config.nearest)
+    identifiers = data.rows["pattern_id"]
+    table = pd.concat(
+        [pd.DataFrame({"pattern_id": identifiers, "method": m, "crystal_system": a}) for m, a in answers.items()]
+    )
+    write_table(paths["answers"], table, ANSWERS)
+    labelled = (data.rows["split"] == "validation").to_numpy() & (data.labels != UNLABELLED)
+    truth = data.rows["crystal_system"].to_numpy()
+    for method, answer in answers.items():
+        if labelled.any():
+            right = float(np.mean(answer[labelled] == truth[labelled]))
+            tracker.log_metrics({f"{method}.validation_accuracy": right})
+            say(f"{method}: {right:.1%} of the validation part right")
+
+
+def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> None:
+    """Writes the denoised patterns and how they were chosen."""
+    assert data.theory is not None
+    scale, trial = data.rows["scale"].to_numpy(), (data.rows["split"] == "validation").to_numpy()
+    chosen, table = search(data.intensity[trial], scale[trial], data.theory[trial], config.dwt)
+    write_text(paths["search"], table.to_csv(index=False))
+    tracker.log_artifact(paths["search"])
+    tracker.log_params({"dwt_chosen": asdict(chosen)})
+    row = table[table["chosen"]].iloc[0]
+    what = f"{chosen.wavelet}, level {chosen.level}, {chosen.rule}, Anscombe {'on' if chosen.anscombe else 'off'}"
+    if np.isnan(row["median_l2"]):
+        say(f"WARNING: dwt: no validation pattern has a theory; the first candidate is used UNTRIED: {what}")
+    else:
+        tracker.log_metrics({"dwt.validation_l2": row["median_l2"], "dwt.validation_l2_to_raw": row["to_raw"]})
+        say(f"dwt: {what}, the best of {len(table)}; median ℓ2 to theory {row['to_raw']:.3f} of raw on validation")
+    columns = {str(name): data.rows[name].to_numpy(object) for name in data.rows}
+    columns["intensity"] = dwt_denoise(data.intensity, scale, chosen)
+    write_table(paths["dwt"], columns, gridded_schema(data.grid))
+
+
+def majority(data: Dataset) -> dict[str, NDArray[np.str_]]:
+    """The most frequent crystal system of the training part as everybody's, shape (n,); nothing without a label."""
+    labels = data.labels[(data.rows["split"] == "train").to_numpy() & (data.labels != UNLABELLED)]
+    if not len(labels):
+        say("WARNING: no training pattern has a crystal_system; there is no majority class to answer with")
+        return {}
+    return {"majority": np.full(len(data.rows), str(CRYSTAL_SYSTEMS[np.bincount(labels).argmax()]))}
 
 
 STAGE = Stage(
     name="baselines",
-    summary="Denoises imperfect patterns by soft-thresholded wavelets (DWT).",
-    inputs={"imperfect_dataset": "gridded imperfect patterns with their splits (Parquet)"},
-    outputs={"dwt": "the same patterns, denoised; without their theory (Parquet)"},
-    config=DwtConfig,
+    summary="Denoises imperfect patterns by wavelets (DWT); answers by majority class and nearest ideal neighbour.",
+    inputs={
+        "imperfect_dataset": "gridded imperfect patterns with their splits (Parquet)",
+        "ideal_dataset": "gridded ideal patterns with their splits, the library of nearest neighbours (Parquet)",
+    },
+    outputs={
+        "dwt": "the imperfect patterns, denoised; without their theory (Parquet)",
+        "answers": "crystal system of each imperfect pattern by majority, nearest, nearest_in_library (Parquet)",
+        "search": "every candidate of the wavelet denoising and how it did on the validation part (CSV)",
+    },
+    config=BaselinesConfig,
     run=run,
 )

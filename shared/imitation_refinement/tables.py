@@ -63,6 +63,10 @@ PATTERNS = pa.schema(
     ]
 )
 
+ANSWERS = pa.schema(  # of methods without a network, to every imperfect pattern
+    [pa.field(name, pa.string(), nullable=False) for name in ("pattern_id", "method", "crystal_system")]
+)
+
 _SPLIT = pa.field("split", pa.string())  # train, validation, test, held_out; null before preprocessing
 
 
