@@ -1,0 +1,3 @@
+from components.adapt_classifier.stage import STAGE
+
+STAGE.main()
