@@ -8,7 +8,7 @@ from kfp import compiler
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
-from pipelines.pipeline import imitation_refinement
+from pipelines.pipeline import dag
 from pipelines.profiles import Profile
 
 
@@ -25,4 +25,6 @@ def compile_pipeline(profile: Profile, path: Path) -> None:
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
     with writing(path) as temporary:
-        compiler.Compiler().compile(imitation_refinement, str(temporary), pipeline_parameters=profile.parameters())
+        compiler.Compiler().compile(
+            dag(profile.study).pipeline, str(temporary), pipeline_parameters=profile.parameters()
+        )

@@ -24,27 +24,6 @@ from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
 from pipelines.profiles import Profile, as_text
 
-# Where a finished run keeps what its tasks made: (task, output) → path in the run's folder.
-KEPT = {
-    ("collect-structures", "rejected"): "data/rejected_structures.csv",
-    ("preprocess", "ideal_dataset"): "data/ideal.parquet",
-    ("preprocess", "imperfect_dataset"): "data/imperfect.parquet",
-    ("preprocess", "manifest"): "data/manifest.csv",
-    ("preprocess", "rejected"): "data/rejected_patterns.csv",
-    ("baselines", "dwt"): "data/dwt.parquet",
-    ("pretrain-classifier", "classifier"): "models/vgg.safetensors",
-    ("pretrain-classifier-2", "classifier"): "models/densenet.safetensors",
-    ("train-refiner", "refiner"): "models/vgg-targeted.safetensors",
-    ("train-refiner-2", "refiner"): "models/vgg-non_targeted.safetensors",
-    ("train-refiner-3", "refiner"): "models/densenet-targeted.safetensors",
-    ("train-refiner-4", "refiner"): "models/densenet-non_targeted.safetensors",
-    ("evaluate", "results"): "results.json",
-    ("evaluate", "table"): "results.txt",
-    ("evaluate", "report"): "report.html",
-    ("evaluate", "figures"): "figures",
-    ("evaluate", "predictions"): "predictions.csv",
-}
-
 
 class TaskFailed(Exception):
     """A task of the pipeline ended without success; its own output says why."""
@@ -115,20 +94,21 @@ def _run_pipeline(profile: Profile, given: dict[str, str], folder: Path) -> None
     """Runs the DAG below ``folder/pipeline``, moves what is kept to its place, and removes the rest."""
     from kfp import local
 
-    from pipelines.pipeline import imitation_refinement
+    from pipelines.pipeline import dag
 
+    pipeline = dag(profile.study)
     root, error_file = folder / "pipeline", folder / "error.txt"
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root.resolve()), enable_caching=False)
     with _environment({ERROR_FILE_VARIABLE: str(error_file.resolve()), "PYTHONUNBUFFERED": "1"}), _own_print():
         try:
-            imitation_refinement(**given, **profile.parameters())
+            pipeline.pipeline(**given, **profile.parameters())
         except RuntimeError as error:
             if error_file.exists():
                 raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
             plain = re.sub(r"\x1b\[\d*m", "", str(error))  # KFP colours its messages
             raise TaskFailed(f"{plain} The reason stands above; what was made before is in {root}.") from error
     (made,) = root.iterdir()
-    for (task, output), kept in KEPT.items():
+    for (task, output), kept in pipeline.kept.items():
         target = folder / kept
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(str(made / task / output), target)

@@ -7,26 +7,31 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from components.baselines.config import DwtConfig
+from components.baselines.config import BaselinesConfig
 from components.collect_structures.config import CollectConfig
 from components.evaluate.config import EvaluateConfig
 from components.preprocess.config import PreprocessConfig
 from components.simulate.config import SimulateConfig
-from imitation_refinement.config import PretrainConfig, RefineConfig, StageConfig
+from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.stage import config_error
 
-BUILT_IN = ("smoke", "default", "paper")
+BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
+ADAPTATIONS = ("finetuned", "adda", "gta")
+Study = Literal["main", "paper"]
 
 
 class Profile(StageConfig):
     """Every option of a run. ``seed`` goes to each stage that does not set its own."""
 
     name: str = Field(description="what the profile is called")
+    study: Study = Field(
+        "main", description="main: both classifiers and their refiners; paper: every method beside them"
+    )
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
     shards: int = Field(1, ge=1, le=10_000, description="parts that simulation fans out over")
     collect_structures: CollectConfig = CollectConfig()
@@ -36,7 +41,10 @@ class Profile(StageConfig):
     densenet: PretrainConfig = PretrainConfig()
     targeted: RefineConfig = RefineConfig()
     non_targeted: RefineConfig = RefineConfig(supervision="non_targeted")
-    baselines: DwtConfig = DwtConfig()
+    finetuned: AdaptConfig = AdaptConfig()
+    adda: AdaptConfig = AdaptConfig.model_validate({"method": "adda"})
+    gta: AdaptConfig = AdaptConfig.model_validate({"method": "gta"})
+    baselines: BaselinesConfig = BaselinesConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="before")
@@ -49,6 +57,7 @@ class Profile(StageConfig):
         run["evaluate"] = {**seed, "profile": name}
         run |= {stage: {"optimiser": seed, "network": {"architecture": stage}} for stage in ("vgg", "densenet")}
         run |= {stage: {"optimiser": seed, "supervision": stage} for stage in ("targeted", "non_targeted")}
+        run |= {stage: {"optimiser": seed, "method": stage} for stage in ADAPTATIONS}
         return _merged(run, data)
 
     @model_validator(mode="after")
@@ -59,11 +68,16 @@ class Profile(StageConfig):
         for name, options in (("targeted", self.targeted), ("non_targeted", self.non_targeted)):
             if options.supervision != name:
                 raise ValueError(f"{name}.supervision must be {name}")
+        for name in ADAPTATIONS:
+            if getattr(self, name).method != name:
+                raise ValueError(f"{name}.method must be {name}")
+        if self.study == "paper" and not self.simulate.augmentations:
+            raise ValueError("simulate.augmentations must be at least 1: the study paper has an augmented classifier")
         return self
 
     def parameters(self) -> dict[str, Any]:
         """The profile as the pipeline's parameters."""
-        stages = self.model_dump(exclude={"name", "seed", "shards"}, mode="json")
+        stages = self.model_dump(exclude={"name", "study", "seed", "shards"}, mode="json")
         return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages}
 
 
@@ -78,7 +92,7 @@ def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
     """A built-in profile by name, or one in a TOML file, with single options changed.
 
     Args:
-        name: ``smoke``, ``default``, ``paper``, or the path of a TOML file.
+        name: one of :data:`BUILT_IN`, or the path of a TOML file.
         settings: ``option=value`` each, the option dotted (``targeted.optimiser.epochs=3``), the value as in TOML.
 
     Raises:

@@ -82,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _profile_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--profile", default="default", help="smoke, default, paper, or a TOML file (default: default)")
+    parser.add_argument(
+        "--profile", default="default", help="smoke, default, paper, paper-cpu, or a TOML file (default: default)"
+    )
     parser.add_argument("--seed", type=int, help="seed of everything that is drawn (default: the profile's)")
     parser.add_argument(
         "--set",

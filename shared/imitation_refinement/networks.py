@@ -173,7 +173,7 @@ def opening(x: Tensor, width: int) -> Tensor:
 class Refiner(nn.Module):
     """R: a 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts what of the baseline goes, and a gain.
 
-    R(x) = g(x) · (x − w(x) b(x)), where b is the baseline (:func:`opening`), w = σ(U₁) its share that is taken away, and
+    R(x) = g(x) · (x − w(x) b(x)), where b is the baseline (:func:`opening`), w = σ(U₁) the share of it that goes, and
     g = f + 2 (1 − f) σ(U₂) with f = 0.03 a gain from f to 2 − f, at every angle. U's last convolution starts at zero: a
     fresh refiner takes half of the baseline away, and leaves an ideal pattern, which has hardly any, as it is.
 

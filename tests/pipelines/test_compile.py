@@ -14,17 +14,29 @@ from imitation_refinement.cli import main
 from imitation_refinement.config import PretrainConfig
 from imitation_refinement.errors import InputError
 from pipelines.compile import compile_pipeline
-from pipelines.local import KEPT
+from pipelines.pipeline import ABLATIONS, LABELLED, dag
 from pipelines.profiles import read_profile
 
 STAGES = {
-    "collect-structures": 1,
-    "simulate": 1,
-    "preprocess": 1,
-    "pretrain-classifier": 2,
-    "train-refiner": 4,
-    "baselines": 1,
-    "evaluate": 1,
+    "main": {
+        "collect-structures": 1,
+        "simulate": 1,
+        "preprocess": 1,
+        "pretrain-classifier": 2,
+        "train-refiner": 5,
+        "baselines": 1,
+        "evaluate": 1,
+    },
+    "paper": {
+        "collect-structures": 1,
+        "simulate": 1,
+        "preprocess": 1,
+        "pretrain-classifier": 6,
+        "train-refiner": 12,
+        "adapt-classifier": 4,
+        "baselines": 1,
+        "evaluate": 1,
+    },
 }
 
 
@@ -56,13 +68,17 @@ def test_kfp_loads_it_again(spec: dict[str, Any]) -> None:
     assert {"structures", "imperfect", "shards", "vgg", "targeted"} <= set(loaded.component_spec.inputs)
 
 
-def test_all_stages_are_there(spec: dict[str, Any]) -> None:
-    found = tasks(spec, spec["root"]["dag"])
-    kinds = Counter(next(s for s in STAGES if name.startswith(s)) for name, _ in found)
-    assert kinds == STAGES
-    for name, image in found:
-        stage = next(s for s in STAGES if name.startswith(s))
-        assert image.startswith(f"imitation-refinement/{stage}-python:")  # without "python" KFP warns
+@pytest.mark.parametrize("profile", ["default", "paper"])
+def test_all_stages_are_there(profile: str, tmp_path: Path) -> None:
+    compile_pipeline(read_profile(profile), tmp_path / "p.yaml")
+    spec = yaml.safe_load((tmp_path / "p.yaml").read_text())
+    study = STAGES[read_profile(profile).study]
+    stages = Counter()
+    for _, image in tasks(spec, spec["root"]["dag"]):
+        repository, _, _ = image.removeprefix("imitation-refinement/").partition(":")
+        assert repository.endswith("-python")  # without "python" KFP warns
+        stages[repository.removesuffix("-python")] += 1
+    assert stages == study
     for executor in spec["deploymentSpec"]["executors"].values():
         command = " ".join(executor["container"]["command"])
         assert "pip install" not in command  # everything is in the image
@@ -78,25 +94,32 @@ def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
 
 
 def test_each_refiner_waits_for_its_own_classifier(spec: dict[str, Any]) -> None:
-    dag = spec["root"]["dag"]["tasks"]
+    """The local run keeps each model under its row's name, and evaluate gets it under that name, too."""
+    dag_tasks, kept = spec["root"]["dag"]["tasks"], dag("paper").kept
     sources = {}
-    for name, task in dag.items():
+    for name, task in dag_tasks.items():
         if name.startswith("train-refiner"):
-            source = task["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"]["producerTask"]
-            supervision = task["inputs"]["parameters"]["supervision"]["runtimeValue"]["constant"]
-            sources[name] = (source, supervision)
-    assert sorted(sources.values()) == [
-        (classifier, supervision)
-        for classifier in ("pretrain-classifier", "pretrain-classifier-2")
-        for supervision in ("non_targeted", "targeted")
-    ]
-    # The local run keeps each under the name that evaluate knows it by.
-    given = dag["evaluate"]["inputs"]["artifacts"]
-    for name, artifact in given.items():
+            producer = task["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"]
+            constants = {
+                k: v["runtimeValue"]["constant"] for k, v in task["inputs"]["parameters"].items() if "runtimeValue" in v
+            }
+            sources[Path(kept[name, "refiner"]).stem] = (
+                Path(kept[producer["producerTask"], producer["outputArtifactKey"]]).stem,
+                constants["supervision"],
+                constants["variant"] or constants["labelled"],
+            )
+    plain = {f"{c}-{s}": (c, s, 0) for c in ("vgg", "densenet") for s in ("targeted", "non_targeted")}
+    others = (*ABLATIONS, "shuffled_labels", *LABELLED)
+    special = {
+        f"densenet-targeted-{o if isinstance(o, str) else f'labelled_{o}'}": ("densenet", "targeted", o) for o in others
+    }
+    assert sources == plain | special
+    (evaluated,) = (task for name, task in dag_tasks.items() if name.startswith("evaluate"))
+    for name, artifact in evaluated["inputs"]["artifacts"].items():
         producer = artifact["taskOutputArtifact"]
-        kept = KEPT[producer["producerTask"], producer["outputArtifactKey"]]
-        if kept.startswith("models/"):
-            assert Path(kept).stem.replace("-", "_") == name
+        path = Path(kept[producer["producerTask"], producer["outputArtifactKey"]])
+        if path.parent.name == "models":
+            assert name.replace("-", "_") in path.stem.replace("-", "_").replace("targeted_", "")
 
 
 def test_defaults_are_the_profile(spec: dict[str, Any]) -> None:
