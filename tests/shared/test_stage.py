@@ -28,6 +28,7 @@ STAGES = (
     "preprocess",
     "pretrain_classifier",
     "train_refiner",
+    "adapt_classifier",
     "baselines",
     "evaluate",
 )
@@ -39,6 +40,7 @@ REFUSED = {
     "preprocess": TORCH | CRYSTALS,
     "pretrain_classifier": CRYSTALS,
     "train_refiner": CRYSTALS,
+    "adapt_classifier": CRYSTALS,
     "baselines": TORCH | CRYSTALS,
     "evaluate": CRYSTALS,
 }
@@ -180,13 +182,16 @@ def test_help_of_each_stage(name: str, capsys: pytest.CaptureFixture[str]) -> No
 def test_the_component_has_the_stages_inputs_and_outputs(name: str) -> None:
     """What the KFP interface names is what the stage knows, so that neither drops a file of the other."""
     stage = importlib.import_module(f"components.{name}.stage").STAGE
-    component = getattr(importlib.import_module(f"components.{name}.component"), name)
-    spec = component.component_spec
-    assert set(spec.outputs or {}) == set(stage.outputs)
-    artifacts = {key for key in spec.inputs if key not in ("config", "label", "shard", "shards", "supervision")}
+    module = importlib.import_module(f"components.{name}.component")
+    names = {"adapt_classifier": ("finetune", "adda", "gta"), "evaluate": ("evaluate", "evaluate_paper")}
+    specs = [getattr(module, component).component_spec for component in names.get(name, (name,))]
+    assert {key for spec in specs for key in spec.outputs or {}} == set(stage.outputs)
+    inputs = {key: value.type for spec in specs for key, value in spec.inputs.items()}
+    artifacts = {key for key, kind in inputs.items() if kind.startswith("system.") or key in stage.inputs}
     if name == "evaluate":  # each model is an input of its own there
-        artifacts = {key for key in artifacts if not key.startswith(("vgg", "densenet"))} | {"classifiers", "refiners"}
-        artifacts -= {"structures", "imperfect"}
+        models = {key for key in artifacts if inputs[key].startswith("system.Model")}
+        assert models
+        artifacts = artifacts - models | {"classifiers", "refiners", "generators"}
     assert artifacts == set(stage.inputs)
 
 
@@ -273,7 +278,8 @@ def run_refusing(refused: set[str], code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "names", [("collect_structures",), ("baselines",), ("pretrain_classifier", "train_refiner", "evaluate")]
+    "names",
+    [("collect_structures",), ("baselines",), ("pretrain_classifier", "train_refiner", "adapt_classifier", "evaluate")],
 )
 def test_stages_import_without_the_others_packages(names: tuple[str, ...]) -> None:
     (refused,) = {frozenset(REFUSED[name]) for name in names}
