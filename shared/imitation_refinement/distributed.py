@@ -121,16 +121,16 @@ def broadcast(content: bytes) -> bytes:
     return data.cpu().numpy().tobytes()
 
 
-class _SharedBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the batch of all processes, on CPUs, where torch's SyncBatchNorm does not run."""
+class _SharedBatchNorm(nn.SyncBatchNorm):
+    """Batch norm over the batch of all processes on CPUs, where torch's own does not run."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.running_mean is None or self.running_var is None:
             return super().forward(x)
-        over = [0, *range(2, x.dim())]
+        over, like = [0, *range(2, x.dim())], (1, -1, *(1,) * (x.dim() - 2))
         n = summed(x.new_tensor(float(x.numel() / x.shape[1])))
         mean = summed(x.sum(over)) / n
-        centred = x - mean.view(-1, *(1,) * (x.dim() - 2))
+        centred = x - mean.view(like)
         variance = summed(centred.square().sum(over)) / n
         with torch.no_grad():
             momentum = self.momentum or 0.0
@@ -139,19 +139,14 @@ class _SharedBatchNorm(nn.BatchNorm1d):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         scale = self.weight / (variance + self.eps).sqrt()
-        return centred * scale.view(-1, *(1,) * (x.dim() - 2)) + self.bias.view(-1, *(1,) * (x.dim() - 2))
+        return centred * scale.view(like) + self.bias.view(like)
 
 
 def share_batch_norm(model: nn.Module) -> None:
     """Puts batch norms of all processes' batches into a model that has others; its state keeps its names."""
     if world_size() == 1:
         return
-    if next(model.parameters()).is_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.BatchNorm1d:
-                shared = _SharedBatchNorm(child.num_features, child.eps, child.momentum)
-                shared.load_state_dict(child.state_dict())
-                setattr(parent, name, shared)
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in model.modules():
+        if isinstance(module, nn.SyncBatchNorm) and not module.weight.is_cuda:
+            module.__class__ = _SharedBatchNorm

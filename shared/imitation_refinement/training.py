@@ -1,8 +1,8 @@
 """Training loops: the prototypical classifier on ideal patterns, the refiner through the frozen classifier.
 
 Data stay on the device, and nothing is read back from it within an epoch. The networks run in ``options.precision``,
-losses and weights are float32. (A channels-last layout is for images; these convolutions are 1-D.) Under torchrun
-several processes share each batch; see :mod:`imitation_refinement.distributed`.
+losses and weights are float32. Under torchrun several processes share each batch; see
+:mod:`imitation_refinement.distributed`.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def train_refiner(
     """Trains R through the frozen classifier on imperfect patterns.
 
     Targeted training uses the labelled patterns, in batches that hold every class, and keeps the weights of the
-    epoch with the lowest validation loss. Non-targeted training sees no label at all, neither in its batches nor in
+    epoch with the lowest validation loss; where it may use some of the labels alone (``config.labelled``), the last
+    ones, since choosing would use others'. Non-targeted training sees no label at all, neither in its batches nor in
     what it keeps: the weights of the last epoch.
 
     Args:
@@ -240,7 +241,8 @@ def train_refiner(
     sources = [*train, *validation] if targeted else [patterns, validation[0]]
     kept = _checkpoint(checkpoint, "refiner", config, [*sources, *classifier.state_dict().values()])
     label = f"refine {config.supervision}"
-    history = fit(refiner, loss_of, batches, options, label, validate, report, checkpoint=kept, keep_best=targeted)
+    keep_best = targeted and not config.labelled
+    history = fit(refiner, loss_of, batches, options, label, validate, report, checkpoint=kept, keep_best=keep_best)
     classifier.cpu()
     return refiner.cpu().eval(), history
 
@@ -278,10 +280,7 @@ def fit(
     plan = _plan(batches, options)
     steps = sum(len(epoch) for epoch in plan)
     optimiser = torch.optim.AdamW(
-        model.parameters(),
-        lr=options.learning_rate,
-        weight_decay=options.weight_decay,
-        fused=device.type == "cuda",
+        model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
     )
     history, best, best_loss, done = History(), {}, math.inf, 0
     if checkpoint and (found := checkpoint.load()):
@@ -339,18 +338,6 @@ def fit(
     return history
 
 
-def _fit(
-    model: nn.Module,
-    loss_of: Callable[[Tensor], dict[str, Tensor]],
-    batches: Batches,
-    options: OptimiserConfig,
-    label: str,
-    after_epoch: Report,
-) -> None:
-    """:func:`fit` for a caller that validates and keeps the history itself."""
-    fit(model, loss_of, batches, options, label, dict, after_epoch)
-
-
 def _plan(batches: Batches, options: OptimiserConfig) -> list[list[NDArray[np.int64]]]:
     """The batches of all epochs, ``options.epochs`` of them or as many as ``options.least_steps`` asks."""
     plan = [list(batches())]
@@ -369,7 +356,7 @@ def _rate(step: int, steps: int) -> float:
 
 def _precision(options: OptimiserConfig, device: torch.device) -> torch.autocast:
     """The block in which networks run in ``options.precision``."""
-    fits = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    fits = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     low = options.precision == "bfloat16" or (options.precision == "auto" and fits)
     return torch.autocast(device.type, torch.bfloat16, enabled=low)
 
