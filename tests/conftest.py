@@ -124,13 +124,22 @@ def run_toy(run: Path) -> None:
             "refiner": models / f"{name}-{supervision}.safetensors",
         }
         train.execute(paths, {"supervision": supervision, "network": TINY_REFINER, "optimiser": optimiser})
-    baselines.execute({"imperfect_dataset": tables["imperfect_dataset"], "dwt": run / "dwt.parquet"}, {"level": 3})
+    path = models / "densenet-shuffled_labels.safetensors"
+    paths = {
+        "classifier": models / "densenet.safetensors",
+        "imperfect_dataset": tables["imperfect_dataset"],
+        "refiner": path,
+    }
+    train.execute(paths, {"variant": "shuffled_labels", "network": TINY_REFINER, "optimiser": optimiser})
+    made = {name: run / f"{name}.parquet" for name in ("dwt", "answers")}
+    candidate = {"wavelets": ["sym8"], "levels": [3], "rules": ["bayes"], "anscombe": [True]}
+    baselines.execute({**tables, **made, "search": run / "search.csv"}, {"dwt": candidate})
     evaluate.execute(
         {
             "classifiers": [models / "vgg.safetensors", models / "densenet.safetensors"],
             "refiners": sorted(models.glob("*-*.safetensors")),
             **tables,
-            "dwt": run / "dwt.parquet",
+            **made,
             "results": run / "results.json",
             "table": run / "results.txt",
             "report": run / "report.html",

@@ -11,8 +11,10 @@ class EvaluateConfig(StageConfig):
     """Options of the evaluate stage."""
 
     resamples: int = Field(10_000, ge=100, description="bootstrap resamples of the accuracy's 95 % interval")
+    ideal_patterns: int = Field(2000, ge=50, description="most ideal test patterns that are read, drawn by the seed")
     examples: int = Field(4, ge=1, le=12, description="patterns drawn beside theory")
     embedded: int = Field(300, ge=50, description="most patterns of each kind in the embedding figure")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     profile: str = Field("", description="name of the profile, for the record")
     structures: str = Field("built-in", description="where the structures came from, for the record")
     imperfect: str = Field("built-in", description="where the imperfect patterns came from, for the record")

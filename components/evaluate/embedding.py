@@ -38,11 +38,12 @@ def embedding_panels(
         if len(labels):
             index = np.sort(rng.permutation(len(labels))[:most])
             chosen[title] = (patterns[index], labels[index])
+    device = classifier.prototypes.device
     embedded = [
-        torch.cat([classifier.embed(batch) for batch in torch.from_numpy(patterns).split(256)]).numpy()
+        torch.cat([classifier.embed(batch.to(device)).cpu() for batch in torch.from_numpy(patterns).split(256)]).numpy()
         for patterns, _ in chosen.values()
     ]
-    stacked = np.concatenate([classifier.prototypes.numpy(), *embedded]).astype(np.float64)
+    stacked = np.concatenate([classifier.prototypes.cpu().numpy(), *embedded]).astype(np.float64)
     xy = TSNE(perplexity=min(30.0, (len(stacked) - 1) / 3), init="pca", random_state=seed).fit_transform(stacked)
     prototypes, *coordinates = np.split(xy, np.cumsum([len(classifier.prototypes), *map(len, embedded[:-1])]))
     panels = [(title, c, labels) for (title, (_, labels)), c in zip(chosen.items(), coordinates, strict=True)]

@@ -319,9 +319,9 @@ def training_curves_figure(history: Mapping[str, Sequence[float]], title: str = 
     for name, values in history.items():
         part, quantity = _part(name)
         by_quantity.setdefault(quantity, {})[part] = values
-    columns = min(3, len(by_quantity))
+    columns = len(by_quantity) if len(by_quantity) <= 4 else 3
     rows = -(-len(by_quantity) // columns)
-    figure = _figure(3.2 * columns + 0.6, 2.4 * rows + 0.3)
+    figure = _figure(3.0 * columns + 0.6, 2.2 * rows + 0.3)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     for index, (quantity, parts) in enumerate(by_quantity.items()):
         axes = figure.add_subplot(rows, columns, index + 1)

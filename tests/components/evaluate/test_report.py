@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from components.evaluate.report import format_table, headline, markdown_table, verdicts, write_report
+from components.evaluate.report import (
+    Table,
+    ablation_table,
+    accuracy_table,
+    distance_table,
+    format_table,
+    headline,
+    verdicts,
+    write_report,
+)
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import accuracy_figure, save_figure
 
@@ -20,7 +29,8 @@ def row(method: str, accuracy: float, supervision: str | None = None, classifier
     interval = {"accuracy": accuracy, "accuracy_low": accuracy - 0.08, "accuracy_high": accuracy + 0.08}
     distances = {"l1": 40.0, "l2": 2.0, "kl": 1.0, "ncc": 0.8}
     base = {"method": method, "classifier": classifier, "supervision": supervision, "n_train": 1345, "n_test": 149}
-    return {**base, **interval, **distances, **more}
+    name = f"{classifier}-{supervision or method}" if classifier else method
+    return {"name": name, **base, **interval, **distances, **more}
 
 
 RAW = row("raw", 0.50)
@@ -63,14 +73,95 @@ def test_headline_of_several_classifiers() -> None:
     assert "says nothing" in headline([CLEAR, RAW | other])
 
 
-def test_tables_hold_every_number_and_align() -> None:
-    table = format_table([RAW, row("dwt", 1.0, l1=None, l2=None, kl=None, ncc=None)]).splitlines()
-    assert " ".join(table[2].split()) == "VGG Raw pattern 50.0 % (42.0–58.0) 149 40.00 2.000 1.000 0.800"
-    assert len({len(line) for line in table}) == 1
-    assert table[3].endswith("–")
-    markdown = markdown_table([RAW]).splitlines()
-    assert markdown[2] == "| VGG | Raw pattern | 50.0 % (42.0–58.0) | 149 | 40.00 | 2.000 | 1.000 | 0.800 |"
-    assert len({line.count("|") for line in markdown}) == 1
+def test_what_the_paired_test_does_not_see_is_noise_though_the_intervals_are_apart() -> None:
+    apart = row("ir", 0.70, "targeted", gain=0.2, gain_low=0.1, gain_high=0.3, p_value=0.125)
+    (verdict,) = verdicts([RAW, apart])
+    assert verdict.tone == "within noise" and "do not overlap" in verdict.accuracy
+
+
+def test_only_plain_refiners_have_verdicts() -> None:
+    found = verdicts([RAW, CLEAR, CLEAR | {"variant": "shuffled_labels"}, CLEAR | {"labelled": 30}])
+    assert [verdict.subject for verdict in found] == ["VGG, targeted"]
+
+
+def test_comparison_with_the_best_baseline_in_words() -> None:
+    against = {"best_baseline": "vgg-dwt", "gain_over_baseline": 0.03, "p_baseline": 0.4}
+    against |= {"gain_over_baseline_low": -0.02, "gain_over_baseline_high": 0.08}
+    (verdict,) = verdicts([RAW, row("dwt", 0.67), CLEAR | against])
+    assert verdict.baseline == (
+        "Against VGG: DWT, the best baseline on the validation part: +3.0 (−2.0 to +8.0) points, p = 0.400: "
+        "not to be told from noise."
+    )
+    clear = against | {"gain_over_baseline_low": 0.01, "p_baseline": 0.01}
+    assert verdicts([RAW, CLEAR | clear])[0].baseline.endswith("better, by more than noise.")
+
+
+def test_terminal_table_holds_every_number_and_aligns() -> None:
+    table = format_table([RAW, row("dwt", 1.0, l1=None, l2=None, kl=None, ncc=None), CLEAR]).splitlines()
+    assert table[2] == "Ideal or simulated patterns only:" and table[5] == "Adapted with labels:"
+    assert (
+        " ".join(table[3].split())
+        == "VGG: Prototypical classifier (raw) 50.0 % (42.0–58.0) – – 40.00 2.000 1.000 0.800"
+    )
+    assert "+20.0 (+12.0 to +28.0)" in table[6] and "< 0.001" in table[6]
+    assert len({len(table[i]) for i in (0, 1, 3, 4, 6)}) == 1
+    assert table[4].endswith("–")
+
+
+def lines(table: Table) -> dict[str, list[str]]:
+    return {cells[0]: list(cells[1:]) for _, group in table.groups for _, cells in group}
+
+
+def test_table_1_has_the_papers_numbers_and_says_what_is_noise() -> None:
+    rows = [RAW, CLEAR, NOISE | {"classifier": "densenet", "name": "densenet-targeted"}, row("majority", 0.2, None, "")]
+    rows.append(CLEAR | {"variant": "without_prototype", "name": "vgg-targeted-without_prototype"})
+    table = accuracy_table(rows)
+    assert [heading for heading, _ in table.groups] == [
+        "Without a network",
+        "Ideal or simulated patterns only",
+        "Adapted with labels",
+    ]
+    assert lines(table) == {
+        "Majority class": ["20.0 % (12.0–28.0)", "–", "–"],
+        "VGG: Prototypical classifier (raw)": ["50.0 % (42.0–58.0)", "69.01 %", "–"],
+        "VGG: IR, targeted": ["70.0 % (62.0–78.0)", "73.98 %", "+20.0 (+12.0 to +28.0)\np < 0.001, better"],
+        "DenseNet: IR, targeted": ["52.0 % (44.0–60.0)", "80.05 %", "+2.0 (−5.0 to +9.0)\np = 0.700, within noise"],
+    }
+
+
+def test_table_2_compares_with_the_whole_loss() -> None:
+    whole = row("ir", 0.7, "targeted", "densenet", n_train=100)
+    against = {"gain": -0.1, "gain_low": -0.2, "gain_high": -0.01, "p_value": 0.03}
+    varied = whole | {"variant": "without_prototype", "name": "densenet-targeted-without_prototype"}
+    few = whole | {"labelled": 30, "name": "densenet-targeted-labelled_30", "n_train": 30}
+    table = lines(ablation_table([RAW, whole, varied | {"against_plain": against}, few]))
+    assert table["DenseNet: IR, targeted"][2] == "80.05 %"
+    assert table["DenseNet: IR, targeted, without ℓ_proto"][2:] == [
+        "75.76 %",
+        "–",
+        "−10.0 (−20.0 to −1.0)\np = 0.030, worse",
+    ]
+    assert table["DenseNet: IR, targeted, 30 labels"][0] == "30"
+    assert not ablation_table([RAW, CLEAR]).groups
+
+
+def test_table_3_gives_changes_and_raw_once() -> None:
+    densenet = {"classifier": "densenet", "name": "densenet-raw"}
+    rows = [RAW, RAW | densenet, row("standard", 0.5, l1=None, l2=None, kl=None, ncc=None), CLEAR | {"n_theory": 140}]
+    table = lines(distance_table(rows))
+    assert list(table) == ["Raw patterns", "VGG: IR, targeted"]
+    assert table["Raw patterns"][:3] == ["–", "40.00", "26.75"]
+    assert table["VGG: IR, targeted"] == [
+        "140",
+        "40.00\n+0 %",
+        "26.20\n−2 %",
+        "1.500\n−25 %",
+        "1.603\n−7 %",
+        "1.250\n+25 %",
+        "11.686\n−4 %",
+        "0.800\n+0 %",
+        "20.956\n+0 %",
+    ]
 
 
 class Page(HTMLParser):
@@ -133,7 +224,14 @@ def test_report_stands_alone_and_escapes(tmp_path: Path) -> None:
         "no counting data",
     ):
         assert piece in text
-    assert text.index('id="accuracy"') < text.index('id="training"') < text.index('id="further"')
+    assert "Nothing was measured" in text and "no refiner trained on shuffled labels" in text
+    assert (
+        text.index('id="accuracy"')
+        < text.index('id="distances"')
+        < text.index('id="honesty"')
+        < text.index('id="training"')
+        < text.index('id="further"')
+    )
     assert "beats the raw patterns beyond" in text
 
 

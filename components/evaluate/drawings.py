@@ -1,0 +1,157 @@
+"""The figures of a run by name; the start of a name gives its section of the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.embedding import embedding_panels
+from components.evaluate.methods import Method, Parts
+from components.evaluate.rows import counts, theory
+from imitation_refinement import figures, metrics
+from imitation_refinement.datasets import Dataset
+
+PAPER_MATERIALS = ("NbGa3", "Mn4Al11")  # Figure 4
+
+
+def draw(
+    methods: Sequence[Method],
+    selected: Method,
+    rows: Sequence[Mapping[str, Any]],
+    parts: Parts,
+    ideal: Dataset,
+    config: EvaluateConfig,
+) -> dict[str, Figure]:
+    """Every figure of the report.
+
+    Args:
+        methods: everything that is compared.
+        selected: the refiner that the patterns and embeddings are shown of.
+        rows: their results.
+        parts: the imperfect patterns.
+        ideal: ideal patterns that no training has seen.
+        config: how many patterns are shown.
+    """
+    test = parts.test
+    drawn = {"accuracy": figures.accuracy_figure(rows)}
+    shown = [m for m in methods if m.plain or m.method in ("raw", "adda", "gta")]
+    shown.sort(key=lambda m: (m.classifier, m.method != "raw"))
+    histograms = {label(m): counts(m.predicted) for m in shown}
+    drawn["predicted"] = figures.predicted_histogram_figure(histograms, counts(test.labels))
+    drawn |= _learning_curves(rows)
+    chosen = examples(selected, test, config.examples)
+    drawn["patterns"] = figures.patterns_figure([_plot(i, selected, test) for i in chosen])
+    for method in methods:
+        if method.method == "raw" or method.plain:
+            matrix = metrics.confusion(test.labels, method.predicted)
+            drawn[f"confusion-{method.name}"] = figures.confusion_figure(matrix, label(method))
+    drawn |= _embeddings(methods, selected, test, ideal, config)
+    for method in methods:
+        if method.history and not method.variant and not method.labelled:
+            drawn[f"training-{model_name(method)}"] = figures.training_curves_figure(method.history, label(method))
+    return drawn
+
+
+def label(method: Method) -> str:
+    """What a method is called in figures, as in tables."""
+    return figures.row_label(method.row())
+
+
+def model_name(method: Method) -> str:
+    """The stem of the file that a run keeps a method's own network in."""
+    return method.classifier if method.method == "raw" else method.name
+
+
+def examples(selected: Method, test: Dataset, count: int) -> list[int]:
+    """Which test patterns are drawn, by a rule and not by looks.
+
+    The first of each of the paper's materials that the test part holds; then, up to ``count``, at even ranks of ℓ2 to
+    theory after refinement, of all patterns that have a theory (without any: the first ones).
+    """
+    of_paper = [_composition(name) for name in PAPER_MATERIALS]
+    held = [_composition(str(name)) for name in test.rows["formula"]]
+    chosen = [held.index(material) for material in of_paper if material in held][:count]
+    known = np.setdiff1d(np.flatnonzero(np.isfinite(theory(test)[:, 0])), chosen)
+    left = count - len(chosen)
+    if selected.patterns is None or not len(known):
+        return [*chosen, *(i for i in range(len(test.rows)) if i not in chosen)][:count]
+    order = known[np.argsort(metrics.l2(selected.patterns[known], theory(test)[known]), kind="stable")]
+    ranks = np.unique(np.linspace(0, len(order) - 1, left + 2).astype(int)[1:-1])
+    return [*chosen, *(int(i) for i in order[ranks])]
+
+
+def _composition(formula: str) -> dict[str, Fraction] | None:
+    """Shares of the elements, so that the order of a formula and its multiple don't matter; None for other texts."""
+    if not re.fullmatch(r"([A-Z][a-z]?(\d+(\.\d+)?)?)+", formula):
+        return None
+    found: dict[str, Fraction] = {}
+    for element, amount in re.findall(r"([A-Z][a-z]?)([\d.]*)", formula):
+        found[element] = found.get(element, Fraction(0)) + Fraction(amount or 1)
+    total = sum(found.values())
+    return {element: amount / total for element, amount in found.items()} if total else None
+
+
+def _plot(index: int, selected: Method, test: Dataset) -> figures.PatternPlot:
+    assert selected.patterns is not None, "a refiner has refined patterns"
+    own = theory(test)[index]
+    return figures.PatternPlot(
+        test.grid.two_theta,
+        test.intensity[index],
+        selected.patterns[index],
+        None if np.isnan(own[0]) else own,
+        test.rows["theory_two_theta"][index],
+        f"{test.rows['formula'][index]}, {test.rows['crystal_system'][index]}",
+        test.grid.wavelength,
+    )
+
+
+def _learning_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    """Accuracy against labelled patterns, for each classifier that has refiners with fewer labels than there are."""
+    found = {}
+    for classifier in dict.fromkeys(row["classifier"] for row in rows if row["labelled"]):
+        own = [row for row in rows if row["classifier"] == classifier]
+        learned = [r for r in own if r["supervision"] == "targeted" and not r["variant"]]
+        points = [
+            {"n": r["n_train"], "accuracy": r["accuracy"], "low": r["accuracy_low"], "high": r["accuracy_high"]}
+            for r in learned
+        ]
+        raw = next((row["accuracy"] for row in own if row["method"] == "raw"), None)
+        title = f"{figures.classifier_label(own[0])}: IR, targeted"
+        found[f"labels-{classifier}"] = figures.learning_curve_figure(points, raw, title)
+    return found
+
+
+def _embeddings(
+    methods: Sequence[Method], selected: Method, test: Dataset, ideal: Dataset, config: EvaluateConfig
+) -> dict[str, Figure]:
+    """Ideal, raw and refined patterns in the selected refiner's classifier; GTA beside IR, the paper's Figure 3."""
+    assert selected.reader is not None and selected.patterns is not None
+    raw, refined = (test.intensity, test.labels), (selected.patterns, test.labels)
+    panels, prototypes = embedding_panels(
+        selected.reader,
+        {"ideal": (ideal.intensity, ideal.labels), "raw": raw, f"refined: {label(selected)}": refined},
+        config.embedded,
+        config.seed,
+    )
+    drawn = {"embedding": figures.embedding_figure(panels, prototypes)}
+    for gta in (m for m in methods if m.method == "gta" and m.reader is not None):
+        of_same = [m for m in methods if m.plain and m.classifier == gta.classifier]
+        if not of_same or gta.reader is None:
+            continue
+        best = max(of_same, key=lambda m: m.validation_accuracy or 0.0)
+        assert best.reader is not None and best.patterns is not None
+        panels, prototypes = embedding_panels(
+            best.reader, {"raw": raw, label(best): (best.patterns, test.labels)}, config.embedded, config.seed
+        )
+        own, own_prototypes = embedding_panels(
+            gta.reader, {f"{label(gta)} (own axes)": raw}, config.embedded, config.seed
+        )
+        figure = figures.embedding_figure([*own, *panels], [*own_prototypes, *prototypes])
+        drawn[f"embedding-{gta.name}"] = figure
+    return drawn

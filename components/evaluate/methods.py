@@ -1,0 +1,305 @@
+"""What is compared: each method's answers on the imperfect validation and test parts, read from its files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from imitation_refinement import metrics
+from imitation_refinement.crystal import CLASS_INDEX, CrystalSystem
+from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
+from imitation_refinement.errors import InputError
+from imitation_refinement.figures import BLOCKS, METHOD_LABELS, VARIANT_LABELS, block
+from imitation_refinement.files import digest
+from imitation_refinement.grid import Grid
+from imitation_refinement.models import apply, load_classifier, load_generator, load_refiner, probabilities
+from imitation_refinement.networks import Classifier
+from imitation_refinement.progress import progress
+from imitation_refinement.tables import ANSWERS, read_table
+
+Patterns = NDArray[np.float32]
+Labels = NDArray[np.int64]
+History = Mapping[str, Sequence[float]]
+
+# Of the classifiers' methods, those that read raw patterns after having learned from imperfect ones.
+ADAPTED = ("finetuned", "adda", "gta")
+WITHOUT_NETWORK = ("majority", "nearest", "nearest_in_library")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The imperfect patterns that methods are compared on: the whole table, and two of its splits."""
+
+    data: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the results: what a method makes of the test part, and who reads it.
+
+    Attributes:
+        method: ``raw``, ``standard``, ``dwt``, ``ir``, …
+        predicted: class indices of the test part, shape (n,).
+        classifier: the architecture that reads, empty without a network.
+        supervision: ``targeted``, ``non_targeted`` or None.
+        variant: of imitation refinement, empty for the plain one.
+        labelled: labelled patterns that it was given; 0: all, or none needed.
+        n_train: imperfect patterns that it learned from.
+        probabilities: of the test part, shape (n, 7); None for methods that give none.
+        validation_accuracy: None without a validation part.
+        patterns: the test patterns as the method shows them, shape (n, points); None where it leaves them as they are.
+        reader: the classifier that answers.
+        refiner: the network that makes ``patterns``.
+        temperature: of ``probabilities``.
+        history: of the training, by epoch.
+    """
+
+    method: str
+    predicted: Labels
+    classifier: str = ""
+    supervision: str | None = None
+    variant: str = ""
+    labelled: int = 0
+    n_train: int = 0
+    probabilities: NDArray[np.float32] | None = None
+    validation_accuracy: float | None = None
+    patterns: Patterns | None = None
+    reader: Classifier | None = None
+    refiner: nn.Module | None = None
+    temperature: float = 1.0
+    history: History = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``majority``, ``vgg-raw``, ``densenet-targeted-without_prototype``, ``densenet-targeted-labelled_30``, …"""
+        labelled = f"labelled_{self.labelled}" if self.labelled else ""
+        parts = (self.classifier, self.supervision or self.method, self.variant, labelled)
+        return "-".join(part for part in parts if part)
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is imitation refinement as published, with all labels that there are."""
+        return self.method == "ir" and not self.variant and not self.labelled
+
+    def row(self) -> dict[str, Any]:
+        """What the row of the results says about the method itself."""
+        names = ("name", "method", "classifier", "supervision", "variant", "labelled", "n_train")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A classifier and what its file says of it."""
+
+    path: Path
+    model: Classifier
+    about: Mapping[str, Any]
+
+    @property
+    def method(self) -> str:
+        """``prototypical``, ``standard``, ``augmented``, ``finetuned``, ``adda`` or ``gta``."""
+        return str(self.about["method"])
+
+    @property
+    def architecture(self) -> str:
+        """``vgg`` or ``densenet``."""
+        return self.model.config.architecture
+
+
+def read_methods(paths: Mapping[str, Any], device: torch.device) -> tuple[list[Method], Parts]:
+    """Every method of the run, in the order of the tables, and the patterns that they are compared on.
+
+    Args:
+        paths: the stage's inputs by name.
+        device: that the networks run on.
+
+    Raises:
+        InputError: if a file can't be used, does not say what it is, or belongs to other files than those given.
+    """
+    readers, grid = _readers(paths["classifiers"], device)
+    data = read_imperfect(paths["imperfect_dataset"], grid)
+    parts = Parts(data, data.select("validation"), data.select("test"))
+    if not len(parts.test.rows):
+        raise InputError(paths["imperfect_dataset"], "has no test pattern.", "Give labelled patterns to test on.")
+    methods = [
+        *_answers(paths["answers"], parts),
+        *_raw(readers.values(), parts),
+        *_denoised(paths["dwt"], readers.values(), parts),
+        *_refined(paths["refiners"], readers, parts, device),
+    ]
+    methods = _with_generated(methods, paths.get("generators", []), readers, parts, device)
+    for name, count in Counter(m.name for m in methods).items():
+        if count > 1:
+            raise InputError(name, f"stands for {count} of the models given.", "Give one model of each kind.")
+    return sorted(methods, key=_order), parts
+
+
+def _order(method: Method) -> tuple[int, str, int, str, int, int]:
+    methods, variants = list(METHOD_LABELS), ["", *VARIANT_LABELS]
+    kind = methods.index(method.method) if method.method in methods else len(methods)
+    variant = variants.index(method.variant) if method.variant in variants else len(variants)
+    place = BLOCKS.index(block(method.row()))
+    return place, method.classifier, kind, method.supervision or "", variant, method.labelled
+
+
+def _said(path: Path, about: Mapping[str, Any], *names: str) -> None:
+    """Refuses a model that does not say what it is: it can't be told from others."""
+    for name in names:
+        if name not in about:
+            raise InputError(path, f"does not say its {name}: an earlier version made it.", "Train it again.")
+
+
+def _on_grid(path: Path, grid: Grid, expected: Grid) -> None:
+    if grid != expected:
+        raise InputError(path, f"is on the grid {grid}, the other models on {expected}.", "Train all on one grid.")
+
+
+def _readers(paths: Sequence[Path], device: torch.device) -> tuple[dict[str, Reader], Grid]:
+    """The classifiers by the digests of their files, and the grid that all are on."""
+    readers, grid = {}, None
+    for path in paths:
+        model, own, about = load_classifier(path)
+        _said(path, about, "method", "history")
+        _on_grid(path, own, grid := grid or own)
+        readers[digest(path)] = Reader(path, model.to(device), about)
+        if readers[digest(path)].method in ADAPTED:
+            _said(path, about, "n_train")
+    assert grid is not None, "a stage has its inputs"
+    return readers, grid
+
+
+def _read(
+    method: str, reader: Reader, test: Patterns, validation: Patterns, parts: Parts, temperature: float = 1.0
+) -> Method:
+    """A classifier's answers to patterns."""
+    told = probabilities(reader.model, test, temperature)
+    accuracy = None
+    if len(validation):
+        accuracy = metrics.accuracy(parts.validation.labels, probabilities(reader.model, validation).argmax(1))
+    return Method(
+        method=method,
+        predicted=told.argmax(1),
+        classifier=reader.architecture,
+        probabilities=told,
+        validation_accuracy=accuracy,
+        reader=reader.model,
+        temperature=temperature,
+    )
+
+
+def _raw(readers: Iterable[Reader], parts: Parts) -> Iterator[Method]:
+    """Every classifier on the patterns as they are; the prototypical ones are the rows called ``raw``."""
+    for reader in readers:
+        prototypical = reader.method == "prototypical"
+        name = "raw" if prototypical else reader.method
+        found = _read(name, reader, parts.test.intensity, parts.validation.intensity, parts)
+        yield replace(
+            found,
+            n_train=int(reader.about["n_train"]) if reader.method in ADAPTED else 0,
+            patterns=parts.test.intensity if prototypical else None,
+            history=reader.about["history"],
+        )
+
+
+def _denoised(path: Path, readers: Iterable[Reader], parts: Parts) -> Iterator[Method]:
+    """The wavelet-denoised patterns, read by the prototypical classifiers."""
+    table = read_imperfect(path, parts.data.grid)
+    if not table.rows["pattern_id"].equals(parts.data.rows["pattern_id"]):
+        raise InputError(path, "holds other patterns than the imperfect dataset.", "Run baselines again.")
+    test, validation = table.part("test")[0], table.part("validation")[0]
+    for reader in readers:
+        if reader.method == "prototypical":
+            yield replace(_read("dwt", reader, test, validation, parts), patterns=test)
+
+
+def _refined(
+    paths: Sequence[Path], readers: Mapping[str, Reader], parts: Parts, device: torch.device
+) -> Iterator[Method]:
+    """Imitation refinement: each refiner with the classifier that it was trained through."""
+    for path in progress(paths, "refine", unit="refiners"):
+        refiner, grid, about = load_refiner(path)
+        known = (
+            "method",
+            "supervision",
+            "variant",
+            "labelled",
+            "classifier_sha256",
+            "n_train",
+            "temperature",
+            "history",
+        )
+        _said(path, about, *known)
+        _on_grid(path, grid, parts.data.grid)
+        reader, history = _reader_of(path, about, readers, "prototypical"), cast(History, about["history"])
+        refiner.to(device)
+        test, validation = (apply(refiner, part.intensity) for part in (parts.test, parts.validation))
+        yield replace(
+            _read("ir", reader, test, validation, parts, float(str(about["temperature"]))),
+            supervision=str(about["supervision"]),
+            variant=str(about["variant"]),
+            labelled=int(str(about["labelled"])),
+            n_train=int(str(about["n_train"])),
+            patterns=test,
+            refiner=refiner,
+            history=history,
+        )
+
+
+def _with_generated(
+    methods: list[Method], paths: Sequence[Path], readers: Mapping[str, Reader], parts: Parts, device: torch.device
+) -> list[Method]:
+    """The methods, those of GTA with the patterns that their generators draw; their answers are to raw patterns."""
+    for path in paths:
+        generator, grid, about = load_generator(path)
+        _said(path, about, "classifier_sha256")
+        _on_grid(path, grid, parts.data.grid)
+        reader = _reader_of(path, about, readers, "gta")
+        patterns = apply(generator.to(device), parts.test.intensity)
+        methods = [replace(m, patterns=patterns, refiner=generator) if m.reader is reader.model else m for m in methods]
+    return methods
+
+
+def _reader_of(path: Path, about: Mapping[str, Any], readers: Mapping[str, Reader], method: str) -> Reader:
+    reader = readers.get(str(about["classifier_sha256"]))
+    if reader is None:
+        raise InputError(path, "was trained through another classifier.", "Give that classifier, too.")
+    if reader.method != method:
+        raise InputError(
+            path, f"was trained through {reader.path.name}, which is {reader.method}.", f"Give one of a {method} one."
+        )
+    return reader
+
+
+def _answers(path: Path, parts: Parts) -> Iterator[Method]:
+    """Methods without a network, which give no more than an answer to each pattern."""
+    remedy = "Run baselines again."
+    for method, rows in read_table(path, ANSWERS).to_pandas().groupby("method"):
+        if method not in WITHOUT_NETWORK:
+            raise InputError(path, f"answers by an unknown method {method!r}.", remedy)
+        told = rows.set_index("pattern_id")["crystal_system"]
+        if not told.index.is_unique:
+            raise InputError(path, f"{method} answers {told.index[told.index.duplicated()][0]!r} twice.", remedy)
+        found = []
+        for part in (parts.test, parts.validation):
+            if len(missing := part.rows["pattern_id"][~part.rows["pattern_id"].isin(told.index)]):
+                raise InputError(path, f"{method} has no answer to {missing.iloc[0]!r}.", remedy)
+            systems = told.loc[part.rows["pattern_id"]]
+            found.append(np.array([CLASS_INDEX[CrystalSystem.parse(s, f"{path}, {i}")] for i, s in systems.items()]))
+        test, validation = found
+        labelled = (parts.data.rows["split"] == "train").to_numpy() & (parts.data.labels != UNLABELLED)
+        yield Method(
+            method=str(method),
+            predicted=test,
+            n_train=int(labelled.sum()) if method == "majority" else 0,
+            validation_accuracy=metrics.accuracy(parts.validation.labels, validation) if len(validation) else None,
+        )

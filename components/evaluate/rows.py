@@ -1,0 +1,155 @@
+"""The rows of the results: accuracies with their intervals, paired tests, distances to theory, honesty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from components.evaluate.config import EvaluateConfig
+from components.evaluate.methods import Method, Parts
+from imitation_refinement import metrics
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
+from imitation_refinement.datasets import Dataset
+from imitation_refinement.honesty import honesty
+from imitation_refinement.progress import progress
+
+Row = dict[str, Any]
+Distances = Mapping[str, NDArray[np.float64]]
+
+PAPER_BASELINES = ("dwt", "adda", "gta")
+# Of a generator's honesty: what is about its patterns. Its answers are to raw ones.
+OF_PATTERNS = ("judge_", "peak_", "invented", "lost", "narrow_", "least_width", "identity_")
+
+
+def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config: EvaluateConfig) -> list[Row]:
+    """One row of ``results.json`` a method, all with the same statistics; those that don't apply are None.
+
+    Args:
+        methods: everything that is compared.
+        parts: the imperfect patterns.
+        ideal: ideal patterns that no training has seen.
+        config: resamples and seed.
+    """
+    raw = {m.classifier: m for m in methods if m.method == "raw"}
+    plain = {(m.classifier, m.supervision): m for m in methods if m.plain}
+    baseline = best_baseline(methods)
+    rows = []
+    for method in progress(methods, "compare", unit="methods"):
+        refined = method.method == "ir"
+        row = method.row() | _accuracy(method, parts.test, config)
+        row |= _medians(distances(method, parts.test))
+        row["n_theory"] = int(np.isfinite(theory(parts.test)[:, 0]).sum())
+        row |= _against(method, raw.get(method.classifier), parts.test, config.seed, "gain", "p_value")
+        row["best_baseline"] = baseline.name if refined and baseline else None
+        row |= _against(
+            method, baseline if refined else None, parts.test, config.seed, "gain_over_baseline", "p_baseline"
+        )
+        whole = plain.get((method.classifier, method.supervision)) if refined and not method.plain else None
+        row["against_plain"] = _against(method, whole, parts.test, config.seed, "gain", "p_value") if whole else None
+        if method.plain or method.variant == "shuffled_labels" or (method.method == "gta" and method.refiner):
+            row |= _honesty(method, judge(method, methods), parts.test, ideal, config.seed)
+        row["predicted_counts"] = counts(method.predicted)
+        told = method.probabilities
+        row["calibration_error"] = None if told is None else metrics.expected_calibration_error(told, parts.test.labels)
+        row["validation_accuracy"] = method.validation_accuracy
+        rows.append(row)
+    return rows
+
+
+def best_baseline(methods: Sequence[Method]) -> Method | None:
+    """The best of the paper's baselines on the validation part, never by the test part; None without either."""
+    known = [m for m in methods if m.method in PAPER_BASELINES and m.validation_accuracy is not None]
+    return max(known, key=lambda m: m.validation_accuracy or 0.0, default=None)
+
+
+def judge(method: Method, methods: Sequence[Method]) -> Method | None:
+    """Who judges refined patterns independently: a classifier of another architecture that saw ideal patterns only.
+
+    The standard one, of another seed too, where it is given; else the prototypical one; None if neither is.
+    """
+    others = [m for m in methods if m.classifier and m.classifier != method.classifier]
+    return next((m for name in ("standard", "raw") for m in others if m.method == name), None)
+
+
+def theory(data: Dataset) -> NDArray[np.float32]:
+    """Theoretical patterns of an imperfect dataset, shape (n, points), NaN where there is none."""
+    assert data.theory is not None, "an imperfect dataset has a theory column"
+    return data.theory
+
+
+def distances(method: Method, test: Dataset) -> Distances:
+    """Each test pattern's distances to theory, shape (n,); nothing for a method that leaves patterns as they are."""
+    return {} if method.patterns is None else metrics.distances(method.patterns, theory(test))
+
+
+def counts(classes: NDArray[np.int64]) -> dict[str, int]:
+    """How many patterns each crystal system has."""
+    found = np.bincount(classes, minlength=N_CLASSES)
+    return {str(system): int(n) for system, n in zip(CRYSTAL_SYSTEMS, found, strict=True)}
+
+
+def predictions(methods: Sequence[Method], test: Dataset) -> pd.DataFrame:
+    """Every test pattern's answer by every method: probabilities of the systems, distances to theory."""
+    parts = []
+    for method in methods:
+        told = (
+            method.probabilities if method.probabilities is not None else np.full((len(test.rows), N_CLASSES), np.nan)
+        )
+        answers = {
+            "method": method.name,
+            "pattern_id": test.rows["pattern_id"],
+            "material": test.rows["formula"],
+            "crystal_system": test.rows["crystal_system"],
+            "predicted": [str(CRYSTAL_SYSTEMS[i]) for i in method.predicted],
+        }
+        own = distances(method, test)
+        shown = {str(system): told[:, k] for k, system in enumerate(CRYSTAL_SYSTEMS)}
+        shown |= {name: own.get(name, np.full(len(test.rows), np.nan)) for name in metrics.DISTANCES}
+        parts.append(pd.DataFrame(answers | {name: np.round(values, 6) for name, values in shown.items()}))
+    return pd.concat(parts)
+
+
+def _accuracy(method: Method, test: Dataset, config: EvaluateConfig) -> Row:
+    correct = method.predicted == test.labels
+    low, high = metrics.bootstrap_interval(correct, config.seed, n_resamples=config.resamples)
+    return {"n_test": len(correct), "accuracy": float(correct.mean()), "accuracy_low": low, "accuracy_high": high}
+
+
+def _medians(found: Distances) -> Row:
+    return {
+        name: float(np.nanmedian(found[name])) if name in found and np.isfinite(found[name]).any() else None
+        for name in metrics.DISTANCES
+    }
+
+
+def _against(method: Method, other: Method | None, test: Dataset, seed: int, gain: str, p_value: str) -> Row:
+    """A method against another on the same patterns; None where there is no other, or it is the method itself."""
+    names = {"gain": gain, "gain_low": f"{gain}_low", "gain_high": f"{gain}_high", "p_value": p_value}
+    if other is None or other is method:
+        return dict.fromkeys(names.values())
+    found = metrics.compare(method.predicted == test.labels, other.predicted == test.labels, seed)
+    return {names[key]: value for key, value in found.items()}
+
+
+def _honesty(method: Method, by: Method | None, test: Dataset, ideal: Dataset, seed: int) -> Row:
+    assert method.refiner is not None and method.reader is not None and method.patterns is not None
+    found = honesty(
+        method.refiner,
+        method.reader,
+        by.reader if by else None,
+        method.temperature,
+        test.intensity,
+        method.patterns,
+        theory(test),
+        test.labels,
+        (ideal.intensity, ideal.labels),
+        test.grid,
+        seed,
+    )
+    if method.method == "gta":
+        found = {name: value for name, value in found.items() if name.startswith(OF_PATTERNS)}
+    return {"judge": by.name if by else None, **found}
