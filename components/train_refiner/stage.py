@@ -75,7 +75,10 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     }
     save_model(paths["refiner"], refiner, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_model(refiner, "refiner", train[0][:2])
+    if config.variant or config.labelled:
+        tracker.log_artifact(paths["refiner"], "refiner")  # a control, not a model to be used
+    else:
+        tracker.log_model(refiner, "refiner", train[0][:2])
     say(f"{config.supervision} refiner through {classifier.config.architecture}: {n_train} imperfect patterns")
 
 
