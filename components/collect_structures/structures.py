@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from imitation_refinement.progress import progress
 from imitation_refinement.tables import open_table
 
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
+TABLE_SUFFIXES = (".parquet", ".pq")
 ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
 def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
-    """The materials of a Parquet table, a folder or archive of CIFs, or one CIF; see :func:`gather`.
+    """The materials of Parquet tables (one, or a folder of them) or CIFs (a folder, an archive, one); see :func:`gather`.
 
     Raises:
         InputError: if nothing can be used, or the path is of no known form.
@@ -64,17 +66,20 @@ def gather(items: Iterable[Material | InputError], where: object, rejected: list
 
 def _source(path: Path) -> Iterator[Material | InputError]:
     if path.is_dir():
-        return read_cif_folder(path)
+        tables = sorted(file for file in path.iterdir() if file.suffix.lower() in TABLE_SUFFIXES)
+        return chain.from_iterable(map(read_structure_table, tables)) if tables else read_cif_folder(path)
     if not path.is_file():
         raise InputError(path, "there is no such file or folder.", "Check the path.")
     if path.suffix.lower() == ".cif":
         return iter(read_cif(path, path.name, _content(path)))
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
         return read_cif_archive(path)
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if path.suffix.lower() in TABLE_SUFFIXES:
         return read_structure_table(path)
     raise InputError(
-        path, f"has the unknown suffix {path.suffix!r}.", "Give a .parquet table, or a folder or archive of CIFs."
+        path,
+        f"has the unknown suffix {path.suffix!r}.",
+        "Give a .parquet table, a folder of such tables, or a folder or archive of CIFs.",
     )
 
 

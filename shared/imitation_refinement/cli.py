@@ -33,8 +33,8 @@ def _parser() -> argparse.ArgumentParser:
         "--structures",
         default="",
         metavar="SOURCE",
-        help="ideal structures: a Parquet table, a folder or an archive of CIFs, 'materials-project' (key in "
-        "MP_API_KEY), or 'random' for random crystals (default: built-in prototypes)",
+        help="ideal structures: a Parquet table or a folder of them, a folder or an archive of CIFs, "
+        "'materials-project' (key in MP_API_KEY), or 'random' for random crystals (default: built-in prototypes)",
     )
     run.add_argument(
         "--imperfect",

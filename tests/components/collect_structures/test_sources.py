@@ -108,6 +108,17 @@ def test_contract_table_is_read_again(tmp_path: Path) -> None:
     assert {e.problem for e in rejected} == {"the structure's columns are of different lengths."}
 
 
+def test_folder_of_tables(tmp_path: Path) -> None:
+    salt, rutile = (json.dumps(s.as_dict()) for s in (SALT, RUTILE))
+    write(tmp_path / "1.parquet", material_id=["a"], structure_json=[salt])
+    write(tmp_path / "2.parquet", material_id=["b", "a"], structure_json=[rutile, rutile])
+    (tmp_path / "README.md").write_text("what these are")
+    rejected: list[InputError] = []
+    found = read_structures(tmp_path, rejected)
+    assert [(m.material_id, m.formula) for m in found] == [("a", "NaCl"), ("b", "TiO2")]
+    assert len(rejected) == 1 and "stands twice" in str(rejected[0])
+
+
 def test_folder_of_cifs(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "salt.cif").write_text(cif(SALT))
