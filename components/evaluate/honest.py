@@ -14,7 +14,8 @@ from imitation_refinement.peaks import TOLERANCE
 Row = Mapping[str, Any]
 
 SIGNIFICANT = 0.05  # p below which a paired difference is called more than noise
-FALL = 0.02  # of a share, and of an entropy: what is called a fall
+FALL = 0.02  # of a share: what is called a fall
+ENTROPY_FALL = 0.05
 SURE = 0.5  # entropy below which an answer to nothing is called sure
 SAME = 0.95  # NCC of R(x) and x, for an ideal x, below which R is said to change it
 COLLAPSED = 0.5  # effective number of predicted classes as a share of that of the true ones
@@ -263,7 +264,7 @@ def _sure(row: Row) -> list[tuple[str, str]]:
         if before is None or after is None:
             continue
         change = f"entropy {before:.2f} → {after:.2f} of 1"
-        if after < before - FALL:
+        if after < before - ENTROPY_FALL:
             found.append((WARNING, f"It makes the classifier surer of {what}: {change}."))
         elif after < SURE:
             found.append((LOOK, f"The classifier is sure of {what}, as it was before refinement: {change}."))
@@ -286,11 +287,9 @@ def _collapse(row: Row, truth: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def _change(row: Row, measure: Measure) -> str:
-    before, after = row.get(measure.before), row.get(measure.key)
-    if after is None:
+    values = [row[key] for key in (measure.before, measure.key) if row.get(key) is not None]
+    if row.get(measure.key) is None:
         return "–"
-    return f"{_shown(before, measure)} → {_shown(after, measure)}" if before is not None else _shown(after, measure)
-
-
-def _shown(value: float, measure: Measure) -> str:
-    return f"{100 * value:.1f} %" if measure.percent else f"{value:.2f}"
+    if measure.percent:
+        return " → ".join(f"{100 * value:.1f}" for value in values) + " %"
+    return " → ".join(f"{value:.2f}" for value in values)

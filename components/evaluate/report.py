@@ -396,7 +396,7 @@ def _whole(row: Row, key: str) -> str:
 
 
 def _changed(value: str, change: float | None) -> str:
-    return value if change is None else f"{value}\n{100 * change:+.0f} %".replace("-", "−")
+    return value if change is None else f"{value}\n{round(100 * change):+d} %".replace("-", "−")
 
 
 def _verdict(row: Row, raw: Row, names: Mapping[Any, str]) -> Verdict:

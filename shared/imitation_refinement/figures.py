@@ -333,6 +333,8 @@ def training_curves_figure(history: Mapping[str, Sequence[float]], title: str = 
             axes.plot(epochs, y, line, color=color, marker=marker, markersize=3, linewidth=1.4, label=part)
         axes.set(xlabel="epoch", title=quantity.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(values) == 1:
+            axes.set_xlim(0, 2)
         axes.grid(axis="y")
         if "accuracy" in quantity:
             axes.yaxis.set_major_formatter(PERCENT)
@@ -413,8 +415,9 @@ def learning_curve_figure(points: Sequence[Mapping[str, float]], raw: float | No
     axes.minorticks_off()
     axes.grid(axis="y")
     axes.yaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.set(xlabel="labelled imperfect training patterns", ylabel="accuracy on the test part", title=title)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
