@@ -95,9 +95,12 @@ def toy_tables(tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """:func:`run_toy`, once."""
+    from imitation_refinement import figures
+
     run = tmp_path_factory.mktemp("runs") / "toy"
     with pytest.MonkeyPatch.context() as monkeypatch:
         _untrack(monkeypatch)
+        monkeypatch.setattr(figures, "DPI", 30)  # drawn faster
         run_toy(run)
     return run
 
