@@ -363,7 +363,17 @@ def _precision(options: OptimiserConfig, device: torch.device) -> torch.autocast
 
 def _fast(function: Callable[..., Any], options: OptimiserConfig) -> Callable[..., Any]:
     """The function, compiled if ``options.compile`` says so."""
-    return torch.compile(function) if options.compile else function
+    if not options.compile:
+        return function
+    compiled = torch.compile(function)
+
+    def run(*arguments: Any) -> Any:
+        for argument in arguments:
+            if isinstance(argument, Tensor):
+                torch._dynamo.maybe_mark_dynamic(argument, 0)  # batches differ in size: one compilation for all
+        return compiled(*arguments)
+
+    return run
 
 
 def _checkpoint(
