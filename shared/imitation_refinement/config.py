@@ -127,7 +127,7 @@ class GeneratorOptions(StageConfig):
     """The generator's own layers."""
 
     noise: int = Field(64, ge=1, description="dimensions of the noise; the paper's are 512")
-    widths: Sizes = Field((64, 32, 16), min_length=1, description="channels after each fourfold upsampling")
+    widths: Sizes = Field((32, 16, 8), min_length=1, description="channels after each fourfold upsampling")
     kernel: Odd = Field(5, ge=3, le=31, description="convolution width [points], odd")
 
 
@@ -153,7 +153,7 @@ class GtaConfig(StageConfig):
 ADAPTATION_DEFAULTS: dict[str, dict[str, Any]] = {
     "finetuned": {"epochs": 10, "batch_size": 32, "learning_rate": 3e-4},
     "adda": {"epochs": 10, "batch_size": 64, "learning_rate": 2e-4},
-    "gta": {"epochs": 6, "batch_size": 32, "learning_rate": 5e-4},
+    "gta": {"epochs": 6, "batch_size": 16, "learning_rate": 5e-4},
 }
 
 

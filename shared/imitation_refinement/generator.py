@@ -12,6 +12,7 @@ from imitation_refinement.config import GeneratorConfig
 from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.networks import Classifier
 
+CONTRAST = 4  # even a fresh generator's patterns are low nearly everywhere, as patterns are
 UNKNOWN = N_CLASSES  # the label of patterns without one: the class after the last
 
 
@@ -46,8 +47,8 @@ class Generator(nn.Module):
     """G∘F: a pattern drawn anew from its embedding F(x), a label and noise.
 
     The label is one-hot of 8: the seven classes and "unknown", which stands for every imperfect pattern. A dense layer
-    makes a short sequence of it, which fourfold upsampling and convolutions bring to the grid; softplus and division
-    by the maximum put the pattern in the data's range, 0 to 1.
+    makes a short sequence of it, which fourfold upsampling and convolutions bring to the grid. What comes out is the
+    logarithm of the intensity, less its maximum: patterns are in the data's range, 0 to 1, and reach its maximum.
 
     Attributes:
         encoder: the classifier whose F embeds patterns; adapted together with the generator.
@@ -84,9 +85,8 @@ class Generator(nn.Module):
         """
         label = F.one_hot(labels, N_CLASSES + 1).to(embedding.dtype)
         hidden = self.dense(torch.cat([self.standardise(embedding), label, noise], dim=1))
-        drawn = self.layers(hidden.unflatten(1, (-1, self.start)))[:, 0, : self.config.points]
-        pattern = F.softplus(drawn)
-        return pattern / pattern.amax(1, keepdim=True).clamp_min(1e-12)
+        logarithm = CONTRAST * self.layers(hidden.unflatten(1, (-1, self.start)))[:, 0, : self.config.points].float()
+        return (logarithm - logarithm.amax(1, keepdim=True)).exp()
 
     def forward(self, x: Tensor) -> Tensor:
         """The generated, "refined" patterns, shape (n, points), of intensities of the same shape.
