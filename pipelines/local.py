@@ -67,8 +67,7 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path) -
         tracker.log_artifact(folder / "profile.json")
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         for row in results["rows"]:
-            name = f"{row['classifier']}-{row['supervision'] or row['method']}"
-            tracker.log_metrics({f"{name}.{k}": v for k, v in row.items() if isinstance(v, float)})
+            tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
         for name in ("results.json", "report.html"):
             tracker.log_artifact(folder / name)
         tracker.log_artifact(folder / "figures", "figures")

@@ -18,7 +18,8 @@ from imitation_refinement.cli import main
 from imitation_refinement.files import digest
 from imitation_refinement.patterns import write_xy
 from imitation_refinement.tracking import EXPERIMENT
-from pipelines.local import KEPT, tracking_uri
+from pipelines.local import tracking_uri
+from pipelines.pipeline import dag
 
 COMMAND = Path(sys.executable).with_name("imitation-refinement")
 TASKS = {
@@ -26,7 +27,7 @@ TASKS = {
     "simulate": 2,
     "preprocess": 1,
     "pretrain_classifier": 2,
-    "train_refiner": 4,
+    "train_refiner": 5,
     "baselines": 1,
     "evaluate": 1,
 }
@@ -55,17 +56,14 @@ def test_results(folder: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     assert results["profile"] == "smoke" and results["seed"] == 1
     rows = results["rows"]
-    assert Counter((r["method"], r["supervision"]) for r in rows) == {
-        ("raw", None): 2,
-        ("dwt", None): 2,
-        ("ir", "targeted"): 2,
-        ("ir", "non_targeted"): 2,
-    }
-    assert Counter(r["classifier"] for r in rows) == {"vgg": 4, "densenet": 4}
+    refined = [f"{c}-{s}" for c in ("vgg", "densenet") for s in ("raw", "dwt", "targeted", "non_targeted")]
+    others = ["majority", "nearest", "nearest_in_library", "densenet-targeted-shuffled_labels"]
+    assert sorted(r["name"] for r in rows) == sorted([*refined, *others])
     for row in rows:
-        assert row["n_test"] > 5 and (row["n_train"] > 50) == (row["method"] == "ir")
+        assert row["n_test"] > 5 and (row["n_train"] > 50) == (row["method"] in ("ir", "majority"))
         assert 0 <= row["accuracy_low"] <= row["accuracy"] <= row["accuracy_high"] <= 1
-        assert all(np.isfinite(row[name]) for name in ("l1", "l2", "kl", "ncc"))
+        if row["classifier"]:
+            assert all(np.isfinite(row[name]) for name in ("l1", "l2", "kl", "ncc"))
     for name, table in (("structures", "ideal"), ("imperfect", "imperfect")):
         assert results["data"][name]["sha256"] == digest(folder / "data" / f"{table}.parquet")
 
@@ -73,10 +71,11 @@ def test_results(folder: Path) -> None:
 def test_the_run_s_folder(done: tuple[Path, Any], folder: Path) -> None:
     runs, _ = done
     assert (runs / "latest").is_symlink() and folder.resolve().parent == runs.resolve()
-    for kept in KEPT.values():
-        assert (folder / kept).exists(), kept
+    kept = dag("main").kept.values()
+    for path in kept:
+        assert (folder / path).exists(), path
     names = {path.name for path in folder.iterdir()}
-    assert names == {kept.split("/")[0] for kept in KEPT.values()} | {"profile.json"}
+    assert names == {path.split("/")[0] for path in kept} | {"profile.json", "data"}
     assert "</html>" in (folder / "report.html").read_text()
     assert json.loads((folder / "profile.json").read_text())["seed"] == 1
     assert {path.name for path in runs.iterdir()} >= {"latest", "mlflow.db", "mlartifacts"}
@@ -119,14 +118,14 @@ def test_the_tree_in_mlflow(done: tuple[Path, Any], folder: Path) -> None:
         assert child.data.params and child.data.metrics, stage
         assert bool(child.inputs.dataset_inputs) == (stage != "collect_structures"), stage
         trained = stage in ("pretrain_classifier", "train_refiner")
-        assert len(child.outputs.model_outputs if child.outputs else []) == trained, stage
+        control = "shuffled" in child.data.tags["stage"]
+        assert len(child.outputs.model_outputs if child.outputs else []) == (trained and not control), stage
         figures = client.list_artifacts(child.info.run_id, "figures")
         assert bool(figures) == (trained or stage == "evaluate"), stage
     assert parent.data.params["seed"] == "1" and parent.data.params["vgg.network.architecture"] == "vgg"
     rows = json.loads((folder / "results.json").read_text())["rows"]
     for row in rows:
-        name = f"{row['classifier']}-{row['supervision'] or row['method']}"
-        assert parent.data.metrics[f"{name}.accuracy"] == row["accuracy"]
+        assert parent.data.metrics[f"{row['name']}.accuracy"] == row["accuracy"]
     assert {"report.html", "results.json"} <= {a.path for a in client.list_artifacts(parent.info.run_id)}
 
 
