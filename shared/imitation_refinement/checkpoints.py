@@ -2,6 +2,8 @@
 
 A checkpoint is one safetensors file, written whole or not at all; nothing is unpickled. Random numbers need no room in
 it: batches are drawn up front from the seed, and torch's generator is seeded anew each epoch (:func:`seed_epoch`).
+On a CPU the weights in the end are those of an undisturbed training, bit for bit; on a GPU some sums have no fixed
+order, and two undisturbed trainings differ by rounding, too.
 """
 
 from __future__ import annotations

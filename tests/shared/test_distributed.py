@@ -18,6 +18,8 @@ from imitation_refinement.config import ClassifierConfig, PretrainConfig, Refine
 from imitation_refinement.distributed import broadcast, gathered, join_processes, rank, share, summed, world_size
 from imitation_refinement.errors import InputError
 from imitation_refinement.networks import Classifier
+from imitation_refinement.progress import progress, say
+from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_classifier, train_refiner
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +117,21 @@ def test_alone_nothing_is_shared() -> None:
     assert (rank(), world_size(), share(5)) == (0, 1, slice(0, 5))
     assert gathered(x, 5) is x and summed(x) is x and broadcast(b"x") == b"x"
     assert join_processes("cpu") == torch.device("cpu")
+
+
+def test_only_the_first_process_speaks_and_logs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("RANK", "1")
+    say("a line")
+    with Tracker.stage("a stage") as tracker:
+        assert list(progress(range(2), "work")) == [0, 1] and not tracker.active
+    assert capsys.readouterr().err == "" and not list(tmp_path.iterdir())
+    monkeypatch.setenv("RANK", "0")
+    say("a line")
+    assert capsys.readouterr().err == "a line\n"
 
 
 def test_shares_are_even_and_cover_all(monkeypatch: pytest.MonkeyPatch) -> None:
