@@ -51,9 +51,7 @@ def first_stages(profile: Profile, folder: Path) -> Any:
     return components.load_component_from_text(yaml.safe_dump(spec))
 
 
-def test_a_shard_that_dies_is_retried_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_shard_that_dies_is_retried_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = read_profile("smoke", [f"shards={SHARDS}"])
     (tmp_path / "sitecustomize.py").write_text(KILLER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -65,8 +63,6 @@ def test_a_shard_that_dies_is_retried_alone(
     first_stages(profile, tmp_path)()
 
     assert Counter((tmp_path / "attempts").read_text().split()) == {"0": 1, "1": 2, "2": 1}
-    printed = capfd.readouterr().out
-    assert printed.count("Retrying in 1.0s") == printed.count("FAILURE") == 1
     (made,) = root.iterdir()
     data = undisturbed(made / "collect-structures", profile, tmp_path / "undisturbed")
     for name, expected in data.items():
