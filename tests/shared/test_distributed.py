@@ -23,7 +23,7 @@ from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_classifier, train_refiner
 
 ROOT = Path(__file__).parents[2]
-OPTIMISER = {"epochs": 3, "batch_size": 21, "learning_rate": 1e-2, "device": "cpu"}
+OPTIMISER = {"epochs": 2, "batch_size": 21, "learning_rate": 1e-2, "device": "cpu"}
 CLASSIFIER = {"depths": (1, 1), "widths": (8, 8), "stem_stride": 2, "embedding": 8, "dropout": 0.0}
 REFINER = {"network": {"widths": (8, 8), "factor": 2}, "optimiser": OPTIMISER, "diversity_weight": 0.5}
 
@@ -60,7 +60,7 @@ def trained(toy: Callable[..., Any], folder: Path) -> dict[str, Tensor]:
         """Reports nothing."""
 
     def cut(metrics: dict[str, float], epoch: int) -> None:
-        if epoch == 2:
+        if epoch == 1:
             raise Cut
 
     states = {}
@@ -92,7 +92,7 @@ def test_two_processes_as_one(toy: Any, toy_tables: dict[str, Path], tmp_path: P
     (tmp_path / "one").mkdir()
     output = tmp_path / "stage.safetensors"
     stage = ["--ideal-dataset", str(toy_tables["ideal_dataset"]), "--classifier", str(output)]
-    stage += ["--optimiser-epochs", "2", "--optimiser-device", "cpu", "--network-depths", "1", "--network-widths", "8"]
+    stage += ["--optimiser-epochs", "1", "--optimiser-device", "cpu", "--network-depths", "1", "--network-widths", "8"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     ended = subprocess.run(
         [*torchrun, str(tmp_path / "script.py"), str(Path(__file__).parent), str(tmp_path), *stage],
