@@ -28,7 +28,7 @@ ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
 def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
-    """The materials of Parquet tables (one, or a folder of them) or CIFs (a folder, an archive, one); see :func:`gather`.
+    """The materials of Parquet tables (one or a folder) or CIFs (a folder, an archive, one); see :func:`gather`.
 
     Raises:
         InputError: if nothing can be used, or the path is of no known form.
