@@ -203,7 +203,8 @@ def gta(
     patterns of the last epoch: F has moved.
 
     Batch norm: the authors' code passes the two kinds of pattern through F in batches of their own; so here each kind
-    has its own statistics, see :func:`_with_statistics`, and the weights are shared. No dropout.
+    has its own statistics, see :func:`_with_statistics`, and the weights are shared. No dropout. Several processes draw
+    noise of their own.
 
     Args:
         classifier: the pretrained one; not changed.
@@ -426,7 +427,7 @@ def _with_statistics(model: Classifier, x: Tensor) -> Classifier:
     AdaBN (Li et al., ICLR workshop 2017). What a network in training mode would do with imperfect patterns alone, but
     without the noise of small batches. With the pretraining's statistics, imperfect patterns lie so far from ideal
     ones that neither ADDA nor GTA brought them back: on simulated imperfect patterns (validation part, a small
-    DenseNet, 0.11 before) ADDA reached 0.20 instead of 0.26, GTA 0.14 instead of 0.20.
+    DenseNet, 0.11 before; one run each) ADDA reached 0.20 instead of 0.26, GTA 0.14 instead of 0.20.
     """
     norms = [layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d)]
     for norm in norms:

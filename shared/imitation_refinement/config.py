@@ -152,7 +152,7 @@ class GtaConfig(StageConfig):
 
 ADAPTATION_DEFAULTS: dict[str, dict[str, Any]] = {
     "finetuned": {"epochs": 10, "batch_size": 32, "learning_rate": 3e-4},
-    "adda": {"epochs": 10, "batch_size": 64, "learning_rate": 2e-4},
+    "adda": {"epochs": 15, "batch_size": 64, "learning_rate": 1e-4},
     "gta": {"epochs": 6, "batch_size": 16, "learning_rate": 5e-4},
 }
 

@@ -171,7 +171,7 @@ def test_adda_brings_imperfect_patterns_to_their_classes(toy: Toy, classifier: C
     """On patterns that were not trained on, and without a label."""
     test, labels = half_flawed(toy, 10, 5)
     assert accuracy(classifier, test, labels) < 0.75
-    imperfect, settings = half_flawed(toy, 20, 3)[0], config("adda", epochs=15)
+    imperfect, settings = half_flawed(toy, 20, 3)[0], config("adda", epochs=15, learning_rate=2e-4)
     model, history = adda(classifier, toy(20, 0)[0], imperfect, NOTHING, settings, silent)
     assert accuracy(model, test, labels) > 0.9
     # In the end the discriminator knows little: its loss is near ln 2.
@@ -265,6 +265,6 @@ def test_the_discriminator_takes_any_length(points: int) -> None:
 
 def test_each_method_has_its_own_pace() -> None:
     assert AdaptConfig(method="gta", optimiser={"seed": 3}).optimiser.learning_rate == 5e-4
-    assert AdaptConfig(method="adda").optimiser.learning_rate == 2e-4
+    assert AdaptConfig(method="adda").optimiser.learning_rate == 1e-4
     assert AdaptConfig(method="adda", optimiser={"learning_rate": 1e-5}).optimiser.learning_rate == 1e-5
     assert AdaptConfig.model_validate(AdaptConfig(method="gta").model_dump()) == AdaptConfig(method="gta")
