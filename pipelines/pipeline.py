@@ -170,6 +170,7 @@ def dag(study: Study) -> Dag:
                     config=finetuned,
                 )
                 made(task, "adapted", f"{name}_finetuned", f"{name}-finetuned")
+                refiner(name, "non_targeted", non_targeted, "with_diversity")
             for ablation in ABLATIONS:
                 refiner("densenet", "targeted", targeted, ablation)
             for labelled in LABELLED:

@@ -191,26 +191,26 @@ def comparisons(experiment: Experiment) -> Table:
 
 
 def ablations(experiment: Experiment) -> Table:
-    """Table 2: refiners without parts of their loss."""
+    """Table 2: refiners without parts of their loss, or with one more."""
     groups = []
     for whole in experiment.refiners:
         key = whole["classifier"], whole["supervision"]
         parts = [
             m
             for m in experiment.methods.values()
-            if m["variant"].startswith("without_") and (m["classifier"], m["supervision"]) == key
+            if m["variant"].startswith("with") and (m["classifier"], m["supervision"]) == key
         ]
         rows = []
         for method in (*parts, whole):
             difference = experiment.differences.get((method["name"], whole["name"]))
             cells = _difference_cells(experiment, difference) if difference else ["–"] * 8
-            label = VARIANT_LABELS.get(method["variant"], "all three")
+            label = VARIANT_LABELS.get(method["variant"], "as it is")
             paper = percent(PAPER_TABLE_2.get(method["name"]), 2)
             accuracy = _spread(method["accuracy"], percent), _interval(method["accuracy"])
             rows.append([label, *accuracy, paper, *cells[2:6], cells[7]])
         groups += [(row_label(whole), rows)] if parts else []
     return Table(
-        "Table 2. The refiner’s loss without its parts",
+        "Table 2. The refiner’s loss without its parts, or with one more",
         "Accuracy as in Table 1, then the difference to the whole loss.",
         ("loss", "accuracy", "95 %", "paper", "points", "95 %", "p", "seeds", "in words"),
         groups,

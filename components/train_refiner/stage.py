@@ -36,6 +36,8 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
 def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoint: Path) -> None:
     if config.variant in WEIGHTS:
         config = config.model_copy(update={WEIGHTS[config.variant]: 0.0})
+    if config.variant == "with_diversity":
+        config = config.model_copy(update={"diversity_weight": config.diversity_weight or 1.0})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     train, validation = data.part("train"), data.part("validation")

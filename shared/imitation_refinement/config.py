@@ -108,8 +108,12 @@ class RefineConfig(StageConfig):
     diversity_weight: float = Field(0.0, ge=0, description="weight of SHOT's diversity term; no part of the paper")
     feature_depth: int = Field(1, ge=0, le=2, description="Ψ: 0 the pattern, 1 or 2 the maps after that convolution")
     norm: float = Field(1.0, ge=1, description="p of ℓ_reg")
-    variant: Literal["", "without_prediction", "without_prototype", "without_regularisation", "shuffled_labels"] = (
-        Field("", description="an ablation of the loss, or the control that learns from shuffled labels")
+    variant: Literal[
+        "", "without_prediction", "without_prototype", "without_regularisation", "with_diversity", "shuffled_labels"
+    ] = Field(
+        "",
+        description="an ablation of the loss, the diversity term added (weight 1 if none is set), or the control that "
+        "learns from shuffled labels",
     )
     labelled: int = Field(
         0, ge=0, description="labelled patterns to learn from, 0 for all; with fewer the last epoch's weights are kept"

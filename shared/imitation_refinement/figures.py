@@ -68,6 +68,7 @@ VARIANT_LABELS = {
     "without_prediction": "without ℓ_pred",
     "without_prototype": "without ℓ_proto",
     "without_regularisation": "without ℓ_reg",
+    "with_diversity": "with diversity",
     "shuffled_labels": "shuffled labels",
 }
 # Blocks of tables and figures in order; the rows of a block know equally much about imperfect patterns.

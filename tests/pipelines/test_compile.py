@@ -32,7 +32,7 @@ STAGES = {
         "simulate": 1,
         "preprocess": 1,
         "pretrain-classifier": 6,
-        "train-refiner": 12,
+        "train-refiner": 14,
         "adapt-classifier": 4,
         "baselines": 1,
         "evaluate": 1,
@@ -113,13 +113,16 @@ def test_each_refiner_waits_for_its_own_classifier(spec: dict[str, Any]) -> None
     special = {
         f"densenet-targeted-{o if isinstance(o, str) else f'labelled_{o}'}": ("densenet", "targeted", o) for o in others
     }
-    assert sources == plain | special
+    diverse = {f"{c}-non_targeted-with_diversity": (c, "non_targeted", "with_diversity") for c in ("vgg", "densenet")}
+    assert sources == plain | special | diverse
     (evaluated,) = (task for name, task in dag_tasks.items() if name.startswith("evaluate"))
     for name, artifact in evaluated["inputs"]["artifacts"].items():
         producer = artifact["taskOutputArtifact"]
         path = Path(kept[producer["producerTask"], producer["outputArtifactKey"]])
         if path.parent.name == "models":
-            assert name.replace("-", "_") in path.stem.replace("-", "_").replace("targeted_", "")
+            assert name.replace("-", "_") in path.stem.replace("-", "_").replace("non_targeted_", "").replace(
+                "targeted_", ""
+            )
 
 
 def test_defaults_are_the_profile(spec: dict[str, Any]) -> None:

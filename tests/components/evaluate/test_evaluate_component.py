@@ -11,10 +11,10 @@ from components.evaluate import component
 from components.evaluate.stage import STAGE
 from imitation_refinement.stage import Stage
 
-VARIANTS = ("_targeted", "_without_", "_labelled_", "_shuffled_labels")
+VARIANTS = ("_targeted", "_with_", "_without_", "_labelled_", "_shuffled_labels")
 
 
-@pytest.mark.parametrize(("name", "models"), [("evaluate", (2, 5, 0)), ("evaluate_paper", (10, 12, 1))])
+@pytest.mark.parametrize(("name", "models"), [("evaluate", (2, 5, 0)), ("evaluate_paper", (10, 14, 1))])
 def test_every_model_is_given_as_what_it_is(
     monkeypatch: pytest.MonkeyPatch, name: str, models: tuple[int, int, int]
 ) -> None:

@@ -151,3 +151,13 @@ def test_few_labelled_patterns(toy_tables: dict[str, Path], classifier: Path, tm
     assert about["n_train"] == 10 and about["labelled"] == 10
     about = train(classifier, toy_tables["imperfect_dataset"], tmp_path / "r", labelled=1000)
     assert about["n_train"] == 56
+
+
+def test_the_diversity_term_is_a_variant(toy_tables: dict[str, Path], classifier: Path, tmp_path: Path) -> None:
+    table = toy_tables["imperfect_dataset"]
+    given = {"supervision": "non_targeted", "variant": "with_diversity"}
+    about = train(classifier, table, tmp_path / "r", **given)
+    assert about["training"]["diversity_weight"] == 1 and about["variant"] == "with_diversity"
+    assert "diversity_loss" in about["history"]
+    about = train(classifier, table, tmp_path / "r", **given, diversity_weight=0.3)
+    assert about["training"]["diversity_weight"] == 0.3
