@@ -14,12 +14,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from imitation_refinement.effects import (
+    add_spikes,
     air_scatter,
     amorphous_hump,
     axial_two_theta,
+    blank_gaps,
     bragg_two_theta,
     caglioti_fwhm,
     chebyshev,
+    cut_range,
     debye_waller,
     displacement_shift,
     lorentz_polarisation,
@@ -102,14 +105,11 @@ def measure(
         p.hump_fwhm,
         p.fluorescence,
     )
-    for angle, height in p.spikes:
-        expected[min(max(round((angle - x[0]) / step), 0), len(x) - 1)] += height
+    add_spikes(expected, x, p.spikes)
     expected *= p.counts
     counts = expected if p.seed is None else counted(np.random.default_rng(p.seed), expected)
-    for first, last in p.gaps:
-        counts[slice(*np.searchsorted(x, (first, last)))] = 0
-    seen = p.observed(x)
-    counts[: seen.start] = counts[seen.stop :] = 0
+    blank_gaps(counts, x, p.gaps)
+    cut_range(counts, p.observed(x))
     return counts
 
 

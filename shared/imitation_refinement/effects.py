@@ -1,14 +1,17 @@
 """What a diffractometer and a sample do to a powder pattern, one small function an effect.
 
-All are scalar numba functions, called from the loops in ``diffractometer.py``. Angles are 2θ or θ in radians and
-lengths in Å unless a name says otherwise. The ranges that parameters are drawn from, and their sources, stand beside
+Those of lines and background are scalar numba functions, called from the loops in ``diffractometer.py``; angles are 2θ
+or θ in radians and lengths in Å unless a name says otherwise. What happens in the detector is done to whole patterns.
+Zero shift, fluorescence and count scale are constants and have no function. The ranges that parameters are drawn from, and their sources, stand beside
 the parameters in ``flaws.Ranges`` and in docs/simulator.md.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
@@ -145,3 +148,33 @@ def amorphous_hump(two_theta_deg: float, centre: float, fwhm: float) -> float:
     """A broad Gaussian of height 1: the first halo of a glass or of the holder; all in degrees."""
     u = 2 * (two_theta_deg - centre) / fwhm
     return math.exp(-math.log(2) * u * u)
+
+
+def add_spikes(intensity: NDArray, two_theta: NDArray, spikes: Iterable[tuple[float, float]]) -> None:
+    """Adds each spike (angle [°], height) to the point nearest to it: a cosmic ray or a discharge in the detector.
+
+    Args:
+        intensity: shape (n,), changed in place.
+        two_theta: evenly spaced angles [°], shape (n,).
+        spikes: outside the axis they go to its end.
+    """
+    step = (two_theta[-1] - two_theta[0]) / (len(two_theta) - 1)
+    for angle, height in spikes:
+        intensity[min(max(round((angle - two_theta[0]) / step), 0), len(two_theta) - 1)] += height
+
+
+def blank_gaps(counts: NDArray, two_theta: NDArray, gaps: Iterable[tuple[float, float]]) -> None:
+    """No counts from first to last angle [°] of each gap: a dead strip of the detector, or the shutter closed.
+
+    Args:
+        counts: shape (n,), changed in place.
+        two_theta: rising angles [°], shape (n,).
+        gaps: first angle included, last not.
+    """
+    for first, last in gaps:
+        counts[slice(*np.searchsorted(two_theta, (first, last)))] = 0
+
+
+def cut_range(counts: NDArray, seen: slice) -> None:
+    """No counts outside of ``seen``, what was scanned of an axis; ``counts``, shape (n,), are changed in place."""
+    counts[: seen.start] = counts[seen.stop :] = 0
