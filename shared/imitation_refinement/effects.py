@@ -2,8 +2,8 @@
 
 Those of lines and background are scalar numba functions, called from the loops in ``diffractometer.py``; angles are 2θ
 or θ in radians and lengths in Å unless a name says otherwise. What happens in the detector is done to whole patterns.
-Zero shift, fluorescence and count scale are constants and have no function. The ranges that parameters are drawn from, and their sources, stand beside
-the parameters in ``flaws.Ranges`` and in docs/simulator.md.
+Zero shift, fluorescence and count scale are constants and have no function. The ranges that parameters are drawn from,
+and their sources, stand beside the parameters in ``flaws.Ranges`` and in docs/simulator.md.
 """
 
 from __future__ import annotations
