@@ -39,6 +39,8 @@ from imitation_refinement.models import frozen
 from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
 
+SHORTEST_EPOCH = 10  # batches, where least_steps asks for as many
+
 Report = Callable[[dict[str, float], int], None]
 Labelled = tuple[NDArray[np.floating], NDArray[np.integer]]
 Batches = Callable[[], Iterator[NDArray[np.int64]]]
@@ -339,10 +341,20 @@ def fit(
 
 
 def _plan(batches: Batches, options: OptimiserConfig) -> list[list[NDArray[np.int64]]]:
-    """The batches of all epochs, ``options.epochs`` of them or as many as ``options.least_steps`` asks."""
-    plan = [list(batches())]
+    """The batches of all epochs, ``options.epochs`` of them or as many as ``options.least_steps`` asks.
+
+    Where few patterns are passed over often for that, an epoch is several passes: each ends with a validation.
+    """
+
+    def epoch() -> list[NDArray[np.int64]]:
+        found = list(batches())
+        while len(found) < min(SHORTEST_EPOCH, options.least_steps):
+            found += batches()
+        return found
+
+    plan = [epoch()]
     while len(plan) < max(options.epochs, math.ceil(options.least_steps / len(plan[0]))):
-        plan.append(list(batches()))
+        plan.append(epoch())
     if (least := min(len(batch) for epoch in plan for batch in epoch)) < world_size():
         raise InputError("torchrun", f"{world_size()} processes can't share a batch of {least}.", "Start fewer.")
     return plan

@@ -18,7 +18,7 @@ from imitation_refinement.datasets import UNLABELLED
 from imitation_refinement.losses import squared_distances
 from imitation_refinement.models import apply, probabilities
 from imitation_refinement.networks import Classifier, Refiner
-from imitation_refinement.training import History, refiner_losses, train_classifier, train_refiner
+from imitation_refinement.training import History, _plan, refiner_losses, train_classifier, train_refiner
 
 CLASSIFIER = {"depths": (1, 1), "widths": (8, 16), "stem_stride": 2, "embedding": 8, "dropout": 0.0}
 REFINER = {"widths": (8, 16), "factor": 2}
@@ -257,3 +257,13 @@ def test_regularisation_compares_feature_maps(
 
 def test_classes_of_the_toy_are_the_crystal_systems(toy: Toy) -> None:
     assert set(toy(1, 0)[1]) == set(range(len(CRYSTAL_SYSTEMS)))
+
+
+def test_an_epoch_of_few_patterns_is_several_passes() -> None:
+    def plan(**options: int) -> list[int]:
+        batches = _plan(lambda: iter([np.arange(8), np.arange(8)]), OptimiserConfig(batch_size=8, **options))
+        return [len(epoch) for epoch in batches]
+
+    assert plan(epochs=3) == [2, 2, 2]
+    assert plan(epochs=1, least_steps=25) == [10, 10, 10]
+    assert plan(epochs=1, least_steps=5) == [6]
