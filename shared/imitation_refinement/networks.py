@@ -152,22 +152,25 @@ def opening(x: Tensor, width: int) -> Tensor:
     """The baseline under a pattern: its morphological opening, smoothed, at most the pattern itself.
 
     The greatest of the least intensities around every angle, so peaks narrower than ``width`` are left out of it
-    (Perez-Pueyo et al., Appl. Spectrosc. 64, 595, 2010).
+    (Perez-Pueyo et al., Appl. Spectrosc. 64, 595, 2010). Zeros before the first and after the last intensity were
+    not measured: they are no part of any window, or the baseline would fall at the ends of what was.
 
     Args:
         x: intensities, shape (n, points).
         width: of the opening [points], odd.
 
     Returns:
-        Shape (n, points).
+        Shape (n, points); 0 where nothing was measured.
     """
 
     def padded(values: Tensor) -> Tensor:
-        return F.pad(values, (width // 2, width // 2), mode="replicate")
+        return F.pad(values[:, None], (width // 2, width // 2), mode="replicate")
 
-    lowest = -F.max_pool1d(padded(-x[:, None]), width, 1)
-    opened = F.max_pool1d(padded(lowest), width, 1)
-    return torch.minimum(F.avg_pool1d(padded(opened), width, 1)[:, 0], x)
+    measured = (x.cumsum(1) > 0) & (x.flip(1).cumsum(1).flip(1) > 0)
+    lowest = -F.max_pool1d(padded(-x.masked_fill(~measured, math.inf)), width, 1)[:, 0]
+    opened = F.max_pool1d(padded(lowest.masked_fill(~measured, 0)), width, 1)[:, 0] * measured
+    share = F.avg_pool1d(padded(measured.to(x.dtype)), width, 1)[:, 0]
+    return torch.minimum(F.avg_pool1d(padded(opened), width, 1)[:, 0] / share.clamp_min(0.5 / width), x)
 
 
 class Refiner(nn.Module):

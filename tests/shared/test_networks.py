@@ -100,6 +100,18 @@ def test_opening_is_scipys_smoothed() -> None:
     torch.testing.assert_close(opening(x, 21), torch.from_numpy(np.minimum(expected, x.numpy())))
 
 
+def test_opening_knows_where_a_pattern_was_measured() -> None:
+    """The baseline of a cut pattern is that of its measured part alone, up to its ends."""
+    whole = 0.3 + 0.1 * intensities(3, 200)
+    cut = torch.zeros(3, 300)
+    cut[:, 40:240] = whole
+    found = opening(cut, 21)
+    torch.testing.assert_close(found[:, 40:240], opening(whole, 21), rtol=0, atol=0.03)
+    torch.testing.assert_close(found[:, 50:230], opening(whole, 21)[:, 10:-10])
+    assert (found[:, :40] == 0).all() and (found[:, 240:] == 0).all()
+    assert (opening(torch.zeros(2, 64), 21) == 0).all()
+
+
 def test_opening_follows_a_slope_and_passes_under_peaks() -> None:
     slope = torch.linspace(0.1, 0.5, 300)[None]
     torch.testing.assert_close(opening(slope, 31)[:, 31:-31], slope[:, 31:-31], rtol=0, atol=0.05)
