@@ -29,9 +29,8 @@ MERGE = 1e-4  # physical mode: relative tolerance in d; 0.01° at 2θ = 90°, fa
 THRESHOLD = 1e-5  # lines weaker than this share of the strongest are left out, in both modes
 EQUAL = 1e-12  # relative difference of g² below which reflections differ by rounding alone
 SYMMETRY = 1e-9  # fractional coordinates this close are equal; moves no intensity by more than 1e-7 of the strongest
-SIXTHS: tuple[
-    list[list[int]], ...
-] = (  # translations [1/6 of a, b, c] of P, F, A, B, C, I, R obverse and reverse; with 0 each list is a group
+# Translations [1/6 of a, b, c] of P, F, A, B, C, I, R obverse and R reverse; with 0 each list is a group.
+SIXTHS: tuple[list[list[int]], ...] = (
     [],
     [[0, 3, 3], [3, 0, 3], [3, 3, 0]],
     [[0, 3, 3]],

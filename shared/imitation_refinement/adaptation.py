@@ -21,24 +21,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from imitation_refinement.batches import class_covering_batches
-from imitation_refinement.checkpoints import Checkpoint, identity, optimiser_tensors, restore_optimiser, seed_epoch
+from imitation_refinement.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser, seed_epoch
 from imitation_refinement.config import AdaptConfig, GeneratorConfig, OptimiserConfig
 from imitation_refinement.crystal import N_CLASSES
-from imitation_refinement.distributed import join_processes, share, share_batch_norm, sum_gradients, summed, world_size
-from imitation_refinement.errors import InputError
+from imitation_refinement.distributed import check_share, join_processes, share, share_batch_norm, sum_gradients, summed
 from imitation_refinement.generator import UNKNOWN, Generator, Standardise
 from imitation_refinement.losses import update_prototypes
 from imitation_refinement.models import frozen
 from imitation_refinement.networks import Classifier
-from imitation_refinement.progress import progress, say
+from imitation_refinement.progress import progress
 from imitation_refinement.training import (
     History,
     Labelled,
     Report,
-    _fast,
-    _precision,
+    checkpoint_at,
     classifier_accuracy,
+    fast,
     fit,
+    intensities,
+    precision,
+    resumed,
     tensors,
 )
 
@@ -80,11 +82,11 @@ def fine_tune(
     model = copy.deepcopy(classifier).requires_grad_(True).to(device)
     share_batch_norm(model)
     (x, y), (vx, vy) = tensors(*train, device), tensors(*validation, device)
-    forward = _fast(model.forward, options)
+    forward = fast(model.forward, options)
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]
-        with _precision(options, device):
+        with precision(options, device):
             logits = forward(x[own]).float()
         return {"loss": F.cross_entropy(logits, y[own])}
 
@@ -144,29 +146,29 @@ def adda(
     torch.manual_seed(options.seed)
     plan = _plan(len(ideal), len(imperfect), options)
     source = frozen(copy.deepcopy(classifier)).to(device)
-    x = _tensor(imperfect, device)
+    x = intensities(imperfect, device)
     model = _with_statistics(copy.deepcopy(source), x)
     encoder = [*model.layers.parameters(), *model.head.parameters()]
     for parameter in encoder:
         parameter.requires_grad_(True)
     drawn = np.unique(np.concatenate([rows for epoch in plan for rows, _ in epoch]))
     known = torch.zeros(len(ideal), sizes[0], device=device)  # the source's embeddings, as far as they are drawn
-    known[drawn] = _embed(source, _tensor(ideal[drawn], device))
+    known[drawn] = _embed(source, intensities(ideal[drawn], device))
 
     hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
     standardise = Standardise(sizes[0]).to(device).fit(known[drawn])
     discriminator = nn.Sequential(standardise, *hidden, nn.Linear(sizes[-1], 1)).to(device)
     judge = _adam(discriminator.parameters(), options, config.adda.beta1)
     deceive = _adam(encoder, options, config.adda.beta1)
-    embed = _fast(model.embed, options)
+    embed = fast(model.embed, options)
 
     def step(s: Tensor, t: Tensor, part: float) -> dict[str, Tensor]:
-        with _precision(options, device):
+        with precision(options, device):
             embedding = embed(x[t])
             real, fake = discriminator(known[s]), discriminator(embedding.detach())
             judged = (_taken_for(real, True) + _taken_for(fake, False)) / 2
         _descend(judge, judged * part)
-        with _precision(options, device):
+        with precision(options, device):
             deceived = _taken_for(discriminator(embedding), True)
         _descend(deceive, deceived * part)
         accuracy = ((real > 0).double().mean() + (fake <= 0).double().mean()) / 2
@@ -226,7 +228,7 @@ def gta(
     own = GeneratorConfig(**weights.generator.model_dump(), encoder=classifier.config, points=imperfect.shape[1])
     generator = Generator(own).to(device)
     discriminator = Discriminator(weights.discriminator, own.points).to(device)
-    (x, y), target = tensors(*ideal, device), _tensor(imperfect, device)
+    (x, y), target = tensors(*ideal, device), intensities(imperfect, device)
     model, source = generator.encoder.eval(), copy.deepcopy(classifier).to(device).eval()
     model.load_state_dict(classifier.state_dict())
     _with_statistics(model, target)
@@ -237,12 +239,12 @@ def gta(
     judge = _adam(discriminator.parameters(), options, weights.beta1)
     draw = _adam([*generator.dense.parameters(), *generator.layers.parameters()], options, weights.beta1)
     encode = _adam(model.parameters(), options, weights.beta1)
-    embed, embed_ideal, generate = (_fast(f, options) for f in (model.embed, source.embed, generator.generate))
+    embed, embed_ideal, generate = (fast(f, options) for f in (model.embed, source.embed, generator.generate))
 
     def step(s: Tensor, t: Tensor, part: float) -> dict[str, Tensor]:
         n, labels = len(s), torch.cat([y[s], torch.full_like(t, UNKNOWN)])
         noise = torch.randn(len(labels), own.noise, device=device)
-        with _precision(options, device):
+        with precision(options, device):
             embedding = torch.cat([embed_ideal(x[s]), embed(target[t])])
             drawn = generate(embedding.detach(), labels, noise)
             (real, classes), (fake, _) = discriminator(x[s]), discriminator(drawn.detach())
@@ -254,12 +256,12 @@ def gta(
             )
         _descend(judge, judged * part)
 
-        with _precision(options, device):
+        with precision(options, device):
             fake, classes = discriminator(drawn[:n])
             deceived = _taken_for(fake, True) + F.cross_entropy(classes, y[s])
         _descend(draw, deceived * part)
 
-        with _precision(options, device):
+        with precision(options, device):
             prediction = F.cross_entropy(model.output(embedding[:n]), y[s])
             fake, classes = discriminator(generate(embedding, labels, noise))
             answers = F.cross_entropy(classes[:n], y[s]) + weights.target_weight * _taken_for(fake[n:], True)
@@ -314,8 +316,7 @@ def _plan(n_ideal: int, n_imperfect: int, options: OptimiserConfig) -> Plan:
     """
     rng = np.random.default_rng(options.seed)
     batches = max(1, round(n_imperfect / options.batch_size))
-    if (least := n_imperfect // batches) < world_size():
-        raise InputError("torchrun", f"{world_size()} processes can't share a batch of {least}.", "Start fewer.")
+    check_share(n_imperfect // batches)
     epochs = max(options.epochs, math.ceil(options.least_steps / batches))
     passes = [rng.permutation(n_ideal) for _ in range(math.ceil(epochs * n_imperfect / n_ideal))]
     ideal = np.concatenate(passes)[: epochs * n_imperfect].reshape(epochs, n_imperfect)
@@ -361,14 +362,11 @@ def _adversarial(
 
     A step takes this process's share of the rows of a batch, and how large a part of the batch that is.
     """
-    device, history, done = next(model.parameters()).device, History(), 0
-    if checkpoint and (found := checkpoint.load()):
-        groups, record = found
+    device = next(model.parameters()).device
+    groups, record, history = resumed(checkpoint, label, len(plan), report)
+    done = record.get("epochs", 0)
+    if groups:
         state.restore(groups)
-        history, done = History(record["history"]), record["epochs"]
-        say(f"{label}: goes on after epoch {done} of {len(plan)}, from {checkpoint.path}")
-        for epoch in range(done):
-            report({name: values[epoch] for name, values in history.metrics.items()}, epoch)
 
     def work() -> Iterator[tuple[int, Tensor, bool]]:
         for epoch in range(done, len(plan)):
@@ -446,11 +444,7 @@ def _share_weights(model: Classifier, other: Classifier) -> None:
         setattr(other.get_submodule(path), own, parameter)
 
 
-def _tensor(patterns: Patterns, device: torch.device) -> Tensor:
-    return torch.from_numpy(patterns.astype(np.float32)).to(device)
-
-
 def _checkpoint(
     path: Path | None, config: AdaptConfig, sources: Sequence[NDArray[np.generic]], classifier: Classifier
 ) -> Checkpoint | None:
-    return Checkpoint(path, identity("adapt", config, [*sources, *classifier.state_dict().values()])) if path else None
+    return checkpoint_at(path, "adapt", config, [*sources, *classifier.state_dict().values()])

@@ -54,6 +54,16 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def check_share(least: int) -> None:
+    """Refuses more processes than the smallest batch, of ``least`` patterns, can be shared between.
+
+    Raises:
+        InputError: if there are more.
+    """
+    if least < world_size():
+        raise InputError("torchrun", f"{world_size()} processes can't share a batch of {least}.", "Start fewer.")
+
+
 def share(n: int) -> slice:
     """Which of ``n`` things this process takes; the processes' shares are even to within one."""
     return slice(n * rank() // world_size(), n * (rank() + 1) // world_size())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,17 @@ from torch import Tensor, nn
 
 from imitation_refinement.batches import class_covering_batches
 from imitation_refinement.checkpoints import Checkpoint, identity, optimiser_tensors, restore_optimiser, seed_epoch
-from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineConfig
+from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineConfig, StageConfig
 from imitation_refinement.datasets import UNLABELLED
 from imitation_refinement.distributed import (
+    check_share,
     gathered,
     join_processes,
     share,
     share_batch_norm,
     sum_gradients,
     summed,
-    world_size,
 )
-from imitation_refinement.errors import InputError
 from imitation_refinement.losses import diversity, entropy, prototype_loss, regularisation, update_prototypes
 from imitation_refinement.models import frozen
 from imitation_refinement.networks import Classifier, Refiner
@@ -60,9 +59,12 @@ class History:
 
 def tensors(patterns: NDArray[np.floating], labels: NDArray[np.integer], device: torch.device) -> tuple[Tensor, Tensor]:
     """Intensities (n, points) and labels (n,) on the device."""
-    return torch.from_numpy(patterns.astype(np.float32)).to(device), torch.from_numpy(labels.astype(np.int64)).to(
-        device
-    )
+    return intensities(patterns, device), torch.from_numpy(labels.astype(np.int64)).to(device)
+
+
+def intensities(patterns: NDArray[np.floating], device: torch.device) -> Tensor:
+    """Intensities, shape (n, points), on the device."""
+    return torch.from_numpy(patterns.astype(np.float32)).to(device)
 
 
 def train_classifier(
@@ -90,11 +92,11 @@ def train_classifier(
     model = Classifier(config.network).to(device)
     share_batch_norm(model)
     (x, y), (vx, vy) = tensors(*train, device), tensors(*validation, device)
-    embed = _fast(model.embed, options)
+    embed = fast(model.embed, options)
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]
-        with _precision(options, device):
+        with precision(options, device):
             embedding = embed(x[own]).float()
         prediction = F.cross_entropy(model.output(embedding), y[own])
         prototype = prototype_loss(embedding, model.prototypes, y[own])
@@ -113,7 +115,7 @@ def train_classifier(
         return {"validation_accuracy": _accuracy(model, vx, vy)}
 
     label = f"pretrain {config.network.architecture}"
-    kept = _checkpoint(checkpoint, "classifier", config, [*train, *validation])
+    kept = checkpoint_at(checkpoint, "classifier", config, [*train, *validation])
     history = fit(model, loss_of, batches, options, label, validate, report, checkpoint=kept)
     with torch.no_grad():
         embedding = torch.cat([model.embed(part) for part in x[share(len(x))].split(256)])
@@ -149,7 +151,7 @@ def refiner_losses(
     Returns:
         ``loss`` and its unweighted terms, scalars.
     """
-    with _precision(config.optimiser, x.device):
+    with precision(config.optimiser, x.device):
         embedding, refined, raw = (respond or _responses)(refiner, classifier, x, config.feature_depth)
     embedding = embedding.float()
     logits, prototype_logits = classifier.output(embedding), classifier.prototype_logits(embedding)
@@ -219,7 +221,7 @@ def train_refiner(
         if not len(labels):
             raise ValueError("targeted training needs labelled patterns")
     (x, y), (vx, vy) = tensors(patterns, labels, device), tensors(*validation, device)
-    respond = _fast(_responses, options)
+    respond = fast(_responses, options)
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]
@@ -241,7 +243,7 @@ def train_refiner(
 
     # Without labels in what training comes from, none can change where it goes on.
     sources = [*train, *validation] if targeted else [patterns, validation[0]]
-    kept = _checkpoint(checkpoint, "refiner", config, [*sources, *classifier.state_dict().values()])
+    kept = checkpoint_at(checkpoint, "refiner", config, [*sources, *classifier.state_dict().values()])
     label = f"refine {config.supervision}"
     keep_best = targeted and not config.labelled
     history = fit(refiner, loss_of, batches, options, label, validate, report, checkpoint=kept, keep_best=keep_best)
@@ -284,16 +286,11 @@ def fit(
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay, fused=True
     )
-    history, best, best_loss, done = History(), {}, math.inf, 0
-    if checkpoint and (found := checkpoint.load()):
-        groups, record = found
+    groups, record, history = resumed(checkpoint, label, len(plan), report)
+    best, best_loss, done = groups.get("best", {}), record.get("best_loss", math.inf), record.get("epochs", 0)
+    if groups:
         model.load_state_dict(groups["model"])
         restore_optimiser(optimiser, groups["optimiser"])
-        best, best_loss = groups.get("best", {}), record["best_loss"]
-        history, done = History(record["history"]), record["epochs"]
-        say(f"{label}: goes on after epoch {done} of {len(plan)}, from {checkpoint.path}")
-        for epoch in range(done):
-            report({name: values[epoch] for name, values in history.metrics.items()}, epoch)
 
     def work() -> Iterator[tuple[int, Tensor, bool]]:
         for epoch in range(done, len(plan)):
@@ -340,6 +337,30 @@ def fit(
     return history
 
 
+def resumed(
+    checkpoint: Checkpoint | None, label: str, epochs: int, report: Report
+) -> tuple[Mapping[str, Mapping[str, Tensor]], Mapping[str, Any], History]:
+    """What a checkpoint holds, and its epochs reported once more; all empty where there is nothing to go on from.
+
+    Args:
+        checkpoint: of the training.
+        label: what the progress is called.
+        epochs: of the whole training.
+        report: called with the metrics of each epoch done, and its number.
+
+    Returns:
+        The checkpoint's groups of tensors, its record, and the metrics by epoch.
+    """
+    if not checkpoint or not (found := checkpoint.load()):
+        return {}, {}, History()
+    groups, record = found
+    history, done = History(record["history"]), record["epochs"]
+    say(f"{label}: goes on after epoch {done} of {epochs}, from {checkpoint.path}")
+    for epoch in range(done):
+        report({name: values[epoch] for name, values in history.metrics.items()}, epoch)
+    return groups, record, history
+
+
 def _plan(batches: Batches, options: OptimiserConfig) -> list[list[NDArray[np.int64]]]:
     """The batches of all epochs, ``options.epochs`` of them or as many as ``options.least_steps`` asks.
 
@@ -355,8 +376,7 @@ def _plan(batches: Batches, options: OptimiserConfig) -> list[list[NDArray[np.in
     plan = [epoch()]
     while len(plan) < max(options.epochs, math.ceil(options.least_steps / len(plan[0]))):
         plan.append(epoch())
-    if (least := min(len(batch) for epoch in plan for batch in epoch)) < world_size():
-        raise InputError("torchrun", f"{world_size()} processes can't share a batch of {least}.", "Start fewer.")
+    check_share(min(len(batch) for epoch in plan for batch in epoch))
     return plan
 
 
@@ -366,14 +386,14 @@ def _rate(step: int, steps: int) -> float:
     return (step + 1) / rise if step < rise else (1 + math.cos(math.pi * (step - rise) / (steps - rise + 1))) / 2
 
 
-def _precision(options: OptimiserConfig, device: torch.device) -> torch.autocast:
+def precision(options: OptimiserConfig, device: torch.device) -> torch.autocast:
     """The block in which networks run in ``options.precision``."""
     fits = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     low = options.precision == "bfloat16" or (options.precision == "auto" and fits)
     return torch.autocast(device.type, torch.bfloat16, enabled=low)
 
 
-def _fast(function: Callable[..., Any], options: OptimiserConfig) -> Callable[..., Any]:
+def fast(function: Callable[..., Any], options: OptimiserConfig) -> Callable[..., Any]:
     """The function, compiled if ``options.compile`` says so."""
     if not options.compile:
         return function
@@ -388,9 +408,8 @@ def _fast(function: Callable[..., Any], options: OptimiserConfig) -> Callable[..
     return run
 
 
-def _checkpoint(
-    path: Path | None, what: str, config: PretrainConfig | RefineConfig, sources: list[Any]
-) -> Checkpoint | None:
+def checkpoint_at(path: Path | None, what: str, config: StageConfig, sources: list[Any]) -> Checkpoint | None:
+    """The checkpoint of a training with these options on these arrays, if it is to be kept anywhere."""
     return Checkpoint(path, identity(what, config, sources)) if path else None
 
 

@@ -148,9 +148,9 @@ def test_shares_are_even_and_cover_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_more_processes_than_patterns_of_a_batch(toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from imitation_refinement import training
+    from imitation_refinement import distributed
 
-    monkeypatch.setattr(training, "world_size", lambda: 30)
+    monkeypatch.setattr(distributed, "world_size", lambda: 30)
     config = PretrainConfig(network=CLASSIFIER, optimiser=OPTIMISER)
     with pytest.raises(InputError, match=r"torchrun: 30 processes can't share a batch of 2\d"):
         train_classifier(toy(7, 0), toy(2, 1), config, lambda metrics, epoch: None)
