@@ -49,8 +49,8 @@ def test_classifier_shapes(options: dict[str, Any], norm: str) -> None:
     assert model.prototypes.shape == (7, 12)
     assert "prototypes" in model.state_dict()
     assert "prototypes" not in dict(model.named_parameters())
-    kinds = {type(module) for module in model.modules()} & {nn.BatchNorm1d, nn.GroupNorm}
-    assert kinds == {nn.BatchNorm1d if norm == "batch" else nn.GroupNorm}
+    kinds = {type(module) for module in model.modules()} & {nn.BatchNorm2d, nn.GroupNorm}
+    assert kinds == {nn.BatchNorm2d if norm == "batch" else nn.GroupNorm}
 
 
 @pytest.mark.parametrize("options", CONFIGS)
@@ -63,9 +63,9 @@ def test_logits_are_linear_on_the_embedding(options: dict[str, Any]) -> None:
 def test_paper_sizes() -> None:
     """VGG-19 has 16 convolutions beside its dense layers, DenseNet-121 two a layer of 58 and one a transition of 3."""
     vgg = classifier(architecture="vgg", depths=(2, 2, 4, 4, 4), widths=(4, 4, 4, 4, 4))
-    assert sum(isinstance(m, nn.Conv1d) for m in vgg.modules()) == 16
+    assert sum(isinstance(m, nn.Conv2d) for m in vgg.modules()) == 16
     densenet = classifier(architecture="densenet", depths=(6, 12, 24, 16), widths=(4, 4))
-    assert sum(isinstance(m, nn.Conv1d) for m in densenet.modules()) >= 1 + 2 * 58 + 3
+    assert sum(isinstance(m, nn.Conv2d) for m in densenet.modules()) >= 1 + 2 * 58 + 3
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -73,12 +73,12 @@ def test_paper_sizes() -> None:
 def test_features_are_those_after_the_first_and_second_convolution(options: dict[str, Any], norm: str) -> None:
     model, x = classifier(norm=norm, **options), intensities(2, 256)
     seen: list[tuple[nn.Module, Tensor]] = []
-    leaves = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.BatchNorm1d | nn.GroupNorm | nn.ReLU)]
+    leaves = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm | nn.ReLU)]
     handles = [m.register_forward_hook(lambda m, _, out: seen.append((m, out.clone()))) for m in leaves]
     model.embed(x)
     for handle in handles:
         handle.remove()
-    convolutions = [i for i, (module, _) in enumerate(seen) if isinstance(module, nn.Conv1d)]
+    convolutions = [i for i, (module, _) in enumerate(seen) if isinstance(module, nn.Conv2d)]
     for depth in (1, 2):
         after = next(out for module, out in seen[convolutions[depth - 1] :] if isinstance(module, nn.ReLU))
         torch.testing.assert_close(model.convolution_features(x, depth), after)
