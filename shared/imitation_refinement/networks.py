@@ -7,6 +7,7 @@ and refinement through such a classifier was found to lose 10 to 15 points of ac
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -18,6 +19,7 @@ from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.losses import squared_distances
 
 LEAST_GAIN = 0.03
+STARTING_SHARE = math.log(0.95 / 0.05)  # U₁ of a fresh refiner
 LEAST_ABOVE = 1e-6  # the root has no slope at 0
 
 
@@ -117,7 +119,7 @@ class Classifier(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(16 * channels, config.embedding))
         self.output = nn.Linear(config.embedding, N_CLASSES)
         self.register_buffer("prototypes", torch.randn(N_CLASSES, config.embedding))
-        self.to(memory_format=torch.channels_last)
+        nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def _layers(self, x: Tensor, stop: int | None = None) -> Tensor:
         # A coordinate channel tells where on the 2θ axis a filter looks (Liu et al., NeurIPS 2018).
@@ -190,8 +192,9 @@ class Refiner(nn.Module):
     """R: a 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts what of the baseline goes, and a gain.
 
     R(x) = g(x) · (x − w(x) b(x)), where b is the baseline (:func:`opening`), w = σ(U₁) the share of it that goes, and
-    g = f + 2 (1 − f) σ(U₂) with f = 0.03 a gain from f to 2 − f, at every angle. U's last convolution starts at zero: a
-    fresh refiner takes half of the baseline away, and leaves an ideal pattern, which has hardly any, as it is.
+    g = f + 2 (1 − f) σ(U₂) with f = 0.03 a gain from f to 2 − f, at every angle. U's last convolution starts without
+    weights: a fresh refiner takes 95 % of the baseline away, and leaves an ideal pattern, which has hardly any, as it
+    is. Before all that the pattern is moved by the zero error of the instrument that it comes from, a constant.
 
     So a refiner fades background and noise and evens out texture, keeps what is left where it was measured, never
     erases it, and can't paint a peak where nothing was seen. (An additive correction, max(0, x + U(x)), reached the
@@ -220,9 +223,8 @@ class Refiner(nn.Module):
             channels = width
         self.output = _along(channels, 2, kernel)
         nn.init.zeros_(self.output.weight)
-        if self.output.bias is not None:
-            nn.init.zeros_(self.output.bias)
-        self.to(memory_format=torch.channels_last)
+        self.output.bias = nn.Parameter(torch.tensor([STARTING_SHARE, 0.0]))
+        nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     @staticmethod
     def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -246,8 +248,29 @@ class Refiner(nn.Module):
             hidden = decoder(torch.cat([up, skip], dim=1))
         return self.output(hidden)[:, :, 0, :points]
 
+    def adjusted(self) -> Refiner:
+        """The same refiner, weights shared, for patterns of an instrument without zero error."""
+        twin = copy.copy(self)
+        twin.config = self.config.model_copy(update={"zero_error": 0.0})
+        return twin
+
+    def aligned(self, x: Tensor) -> Tensor:
+        """Intensities, shape (n, points), moved down the axis by the zero error, linearly interpolated; 0 beyond."""
+        whole = math.floor(self.config.zero_error)
+        part = self.config.zero_error - whole
+        if not whole and not part:
+            return x
+        pad = abs(whole) + 1
+        wide, points = F.pad(x, (pad, pad)), x.shape[1]
+        first = pad + whole
+        return (1 - part) * wide[:, first : first + points] + part * wide[:, first + 1 : first + 1 + points]
+
     def forward(self, x: Tensor) -> Tensor:
         """Refined intensities, shape (n, points), of intensities of the same shape."""
+        return self.correct(self.aligned(x))
+
+    def correct(self, x: Tensor) -> Tensor:
+        """The same, of intensities that are :meth:`aligned` already."""
         baseline = opening(x, self.config.baseline)
         share, gain = torch.sigmoid(self.corrections(x, baseline)).unbind(1)
         return (LEAST_GAIN + 2 * (1 - LEAST_GAIN) * gain) * (x - share * baseline)

@@ -87,9 +87,9 @@ def test_features_are_those_after_the_first_and_second_convolution(options: dict
 
 @pytest.mark.parametrize("points", [64, 100, 129, 513])
 @pytest.mark.parametrize("options", [{}, {"widths": (8, 8, 8), "factor": 2}, {"widths": (8, 12), "factor": 8}])
-def test_fresh_refiner_takes_half_of_the_baseline_away(options: dict[str, Any], points: int) -> None:
+def test_fresh_refiner_takes_most_of_the_baseline_away(options: dict[str, Any], points: int) -> None:
     x = intensities(2, points)
-    expected = x - opening(x, 61) / 2
+    expected = x - 0.95 * opening(x, 61)
     torch.testing.assert_close(refiner(False, **options)(x), expected)
     torch.testing.assert_close(refiner(False, **options).train()(x), expected)
 
@@ -141,3 +141,15 @@ def test_a_fresh_refiner_learns() -> None:
     model(x).square().mean().backward()
     gradient = model.output.weight.grad
     assert gradient is not None and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("zero_error", [0.0, 2.0, 0.25, -1.5, -3.0])
+def test_refiner_moves_patterns_by_the_zero_error(zero_error: float) -> None:
+    x = intensities(2, 128)
+    model = Refiner(RefinerConfig(zero_error=zero_error))
+    points = np.arange(128)
+    expected = np.stack([np.interp(points + zero_error, points, row, left=np.nan, right=np.nan) for row in x.numpy()])
+    inside = np.isfinite(expected)
+    np.testing.assert_allclose(model.aligned(x).numpy()[inside], expected[inside], rtol=1e-5)
+    torch.testing.assert_close(model(x), model.correct(model.aligned(x)))
+    torch.testing.assert_close(model.adjusted()(x), model.correct(x))
