@@ -59,6 +59,7 @@ def dag(study: Study) -> Dag:
     def imitation_refinement(
         structures: str = "",
         imperfect: str = "",
+        test: str = "",
         shards: list = [0],  # noqa: B006 (KFP reads the default)
         n_shards: int = 1,
         collect_structures: dict = {},  # noqa: B006
@@ -79,6 +80,7 @@ def dag(study: Study) -> Dag:
         Args:
             structures: Parquet table or folder of CIFs; empty for the built-in prototypes.
             imperfect: Parquet table or folder with manifest.csv; empty for virtually measured specimens.
+            test: as imperfect, to be tested on alone; then no imperfect pattern is.
             shards: 0 to n_shards − 1; simulation fans out over them.
             n_shards: how many shards.
             collect_structures: options of that stage, as the following of theirs.
@@ -94,7 +96,9 @@ def dag(study: Study) -> Dag:
             baselines: options.
             evaluate: options.
         """
-        collected = collect_structures_task(structures=structures, imperfect=imperfect, config=collect_structures)
+        collected = collect_structures_task(
+            structures=structures, imperfect=imperfect, test=test, config=collect_structures
+        )
         keep(collected, rejected="data/rejected_structures.csv")
         with dsl.ParallelFor(shards, name="simulate-shards") as shard:
             simulated = simulate_task(
@@ -191,6 +195,7 @@ def dag(study: Study) -> Dag:
             answers=denoised.outputs["answers"],
             structures=structures,
             imperfect=imperfect,
+            test=test,
             config=evaluate,
         )
         keep(

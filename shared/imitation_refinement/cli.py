@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
         help="imperfect patterns: a Parquet table, or a folder with manifest.csv, .xy and .cif files "
         "(default: specimens measured virtually)",
     )
+    run.add_argument(
+        "--test",
+        default="",
+        metavar="PATH",
+        help="imperfect patterns to be tested on alone, as --imperfect; those are then only trained on (default: a "
+        "tenth of the imperfect patterns' materials)",
+    )
     run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     run.set_defaults(command=_run)
 
@@ -106,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     profile = read_profile(arguments.profile, _settings(arguments))
     try:
-        folder = run_locally(profile, arguments.structures, arguments.imperfect, arguments.output)
+        folder = run_locally(profile, arguments.structures, arguments.imperfect, arguments.output, arguments.test)
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
