@@ -65,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     refine.add_argument(
         "--model", metavar="NAME", help="a refiner of the run, as densenet-targeted (default: the one the run selected)"
     )
+    refine.add_argument(
+        "--keep-angles",
+        action="store_true",
+        help="for patterns of another instrument than the training's: don't mend that one's zero error of 2θ",
+    )
     refine.set_defaults(command=_refine)
 
     tables = commands.add_parser(
@@ -127,7 +132,14 @@ def _refine(arguments: argparse.Namespace) -> None:
     """Refines patterns that no training has seen; writes refined.parquet, an .xy and a picture of each."""
     from imitation_refinement.refine import refine_files
 
-    refine_files(arguments.run, arguments.paths, arguments.output, arguments.wavelength, arguments.model)
+    refine_files(
+        arguments.run,
+        arguments.paths,
+        arguments.output,
+        arguments.wavelength,
+        arguments.model,
+        arguments.keep_angles,
+    )
 
 
 def _tables(arguments: argparse.Namespace) -> None:
