@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.preprocess.config import PreprocessConfig
-from components.preprocess.split import TEST, TRAIN, grouped_split, split_ideal
+from components.preprocess.split import TEST, TRAIN, grouped_split, groups_of, split_ideal
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text, writing
@@ -101,18 +101,20 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
     alone = (rows["part"] == TEST).to_numpy()  # given to be tested on
     # A pattern of an unknown material is a material of its own.
     material = rows["formula"].where(rows["formula"].notna(), rows["pattern_id"]).to_numpy(str)
+    group = groups_of(material, pd.isna(rows["formula"]).to_numpy(), np.stack(patterns), grid.step)
     split = np.full(len(rows), TRAIN, dtype="<U10")  # without a label: non-targeted training only
     split[alone] = TEST
-    free = labelled & ~np.isin(material, material[alone])
+    like_test = ~alone & np.isin(group, group[alone])
+    free = labelled & ~alone & ~like_test
     if free.any():
-        split[free] = grouped_split(material[free], labels[free].astype(str), config.folds, config.seed, shards[0])
+        split[free] = grouped_split(group[free], labels[free].astype(str), config.folds, config.seed, shards[0])
         if alone.any():
             split[free & (split == TEST)] = TRAIN
     # Training would see a material that is tested on, or validated on where a pattern has no label.
-    told = np.isin(material, material[labelled & (split != TRAIN)])
+    told = np.isin(group, group[labelled & (split != TRAIN)])
     reasons = (
         (alone & ~labelled, "is to be tested on, but unlabelled."),
-        (~alone & np.isin(material, material[alone]), "is of a material that is tested on alone."),
+        (like_test, "is of a material that is tested on alone, or looks like it."),
         (~alone & ~labelled & told, "is unlabelled, of a material of the test part."),
     )
     keep = np.ones(len(rows), bool)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.preprocess import stage
-from components.preprocess.split import grouped_split, split_ideal
+from components.preprocess.split import grouped_split, groups_of, split_ideal
 from components.preprocess.stage import STAGE
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
@@ -342,3 +342,23 @@ def test_patterns_to_be_tested_on_alone_are_the_test_part(tmp_path: Path) -> Non
     assert not materials["test"] & (materials["train"] | materials["validation"])
     assert not materials["train"] & materials["validation"]
     assert len(parts["train"]) > 5 * len(parts["validation"]) > 0
+
+
+def test_patterns_of_unknown_material_stay_with_those_they_look_like() -> None:
+    """Three materials by their lines, measured with background, noise and a small displacement each."""
+    rng, x = np.random.default_rng(0), np.linspace(5, 90, 2048)
+    lines = [rng.uniform(10, 85, 12) for _ in range(3)]
+
+    def measured(material: int) -> np.ndarray:
+        centres = lines[material] + rng.normal(0, 0.05)
+        peaks = rng.uniform(0.3, 1, (12, 1)) * np.exp(-0.5 * ((x - centres[:, None]) / 0.08) ** 2)
+        pattern = peaks.sum(0) + rng.uniform(0, 0.3) * np.exp(-0.5 * ((x - 25) / 10) ** 2) + 0.02 * rng.random(len(x))
+        return (pattern / pattern.max()).astype(np.float32)
+
+    of = np.array([0, 0, 0, 1, 1, 2, 2])
+    patterns = np.stack([measured(material) for material in of])
+    names = np.array(["A", "p1", "p2", "B", "p4", "p5", "p6"])
+    unknown = np.char.startswith(names, "p")
+    groups = groups_of(names, unknown, patterns, x[1] - x[0])
+    assert groups.tolist() == ["A", "A", "A", "B", "B", "p5", "p5"]
+    assert groups_of(names, np.zeros(7, bool), patterns, x[1] - x[0]).tolist() == names.tolist()
