@@ -8,15 +8,17 @@ from kfp import compiler
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
+from pipelines.cluster import Cluster
 from pipelines.pipeline import dag
 from pipelines.profiles import Profile
 
 
-def compile_pipeline(profile: Profile, path: Path) -> None:
+def compile_pipeline(profile: Profile, path: Path, cluster: Cluster) -> None:
     """Writes the pipeline, with the profile's options as its parameters' defaults.
 
     Args:
         profile: every option.
+        cluster: where it is to run.
         path: the file, ``.yaml`` or ``.yml``.
 
     Raises:
@@ -26,5 +28,5 @@ def compile_pipeline(profile: Profile, path: Path) -> None:
         raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
     with writing(path) as temporary:
         compiler.Compiler().compile(
-            dag(profile.study).pipeline, str(temporary), pipeline_parameters=profile.parameters()
+            dag(profile.study, cluster).pipeline, str(temporary), pipeline_parameters=profile.parameters()
         )

@@ -96,5 +96,6 @@ STAGE = Stage(
     },
     config=AdaptConfig,
     run=run,
+    distributed=True,
     optional=frozenset({"ideal_dataset", "generator"}),
 )

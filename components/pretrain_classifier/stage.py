@@ -55,4 +55,5 @@ STAGE = Stage(
     outputs={"classifier": "the classifier with its prototypes (safetensors)"},
     config=PretrainConfig,
     run=run,
+    distributed=True,
 )
