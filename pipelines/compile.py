@@ -8,6 +8,7 @@ from kfp import compiler
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
+from pipelines.check import check_pipeline
 from pipelines.cluster import Cluster
 from pipelines.pipeline import dag
 from pipelines.profiles import Profile
@@ -22,7 +23,7 @@ def compile_pipeline(profile: Profile, path: Path, cluster: Cluster) -> None:
         path: the file, ``.yaml`` or ``.yml``.
 
     Raises:
-        InputError: if the file is not called so.
+        InputError: if the file is not called so, or a cluster could not run what the options make.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
@@ -30,3 +31,4 @@ def compile_pipeline(profile: Profile, path: Path, cluster: Cluster) -> None:
         compiler.Compiler().compile(
             dag(profile.study, cluster).pipeline, str(temporary), pipeline_parameters=profile.parameters()
         )
+        check_pipeline(temporary, path)

@@ -60,7 +60,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
     def imitation_refinement(
         structures: str = "",
         imperfect: str = "",
-        shards: list = [0],  # noqa: B006 (KFP reads the default)
+        shards: list[int] = [0],  # noqa: B006 (KFP reads the default)
         n_shards: int = 1,
         collect_structures: dict = {},  # noqa: B006
         simulate: dict = {},  # noqa: B006

@@ -183,11 +183,12 @@ def _json_object(where: str, text: str | None) -> dict[str, Any]:
 
 def config_error(where: object, error: ValidationError) -> InputError:
     """A failed check of a configuration as one readable message: every field, what is wrong, what was given."""
-    problems = [
-        f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg'].removeprefix('Value error, ')} (given: {e['input']!r})"
-        for e in error.errors()
-    ]
+    problems = [_problem(e["loc"], e["msg"].removeprefix("Value error, "), e["input"]) for e in error.errors()]
     return InputError(where, "; ".join(problems) + ".", "Correct these fields.")
+
+
+def _problem(fields: Sequence[object], message: str, given: object) -> str:
+    return f"{'.'.join(map(str, fields))}: {message} (given: {given!r})" if fields else message
 
 
 @contextmanager
