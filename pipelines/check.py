@@ -74,7 +74,7 @@ def check_pipeline(path: Path, where: object = None) -> None:
     Raises:
         InputError: with everything that is wrong, each by the name of its task and field.
     """
-    remedy = "Compile it again with `imitation-refinement compile`."
+    remedy = "Correct this, and compile it again."
     try:
         documents = list(yaml.load_all(path.read_bytes(), _StrictLoader))
     except (OSError, yaml.YAMLError) as error:
