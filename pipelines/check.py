@@ -83,7 +83,7 @@ def check_pipeline(path: Path, where: object = None) -> None:
         compiled = _parsed(documents)
     except ValueError as error:
         raise InputError(where or path, f"is no compiled pipeline: {error}.", remedy) from None
-    if found := list(_problems(compiled)):
+    if found := sorted(set(_problems(compiled))):
         raise InputError(where or path, "".join(f"\n  {problem}" for problem in found) + "\n", remedy)
 
 
@@ -112,7 +112,7 @@ def _parsed(documents: Sequence[Any]) -> Compiled:
             documents[1]["platforms"]["kubernetes"].get("deploymentSpec", {}).get("executors", {}).items()
         ):
             platform[label] = _message(f"platform spec, executor {label}", own, KubernetesExecutorConfig())
-    return Compiled(pipeline, deployment.executors, platform)
+    return Compiled(pipeline, dict(sorted(deployment.executors.items())), platform)  # protobuf keeps no order
 
 
 def _message(where: str, content: Any, message: Any) -> Any:
@@ -138,7 +138,7 @@ def _problems(compiled: Compiled) -> Iterator[str]:
     yield from _keys_of_checkpoints(compiled)
     for path, takers in compiled.paths.items():
         if not any(mounted for _, mounted in takers):
-            yield f"{takers[0][0]}: {path} is a path of one machine, on no volume of the task"
+            yield f"{min(takers)[0]}: {path} is a path of one machine, on no volume of the task"
     yield from _defaults(values)
 
 
