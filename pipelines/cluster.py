@@ -15,8 +15,15 @@ from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement import __version__
 from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
-from imitation_refinement.launch import CHECKPOINTS_VARIABLE, PROCESSES_VARIABLE, RUN_VARIABLE, TASK_VARIABLE
+from imitation_refinement.launch import (
+    CHECKPOINTS_VARIABLE,
+    PROCESSES_VARIABLE,
+    RUN_VARIABLE,
+    TASK_VARIABLE,
+    TRAIN_JOB_VARIABLE,
+)
 from imitation_refinement.stage import config_error, merged
+from imitation_refinement.train_job import SECRETS, TrainJob
 from pipelines.profiles import parse_toml
 
 StageName = Literal[
@@ -99,6 +106,7 @@ class Resources(StageConfig):
     memory_request: Memory = Field("2Gi", description="memory that a node must have free")
     memory_limit: Memory = Field("4Gi", description="memory at most; a pod that takes more is killed")
     gpus: int = Field(0, ge=0, le=64, description="GPUs a pod; of several, each gets a process, started by torchrun")
+    nodes: int = Field(1, ge=1, le=1000, description="pods that share one training, as a TrainJob of Kubeflow Trainer")
     gpu_type: str = Field("nvidia.com/gpu", min_length=1, description="the node's name for them")
     node_selector: dict[str, str] = Field({}, description="labels that a node must have")
     tolerations: tuple[Toleration, ...] | None = Field(
@@ -150,7 +158,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     for stage in TRAINING
 }
 MLFLOW = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-SECRETS = (
+OPTIONAL_SECRETS = (
     Secret(
         name="materials-project",
         key="MP_API_KEY",
@@ -173,11 +181,14 @@ class Cluster(StageConfig):
     pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field("IfNotPresent", description="of images")
     pull_secrets: tuple[Name, ...] = Field((), description="secrets that let nodes pull images")
     environment: dict[Variable, str] = Field({}, description="environment variables of every task")
-    secrets: tuple[Secret, ...] = Field(SECRETS, description="secrets as environment variables")
+    secrets: tuple[Secret, ...] = Field(OPTIONAL_SECRETS, description="secrets as environment variables")
     caching: bool = Field(False, description="take a step's result from an earlier run with the same inputs and image")
     parallel_shards: int = Field(0, ge=0, description="shards that are simulated at a time at most; 0: all")
     data: Volume | None = Field(None, description="volume with structures and imperfect patterns, read by collection")
     checkpoints: Volume | None = Field(None, description="volume from which a new pod goes on with a training")
+    trainer_runtime: Name = Field(
+        "torch-distributed", description="Kubeflow Trainer's runtime of trainings on several nodes"
+    )
     run_as_non_root: bool = Field(True, description="refuse images that would run as root")
     run_as_user: int | None = Field(None, ge=1, description="user id of the processes; the image's if not given")
     run_as_group: int | None = Field(None, ge=1, description="group id of the processes; the image's if not given")
@@ -203,6 +214,10 @@ class Cluster(StageConfig):
                 raise ValueError(f"resources.{stage}.gpus: no GPU is used there; {', '.join(TORCH)} can use one")
             if own.gpus and not self.cuda:
                 raise ValueError(f"resources.{stage}.gpus: needs images with CUDA; set cuda = true")
+            if own.nodes > 1 and stage not in TRAINING:
+                raise ValueError(f"resources.{stage}.nodes: only {', '.join(TRAINING)} can share a training")
+            if own.nodes > 1 and self.checkpoints is None:
+                raise ValueError(f"resources.{stage}.nodes: needs checkpoints, a volume that all nodes can write")
             if own.gpus > 1 and stage not in TRAINING:
                 raise ValueError(f"resources.{stage}.gpus: only one is used there")
         if not self.tag and any(self.cached(stage) for stage in STAGES):
@@ -220,15 +235,26 @@ class Cluster(StageConfig):
         own = self.resources[stage].caching
         return self.caching and stage != "collect_structures" if own is None else own
 
-    def image(self, stage: StageName) -> str:
-        """The image that a stage's tasks run in."""
+    def image(self, stage: StageName, cuda: bool) -> str:
+        """The image that a stage's tasks run in, with CUDA or without."""
         prefix = f"{self.registry}/" if self.registry else ""
-        suffix = "-cuda" if self.resources[stage].gpus else ""
+        suffix = "-cuda" if cuda else ""
         name = f"imitation-refinement/{stage.replace('_', '-')}-python"
         return f"{prefix}{name}:{self.tag or __version__}{suffix}"
 
 
-RESERVED = {PROCESSES_VARIABLE, CHECKPOINTS_VARIABLE, RUN_VARIABLE, TASK_VARIABLE}
+RESERVED = {PROCESSES_VARIABLE, CHECKPOINTS_VARIABLE, RUN_VARIABLE, TASK_VARIABLE, TRAIN_JOB_VARIABLE}
+# What a task needs that starts a TrainJob and waits with it, in place of what it trains with.
+WAITING = {
+    "gpus": 0,
+    "cpu_request": "500m",
+    "cpu_limit": "2",
+    "memory_request": "1Gi",
+    "memory_limit": "4Gi",
+    "shared_memory": None,
+    "node_selector": {},
+    "tolerations": (),
+}
 
 
 def amount(quantity: str) -> Decimal:
@@ -300,7 +326,9 @@ def on_cluster(task: Any, cluster: Cluster) -> None:
     """Gives a traced task its image, resources, environment, secrets, volumes, and rules."""
     stage = stage_of(task.container_spec.image)
     own = cluster.resources[stage]
-    task.set_container_image(cluster.image(stage))
+    if own.nodes > 1:
+        own = own.model_copy(update=WAITING)
+    task.set_container_image(cluster.image(stage, bool(own.gpus)))
     task.set_caching_options(cluster.cached(stage))
     task.set_retry(own.retries, f"{own.backoff_s}s", 2.0, f"{own.backoff_max_s}s")
     _resources(task, own)
@@ -338,11 +366,60 @@ def _resources(task: Any, own: Resources) -> None:
 
 def _told(task: Any, stage: StageName, cluster: Cluster) -> Iterator[tuple[str, str]]:
     """What a task is told by its environment; see :mod:`imitation_refinement.launch`."""
+    own = cluster.resources[stage]
     yield TASK_VARIABLE, task.name
-    if cluster.resources[stage].gpus > 1:
-        yield PROCESSES_VARIABLE, str(cluster.resources[stage].gpus)
+    if own.nodes > 1:
+        yield TRAIN_JOB_VARIABLE, train_job(stage, cluster).model_dump_json()
+    elif own.gpus > 1:
+        yield PROCESSES_VARIABLE, str(own.gpus)
     if stage in TRAINING and cluster.checkpoints:
         yield CHECKPOINTS_VARIABLE, cluster.checkpoints.path
+
+
+def train_job(stage: StageName, cluster: Cluster) -> TrainJob:
+    """A stage's training on several nodes: its pods as they would be on one, by Kubernetes' names."""
+    own = cluster.resources[stage]
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if cluster.checkpoints:
+        volumes.append({"name": "checkpoints", "persistentVolumeClaim": {"claimName": cluster.checkpoints.claim}})
+        mounts.append({"name": "checkpoints", "mountPath": cluster.checkpoints.path})
+        if cluster.checkpoints.sub_path:
+            mounts[-1]["subPath"] = cluster.checkpoints.sub_path
+    if own.shared_memory:
+        volumes.append({"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": own.shared_memory}})
+        mounts.append({"name": "shared-memory", "mountPath": "/dev/shm"})
+    if secrets := [secret for secret in cluster.secrets if stage in secret.stages]:
+        sources = [
+            {"secret": {"name": s.name, "optional": s.optional, "items": [{"key": s.key, "path": s.variable}]}}
+            for s in secrets
+        ]
+        volumes.append({"name": "secrets", "projected": {"sources": sources}})
+        mounts.append({"name": "secrets", "mountPath": SECRETS, "readOnly": True})
+    security = {
+        "runAsNonRoot": cluster.run_as_non_root,
+        "runAsUser": cluster.run_as_user,
+        "runAsGroup": cluster.run_as_group,
+    }
+    pod = {
+        "volumes": volumes,
+        "security_context": {name: value for name, value in security.items() if value is not None},
+        "image_pull_secrets": [{"name": name} for name in cluster.pull_secrets],
+        "node_selector": own.node_selector,
+        "tolerations": [taint.model_dump(exclude_none=True) for taint in own.tolerated],
+    }
+    return TrainJob(
+        runtime=cluster.trainer_runtime,
+        image=cluster.image(stage, bool(own.gpus)),
+        nodes=own.nodes,
+        processes=max(1, own.gpus),
+        resources={"cpu": own.cpu_limit, "memory": own.memory_limit}
+        | ({own.gpu_type: str(own.gpus)} if own.gpus else {}),
+        environment=cluster.environment,
+        pod={name: value for name, value in pod.items() if value},
+        mounts=mounts,
+        timeout_s=round(own.timeout_hours * 3600),
+    )
 
 
 def _volumes(stage: StageName, cluster: Cluster) -> list[Volume]:

@@ -21,6 +21,7 @@ PROCESSES_VARIABLE = "IMITATION_REFINEMENT_PROCESSES"  # how many share a task's
 CHECKPOINTS_VARIABLE = "IMITATION_REFINEMENT_CHECKPOINTS"  # folder that outlives a pod
 RUN_VARIABLE = "KFP_RUN_ID"  # the pipeline's run,
 TASK_VARIABLE = "IMITATION_REFINEMENT_TASK"  # and the task in it, by the names that Kubeflow Pipelines gives them
+TRAIN_JOB_VARIABLE = "IMITATION_REFINEMENT_TRAIN_JOB"  # the job on several nodes that is to do a task, JSON
 
 
 def lasting_file(name: str) -> Path | None:

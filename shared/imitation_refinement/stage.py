@@ -19,6 +19,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
 from imitation_refinement.tracking import Tracker
+from imitation_refinement.train_job import TrainJob
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,22 @@ class Stage:
     def task(self, paths: Mapping[str, Any], config: Mapping[str, Any], label: str | None = None) -> None:
         """The stage as the body of a KFP component: as :meth:`execute`, a bad input ends it with a single message.
 
-        Where the environment asks for several processes and the stage can use them, they run its command line.
+        Where the environment asks for several processes or nodes and the stage can use them, they run its command line.
         """
         with exit_on_input_error():
-            n = processes() if self.distributed else 1
-            if n == 1:
+            job, n = (TrainJob.asked_for(), processes()) if self.distributed else (None, 1)
+            if job is None and n == 1:
                 self.execute(paths, config, label)
                 return
             options = self._options(config).model_dump(mode="json")
-            torchrun(self.name, command_line(paths, options, label), n)
+            if job is None:
+                torchrun(self.name, command_line(paths, options, label), n)
+            else:
+                inputs, outputs = (
+                    {name: Path(paths[name]) for name in names if paths.get(name)}
+                    for names in (self.inputs, self.outputs)
+                )
+                job.run(self.name, inputs, outputs, options, label)
 
     def _options(self, config: Mapping[str, Any]) -> Any:
         try:

@@ -67,7 +67,13 @@ def test_the_example_shows_every_field() -> None:
     for part in (cluster.resources["simulate"], cluster.secrets[0], cluster.data):
         fields |= {*type(part).model_fields}
     assert [f for f in sorted(fields) if not re.search(rf"^(# )?\[*{f}\b", text, re.MULTILINE)] == []
-    for field in ("pull_policy", "caching", "parallel_shards", "run_as_non_root"):  # defaults that it tells
+    for field in (
+        "pull_policy",
+        "caching",
+        "parallel_shards",
+        "run_as_non_root",
+        "trainer_runtime",
+    ):  # defaults that it tells
         told = re.search(rf"^# {field} = (\S+)", text, re.MULTILINE)
         assert told and told.group(1).strip('"').lower() == str(getattr(Cluster(), field)).lower()
     assert cluster.secrets == Cluster().secrets
@@ -211,6 +217,8 @@ def test_a_local_run_has_nothing_of_it() -> None:
         ("resources.simulate.gpus = 1", r"resources\.simulate\.gpus: no GPU is used there"),
         ("resources.train_refiner.gpus = 1", r"resources\.train_refiner\.gpus: needs images with CUDA"),
         ("cuda = true\nresources.evaluate.gpus = 2", r"resources\.evaluate\.gpus: only one"),
+        ("resources.simulate.nodes = 2", r"resources\.simulate\.nodes: only pretrain_classifier"),
+        ("resources.train_refiner.nodes = 2", r"resources\.train_refiner\.nodes: needs checkpoints"),
         ("resources.train.gpus = 1", r"resources\.train\b"),
         ("resources.simulate.cpu_request = '2 cores'", r"resources\.simulate\.cpu_request"),
         ("resources.simulate.cpu_request = '9000m'", r"cpu_request 9000m is above cpu_limit 8"),
