@@ -12,6 +12,7 @@ import yaml
 from imitation_refinement import __version__
 from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
+from imitation_refinement.train_job import TrainJob
 from pipelines.cluster import STAGES, TRAINING, Cluster, amount, check_source, read_cluster, stage_of
 from pipelines.compile import compile_pipeline
 from pipelines.pipeline import dag
@@ -144,6 +145,30 @@ def test_several_gpus_of_a_pod_get_a_process_each(example: Tasks) -> None:
     for name in example.names:
         expected = "4" if example.stage(name) == "pretrain_classifier" else None
         assert example.environment(name).get("IMITATION_REFINEMENT_PROCESSES") == expected
+
+
+def test_several_nodes_are_a_job_that_the_task_waits_with(tmp_path: Path) -> None:
+    given = {
+        "cuda": True,
+        "checkpoints": {"claim": "c", "path": "/checkpoints"},
+        "resources": {"pretrain_classifier": {"nodes": 3, "gpus": 8, "node_selector": {"pool": "fast"}}},
+    }
+    tasks = compiled(tmp_path, Cluster.model_validate(given))
+    for name in tasks.names:
+        told = tasks.environment(name)
+        if tasks.stage(name) != "pretrain_classifier":
+            assert "IMITATION_REFINEMENT_TRAIN_JOB" not in told
+            continue
+        assert "IMITATION_REFINEMENT_PROCESSES" not in told
+        job = TrainJob.model_validate_json(told["IMITATION_REFINEMENT_TRAIN_JOB"])
+        assert (job.nodes, job.processes, job.resources["nvidia.com/gpu"]) == (3, 8, "8")
+        assert job.image.endswith("-cuda") and job.pod["node_selector"] == {"pool": "fast"}
+        own = tasks.platform[tasks.label(name)]  # it needs no GPU for waiting
+        assert not {"nodeSelector", "tolerations", "emptyDirMounts"} & own.keys()
+        assert not tasks.container(name)["image"].endswith("-cuda")
+        assert "accelerator" not in tasks.container(name)["resources"]
+        assert own["pvcMount"][0]["mountPath"] == "/checkpoints"
+        assert own["activeDeadlineSeconds"] == str(72 * 3600)
 
 
 def test_secrets_by_name_where_they_are_needed(plain: Tasks) -> None:

@@ -72,11 +72,15 @@ class Api:
         self.runs = True  # whether a job's nodes run as processes here
         self.phase, self.container = "Running", dict[str, Any]()  # where they don't
         self.outages = 0
+        self.bad_input: list[str] = []  # what the nodes say of it
 
     def create(self, job: dict[str, Any]) -> None:
         metadata = {**job["metadata"], "namespace": "team", "creationTimestamp": "2026-01-01T00:00:00Z"}
         self.job = self.made = {**job, "metadata": metadata}
         trainer = job["spec"]["trainer"]
+        if self.bad_input:
+            told = {variable["name"]: variable["value"] for variable in trainer["env"]}
+            Path(told["IMITATION_REFINEMENT_ERROR_FILE"]).write_text(json.dumps(self.bad_input))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -311,10 +315,11 @@ def test_it_fails_for_the_pods_reason(
 def test_bad_input_on_the_nodes_is_bad_input(
     api: Api, toy_tables: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    api.runs, api.phase, api.bad_input = False, "Failed", ["table.parquet", "has no rows.", "Give one."]
     with pytest.raises(SystemExit) as end:
-        run_component(toy_tables["imperfect_dataset"], tmp_path / "model")
-    assert end.value.code == 2
-    assert "has no column 'material_id'" in capfd.readouterr().err.strip().splitlines()[-1]
+        run_component(toy_tables["ideal_dataset"], tmp_path / "model")
+    assert end.value.code == 2 and api.job is None
+    assert capfd.readouterr().err.strip().splitlines()[-1] == "error: table.parquet: has no rows. Give one."
 
 
 def test_outages_are_borne(api: Api, toy_tables: dict[str, Path], tmp_path: Path, capfd: Any) -> None:
