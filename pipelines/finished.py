@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from imitation_refinement.config import NAMED_FORMS
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.metrics import DISTANCES
@@ -50,13 +51,13 @@ class Row(BaseModel):
 
     @property
     def in_table_1(self) -> bool:
-        """Whether the row is a method as it is: no ablation, no control, none with few labels."""
-        return not self.variant and not self.labelled
+        """Whether the row is a method of its own right: no ablation, no control, none with few labels."""
+        return self.variant in NAMED_FORMS and not self.labelled
 
     @property
     def supervised(self) -> bool:
         """Whether the method learns from labels of imperfect patterns."""
-        return self.supervision == "targeted" or self.method in ("finetuned", "majority")
+        return self.supervision == "targeted" or self.method in ("finetuned", "majority", "aligned")
 
     def measures(self) -> dict[str, float]:
         """What the row holds beyond accuracy, comparisons and distances: the measures of honesty."""

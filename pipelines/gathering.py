@@ -52,7 +52,7 @@ class Experiment:
     @property
     def refiners(self) -> list[Json]:
         """Those with the whole loss and all labels; DenseNet's first, targeted before non-targeted."""
-        whole = [m for m in self.methods.values() if m["method"] == "ir" and m["in_table_1"]]
+        whole = [m for m in self.methods.values() if m["method"] == "ir" and m["in_table_1"] and not m["variant"]]
         return sorted(whole, key=lambda m: (m["classifier"], m["supervision"] != "targeted"))
 
 
@@ -196,7 +196,7 @@ def _best_baseline(row: Row, runs: Sequence[Run]) -> str | None:
 def _pairs(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
     """What is compared: all methods with raw, refiners with all of Table 1, their variants with the whole loss."""
     refiners = [row for row in rows.values() if row.method == "ir"]
-    whole = {(row.classifier, row.supervision): row.name for row in refiners if row.in_table_1}
+    whole = {(row.classifier, row.supervision): row.name for row in refiners if row.in_table_1 and not row.variant}
     pairs = [(row.name, raw) for row in rows.values() if (raw := _raw(row, rows))]
     pairs += [(a, b.name) for a in whole.values() for b in rows.values() if b.in_table_1]
     pairs += [(row.name, whole.get((row.classifier, row.supervision), row.name)) for row in refiners]

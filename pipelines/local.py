@@ -34,7 +34,7 @@ def tracking_uri(runs: Path) -> str:
     return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
-def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path) -> Path:
+def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path, test: str = "") -> Path:
     """Runs the whole pipeline and keeps what it makes in ``runs/<time>/``.
 
     Args:
@@ -42,6 +42,7 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path) -
         structures: a path, materials-project, random, or empty for the built-in prototypes.
         imperfect: a path, or empty for virtually measured specimens.
         runs: the folder of all runs.
+        test: a path to imperfect patterns to be tested on alone, or empty.
 
     Returns:
         The run's folder; ``runs/latest`` points to it.
@@ -51,7 +52,7 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path) -
         TaskFailed: if a task fails otherwise. The run's folder stays, for a look.
     """
     given = {}
-    for name, path in (("structures", structures), ("imperfect", imperfect)):
+    for name, path in (("structures", structures), ("imperfect", imperfect), ("test", test)):
         named = name == "structures" and path in NAMED_SOURCES
         if path and not named and not Path(path).exists():
             raise InputError(path, "there is no such file or folder.", f"Check what --{name} names.")

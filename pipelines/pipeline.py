@@ -60,6 +60,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
     def imitation_refinement(
         structures: str = "",
         imperfect: str = "",
+        test: str = "",
         shards: list[int] = [0],  # noqa: B006 (KFP reads the default)
         n_shards: int = 1,
         collect_structures: dict = {},  # noqa: B006
@@ -82,6 +83,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
                 empty for the built-in prototypes.
             imperfect: Parquet table or folder with manifest.csv, on a cluster on its data volume; empty for virtually
                 measured specimens.
+            test: as imperfect, to be tested on alone; then no imperfect pattern is.
             shards: 0 to n_shards − 1; simulation fans out over them.
             n_shards: how many shards.
             collect_structures: options of that stage, as the following of theirs.
@@ -97,7 +99,9 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
             baselines: options.
             evaluate: options.
         """
-        collected = collect_structures_task(structures=structures, imperfect=imperfect, config=collect_structures)
+        collected = collect_structures_task(
+            structures=structures, imperfect=imperfect, test=test, config=collect_structures
+        )
         keep(collected, rejected="data/rejected_structures.csv")
         with dsl.ParallelFor(shards, name="simulate-shards", parallelism=at_once) as shard:
             simulated = simulate_task(
@@ -194,6 +198,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
             answers=denoised.outputs["answers"],
             structures=structures,
             imperfect=imperfect,
+            test=test,
             config=evaluate,
         )
         keep(

@@ -12,6 +12,7 @@ def collect_structures(
     rejected: dsl.Output[dsl.Artifact],
     structures: str = "",
     imperfect: str = "",
+    test: str = "",
     config: dict = {},  # noqa: B006  # KFP reads the default from the signature
 ) -> None:
     """Crystal structures and imperfect patterns as checked tables, from files or built in.
@@ -23,6 +24,7 @@ def collect_structures(
         structures: a Parquet table, a folder or archive of CIFs, materials-project or random; built-in structures
             where empty.
         imperfect: a Parquet table or a folder with manifest.csv; virtual specimens where empty.
+        test: as imperfect, to be tested on alone; then no imperfect pattern is.
         config: options of the stage by name.
     """
     from components.collect_structures.stage import STAGE
@@ -31,6 +33,7 @@ def collect_structures(
         {
             "structures": structures,
             "imperfect": imperfect,
+            "test": test,
             "collected_structures": collected_structures.path,
             "collected_patterns": collected_patterns.path,
             "rejected": rejected.path,

@@ -52,7 +52,9 @@ class Collected:
     rejected: list[InputError]
 
 
-def collect(structures: str, imperfect: Path | None, pages: Path, config: CollectConfig) -> Collected:
+def collect(
+    structures: str, imperfect: Path | None, pages: Path, config: CollectConfig, test: Path | None = None
+) -> Collected:
     """The structures, the imperfect patterns or the specimens in their place, and what was left out.
 
     Args:
@@ -60,12 +62,16 @@ def collect(structures: str, imperfect: Path | None, pages: Path, config: Collec
         imperfect: a path, or nothing for virtual specimens.
         pages: folder for what comes from the Materials Project.
         config: the stage's options.
+        test: a path, or nothing: imperfect patterns to be tested on alone.
 
     Raises:
-        InputError: if a source gives nothing.
+        InputError: if a source gives nothing, or there are patterns to test on and none to train on.
     """
     rejected: list[InputError] = []
+    if test and not imperfect:
+        raise InputError(test, "is given to test on, but no imperfect patterns to train on.", "Give both, or neither.")
     rows = read_imperfect(imperfect, rejected) if imperfect else []
+    rows += _alone(read_imperfect(test, rejected), rows, test) if test else []
     n_specimens = 0 if imperfect else config.n_patterns
     if not structures:
         library, total, specimens = _built_in(n_specimens, config)
@@ -78,6 +84,13 @@ def collect(structures: str, imperfect: Path | None, pages: Path, config: Collec
         materials = read_structures(Path(structures), rejected)
         library, total, specimens = _given(materials, structures, n_specimens, config)
     return Collected(library, total, rows or [specimen_row(m) for m in specimens], rejected)
+
+
+def _alone(rows: list[Row], others: list[Row], where: Path) -> list[Row]:
+    """Rows to be tested on alone."""
+    if both := {row["pattern_id"] for row in rows} & {row["pattern_id"] for row in others}:
+        raise InputError(where, f"{len(both)} pattern_ids are also among those to train on, as {min(both)}.", "Rename.")
+    return [row | {"part": "test"} for row in rows]
 
 
 def _built_in(n_specimens: int, config: CollectConfig) -> Source:
@@ -109,7 +122,7 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:
     output, structures = paths["collected_structures"], str(paths.get("structures", ""))
     kept = config.materials_project.pages
     pages = Path(kept) if kept else output.with_name(output.name + ".pages")
-    collected = collect(structures, paths.get("imperfect"), pages, config)
+    collected = collect(structures, paths.get("imperfect"), pages, config, paths.get("test"))
     counts = write_structures(output, collected.library, collected.total)
     write_table(paths["collected_patterns"], _columns(collected.rows), PATTERNS)
     write_rejected(paths["rejected"], collected.rejected)
@@ -167,6 +180,7 @@ STAGE = Stage(
         "structures": "Parquet table, folder or archive of CIFs, materials-project, or random; built-in structures "
         "without it",
         "imperfect": "Parquet table or folder with manifest.csv, .xy and .cif files; virtual specimens without it",
+        "test": "as imperfect: patterns to be tested on alone; those of imperfect are then only trained on",
     },
     outputs={
         "collected_structures": "the structures, Parquet",
@@ -175,5 +189,5 @@ STAGE = Stage(
     },
     config=CollectConfig,
     run=run,
-    optional=frozenset({"structures", "imperfect"}),
+    optional=frozenset({"structures", "imperfect", "test"}),
 )

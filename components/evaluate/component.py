@@ -25,6 +25,7 @@ def evaluate(
     predictions: dsl.Output[dsl.Artifact],
     structures: str = "",
     imperfect: str = "",
+    test: str = "",
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
     """Accuracy, distance to theory, honesty, figures and report of the main study's methods."""
@@ -50,7 +51,7 @@ def evaluate(
             "figures": figures.path,
             "predictions": predictions.path,
         },
-        {**config, "structures": structures or "built-in", "imperfect": imperfect or "built-in"},
+        {**config, "structures": structures or "built-in", "imperfect": imperfect or "built-in", "test": test},
     )
 
 
@@ -92,6 +93,7 @@ def evaluate_paper(
     predictions: dsl.Output[dsl.Artifact],
     structures: str = "",
     imperfect: str = "",
+    test: str = "",
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
     """The same of every method of the paper, its ablations, and what it leaves out."""
@@ -138,5 +140,5 @@ def evaluate_paper(
             "figures": figures.path,
             "predictions": predictions.path,
         },
-        {**config, "structures": structures or "built-in", "imperfect": imperfect or "built-in"},
+        {**config, "structures": structures or "built-in", "imperfect": imperfect or "built-in", "test": test},
     )

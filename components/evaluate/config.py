@@ -18,4 +18,5 @@ class EvaluateConfig(StageConfig):
     profile: str = Field("", description="name of the profile, for the record")
     structures: str = Field("built-in", description="where the structures came from, for the record")
     imperfect: str = Field("built-in", description="where the imperfect patterns came from, for the record")
+    test: str = Field("", description="where the patterns came from that were tested on alone, for the record")
     seed: int = Field(0, ge=0, description="seed of bootstrap and embedding; the run's seed, for the record")

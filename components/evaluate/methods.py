@@ -242,6 +242,10 @@ def _refined(
         _on_grid(path, grid, parts.data.grid)
         reader, history = _reader_of(path, about, readers, "prototypical"), cast(History, about["history"])
         refiner.to(device)
+        if refiner.config.zero_error and not about["variant"] and not about["labelled"]:
+            aligned = [refiner.aligned(torch.from_numpy(p.intensity)).numpy() for p in (parts.test, parts.validation)]
+            row = _read("aligned", reader, aligned[0], aligned[1], parts)
+            yield replace(row, n_train=int(str(about["n_train"])), patterns=aligned[0])
         test, validation = (apply(refiner, part.intensity) for part in (parts.test, parts.validation))
         yield replace(
             _read("ir", reader, test, validation, parts, float(str(about["temperature"]))),

@@ -178,7 +178,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 def accuracy_table(rows: Sequence[Row]) -> Table:
     """The paper's Table 1, with what it leaves out; its numbers beside ours."""
-    shown = [row for row in rows if not row.get("variant") and not row.get("labelled")]
+    shown = [row for row in rows if block(row) in BLOCKS[:4]]
     columns = ["method", "accuracy (95 %)", "paper", "gain over raw (95 %)"]
     baseline = any(row.get("best_baseline") for row in shown)
     if baseline:
@@ -196,8 +196,8 @@ def accuracy_table(rows: Sequence[Row]) -> Table:
 
 def ablation_table(rows: Sequence[Row]) -> Table:
     """The paper's Table 2, the shuffled-label control, and refinement with fewer labels."""
-    whole = {(r.get("classifier"), r.get("supervision")) for r in rows if r.get("variant") or r.get("labelled")}
-    varied = [row for row in rows if row.get("variant") or row.get("labelled")]
+    varied = [row for row in rows if block(row) in BLOCKS[4:]]
+    whole = {(row.get("classifier"), row.get("supervision")) for row in varied}
     full = [row for row in rows if _plain(row) and (row.get("classifier"), row.get("supervision")) in whole]
 
     def cells(row: Row) -> list[str]:

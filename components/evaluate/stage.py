@@ -106,6 +106,8 @@ def _data_record(paths: Mapping[str, Any], config: EvaluateConfig, parts: Parts)
         record[name] = {"source": source, "sha256": digest(path)} | {
             f"n_{split}": int(n.get(split, 0)) for split in ("train", "validation", "test", "held_out")
         }
+    if config.test:
+        record["imperfect"]["test"] = config.test
     return record
 
 

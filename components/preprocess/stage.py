@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.preprocess.config import PreprocessConfig
-from components.preprocess.split import TRAIN, grouped_split, split_ideal
+from components.preprocess.split import TEST, TRAIN, grouped_split, split_ideal
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
@@ -99,21 +99,30 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
     if unknown := {str(x) for x in labels if x is not None and pd.notna(x)} - set(CRYSTAL_SYSTEMS):
         raise InputError(shards[0], f"unknown crystal_system {sorted(unknown)}.", f"Use {', '.join(CRYSTAL_SYSTEMS)}.")
     labelled = pd.notna(rows["crystal_system"]).to_numpy()
+    alone = (rows["part"] == TEST).to_numpy()  # given to be tested on
     # A pattern of an unknown material is a material of its own.
     material = rows["formula"].where(rows["formula"].notna(), rows["pattern_id"]).to_numpy(str)
     split = np.full(len(rows), TRAIN, dtype="<U10")  # without a label: non-targeted training only
-    if labelled.any():
-        split[labelled] = grouped_split(
-            material[labelled], labels[labelled].astype(str), config.folds, config.seed, shards[0]
-        )
-    # An unlabelled pattern of a material that is tested or validated on would show that material in training.
-    told = set(material[labelled & (split != TRAIN)])
-    leaking = ~labelled & np.isin(material, list(told))
-    rejected += [
-        InputError(f"pattern {i}", "is unlabelled, of a material of the test part.", "Give its crystal_system.")
-        for i in rows["pattern_id"][leaking]
-    ]
-    keep = ~leaking
+    split[alone] = TEST
+    free = labelled & ~np.isin(material, material[alone])
+    if free.any():
+        split[free] = grouped_split(material[free], labels[free].astype(str), config.folds, config.seed, shards[0])
+        if alone.any():
+            split[free & (split == TEST)] = TRAIN
+    # Training would see a material that is tested on, or validated on where a pattern has no label.
+    told = np.isin(material, material[labelled & (split != TRAIN)])
+    reasons = (
+        (alone & ~labelled, "is to be tested on, but unlabelled."),
+        (~alone & np.isin(material, material[alone]), "is of a material that is tested on alone."),
+        (~alone & ~labelled & told, "is unlabelled, of a material of the test part."),
+    )
+    keep = np.ones(len(rows), bool)
+    for leaking, problem in reasons:
+        rejected += [
+            InputError(f"pattern {i}", problem, "Give its crystal_system, or leave it out.")
+            for i in rows["pattern_id"][keep & leaking]
+        ]
+        keep &= ~leaking
     columns: dict[str, Any] = {
         name: rows[name].to_numpy(object)[keep] for name in rows if name in gridded_schema(grid).names
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_refiner
+from imitation_refinement.zero_error import zero_error
 
 WEIGHTS = {  # what an ablation of the loss leaves out
     "without_prediction": "prediction_weight",
@@ -40,7 +42,9 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         config = config.model_copy(update={"diversity_weight": config.diversity_weight or 1.0})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
-    train, validation = data.part("train"), data.part("validation")
+    learning, validation = data.select("train"), data.part("validation")
+    assert learning.theory is not None, "an imperfect dataset has a theory column"
+    train, theory = (learning.intensity, learning.labels), learning.theory
     labelled = int((train[1] != UNLABELLED).sum())
     targeted = config.supervision == "targeted"
     if targeted and not labelled:
@@ -54,8 +58,15 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         train, validation = ((x, shuffled(y, rng)) for x, y in (train, validation))
     if targeted and 0 < config.labelled < labelled:
         chosen = some_of_each(train[1], config.labelled, rng)
-        train = (train[0][chosen], train[1][chosen])
+        train, theory = (train[0][chosen], train[1][chosen]), theory[chosen]
         labelled = len(chosen)
+    found = None
+    if targeted and config.zero_error:
+        found = zero_error(train[0], theory, grid)
+        say(f"zero error of 2θ: {found}")
+        if found.certain:
+            network = config.network.model_copy(update={"zero_error": found.value / grid.step})
+            config = config.model_copy(update={"network": network})
     refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics, checkpoint)
     if not leads():
         return
@@ -73,6 +84,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         "labelled": config.labelled,
         "n_train": n_train,
         "temperature": temperature,
+        "zero_error": found and asdict(found),
         "history": history.metrics,
     }
     save_model(paths["refiner"], refiner, grid, about)

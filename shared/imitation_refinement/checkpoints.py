@@ -128,10 +128,14 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Gives an optimiser what :func:`optimiser_tensors` took from one like it."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = tensor
+        like = parameters[int(number)].detach()
+        # In the layout of the parameter: a fused step goes through both by their order in memory.
+        own = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+        state.setdefault(int(number), {})[name] = own
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 

@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
         help="imperfect patterns: a Parquet table, or a folder with manifest.csv, .xy and .cif files "
         "(default: specimens measured virtually)",
     )
+    run.add_argument(
+        "--test",
+        default="",
+        metavar="PATH",
+        help="imperfect patterns to be tested on alone, as --imperfect; those are then only trained on (default: a "
+        "tenth of the imperfect patterns' materials)",
+    )
     run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     run.set_defaults(command=_run)
 
@@ -57,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     refine.add_argument(
         "--model", metavar="NAME", help="a refiner of the run, as densenet-targeted (default: the one the run selected)"
+    )
+    refine.add_argument(
+        "--keep-angles",
+        action="store_true",
+        help="for patterns of another instrument than the training's: don't mend that one's zero error of 2θ",
     )
     refine.set_defaults(command=_refine)
 
@@ -109,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     profile = read_profile(arguments.profile, _settings(arguments))
     try:
-        folder = run_locally(profile, arguments.structures, arguments.imperfect, arguments.output)
+        folder = run_locally(profile, arguments.structures, arguments.imperfect, arguments.output, arguments.test)
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -123,7 +135,14 @@ def _refine(arguments: argparse.Namespace) -> None:
     """Refines patterns that no training has seen; writes refined.parquet, an .xy and a picture of each."""
     from imitation_refinement.refine import refine_files
 
-    refine_files(arguments.run, arguments.paths, arguments.output, arguments.wavelength, arguments.model)
+    refine_files(
+        arguments.run,
+        arguments.paths,
+        arguments.output,
+        arguments.wavelength,
+        arguments.model,
+        arguments.keep_angles,
+    )
 
 
 def _tables(arguments: argparse.Namespace) -> None:

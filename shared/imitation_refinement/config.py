@@ -63,6 +63,9 @@ class RefinerConfig(StageConfig):
     baseline: Odd = Field(
         61, ge=3, le=1001, description="peaks narrower than this [points], odd, are no part of the baseline"
     )
+    zero_error: float = Field(
+        0.0, ge=-64, le=64, description="how far patterns stand too high along 2θ [points]; set by targeted training"
+    )
 
 
 class OptimiserConfig(StageConfig):
@@ -96,6 +99,10 @@ class PretrainConfig(StageConfig):
     )
 
 
+# Variants that are methods of their own right: the plain form, and those that are no ablation and no control.
+NAMED_FORMS = ("", "with_diversity")
+
+
 class RefineConfig(StageConfig):
     """The refiner and its training."""
 
@@ -106,6 +113,9 @@ class RefineConfig(StageConfig):
     regularisation_weight: float = Field(1.0, ge=0, description="α, weight of ℓ_reg")
     prototype_weight: float = Field(0.1, ge=0, description="β, weight of ℓ_proto")
     diversity_weight: float = Field(0.0, ge=0, description="weight of SHOT's diversity term; no part of the paper")
+    zero_error: bool = Field(
+        True, description="targeted: whether the zero error of 2θ is found from training patterns of known structure"
+    )
     feature_depth: int = Field(1, ge=0, le=2, description="Ψ: 0 the pattern, 1 or 2 the maps after that convolution")
     norm: float = Field(1.0, ge=1, description="p of ℓ_reg")
     variant: Literal[

@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
+from imitation_refinement.config import NAMED_FORMS
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 from imitation_refinement.files import writing
 
@@ -42,6 +43,7 @@ METHOD_LABELS = {
     "nearest_in_library": "Nearest neighbour, material in library",
     "standard": "Standard classifier",
     "raw": "Prototypical classifier (raw)",
+    "aligned": "Raw, zero error mended",
     "augmented": "Augmented classifier",
     "dwt": "DWT",
     "adda": "ADDA",
@@ -55,6 +57,7 @@ METHOD_COLORS = {
     "nearest_in_library": "#7F8894",
     "standard": RAW,
     "raw": RAW,
+    "aligned": RAW,
     "augmented": "#228833",
     "dwt": "#228833",
     "adda": "#AA3377",
@@ -161,7 +164,7 @@ def block(row: Mapping[str, Any]) -> str:
         return BLOCKS[0]
     if row.get("labelled"):
         return BLOCKS[5]
-    if row.get("variant"):
+    if (row.get("variant") or "") not in NAMED_FORMS:
         return BLOCKS[4]
     if row["method"] in ("raw", "standard", "augmented", "dwt"):
         return BLOCKS[1]

@@ -15,7 +15,7 @@ from torch import nn
 from imitation_refinement import metrics
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import apply, probabilities
-from imitation_refinement.networks import Classifier
+from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.peaks import least_width, narrow_share, peak_precision_recall
 from imitation_refinement.profiles import Profile
 
@@ -93,7 +93,7 @@ def doubt(classifier: Classifier, temperature: float, patterns: Patterns) -> tup
 
 
 def identity_error(refiner: nn.Module, ideal: Patterns) -> dict[str, float]:
-    """How far R(x) is from x where nothing is to be mended.
+    """How far R(x) is from x where nothing is to be mended; a refiner's zero error is none of an ideal pattern.
 
     Args:
         refiner: maps (n, points) to (n, points).
@@ -103,9 +103,13 @@ def identity_error(refiner: nn.Module, ideal: Patterns) -> dict[str, float]:
         Medians ``identity_l1``, ``identity_l2`` (0 is best), ``identity_ncc`` (1 is best); see
         :mod:`~imitation_refinement.metrics`.
     """
-    refined = apply(refiner, ideal)
+    refined = apply(_adjusted(refiner), ideal)
     distances = {"l1": metrics.l1, "l2": metrics.l2, "ncc": metrics.ncc}
     return {f"identity_{name}": float(np.median(distance(refined, ideal))) for name, distance in distances.items()}
+
+
+def _adjusted(refiner: nn.Module) -> nn.Module:
+    return refiner.adjusted() if isinstance(refiner, Refiner) else refiner
 
 
 def honesty(
@@ -199,9 +203,8 @@ def _unchanged(
     if not len(ideal):
         names = ("identity_l1", "identity_l2", "identity_ncc", "ideal_accuracy", "ideal_accuracy_refined")
         return dict.fromkeys(names)
-    accuracy, refined_accuracy = (
-        metrics.accuracy(labels, probabilities(classifier, x).argmax(axis=1)) for x in (ideal, apply(refiner, ideal))
-    )
+    both = (ideal, apply(_adjusted(refiner), ideal))
+    accuracy, refined_accuracy = (metrics.accuracy(labels, probabilities(classifier, x).argmax(axis=1)) for x in both)
     return {
         **identity_error(refiner, ideal),
         "ideal_accuracy": accuracy,

@@ -7,6 +7,7 @@ and refinement through such a classifier was found to lose 10 to 15 points of ac
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -18,18 +19,31 @@ from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.losses import squared_distances
 
 LEAST_GAIN = 0.03
+STARTING_SHARE = math.log(0.95 / 0.05)  # U₁ of a fresh refiner
 LEAST_ABOVE = 1e-6  # the root has no slope at 0
+
+
+def _along(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
+    """A convolution along the 2θ axis.
+
+    Sequences are images of height 1, (n, channels, 1, length), channels last in memory: one to three times as fast as
+    Conv1d, which knows no such layout, on a CPU, and what a GPU's tensor cores take.
+    """
+    return nn.Conv2d(inputs, outputs, (1, kernel), (1, stride), (0, kernel // 2), bias=bias)
+
+
+def _images(channels: list[Tensor]) -> Tensor:
+    """Channels of shape (n, points) as (n, channels, 1, points), channels last in memory."""
+    return torch.stack(channels, dim=-1)[:, None].permute(0, 3, 1, 2)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
     """Batch norm as in the paper, or group norm of up to eight groups, four times as fast on a CPU."""
-    return nn.BatchNorm1d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv1d(inputs, outputs, kernel, stride, kernel // 2, bias=False), _norm(norm, outputs), nn.ReLU()
-    )
+    return nn.Sequential(_along(inputs, outputs, kernel, stride, bias=False), _norm(norm, outputs), nn.ReLU())
 
 
 class _DenseLayer(nn.Module):
@@ -40,10 +54,10 @@ class _DenseLayer(nn.Module):
         self.body = nn.Sequential(
             _norm(norm, inputs),
             nn.ReLU(),
-            nn.Conv1d(inputs, 4 * growth, 1, bias=False),
+            _along(inputs, 4 * growth, 1, bias=False),
             _norm(norm, 4 * growth),
             nn.ReLU(),
-            nn.Conv1d(4 * growth, growth, kernel, padding=kernel // 2, bias=False),
+            _along(4 * growth, growth, kernel, bias=False),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +74,7 @@ def _vgg(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
             kernel, stride = (config.stem_kernel, config.stem_stride) if first else (config.kernel, 1)
             layers.append(_convolution(channels, width, kernel, stride, config.norm))
             channels = width
-        layers.append(nn.MaxPool1d(2))
+        layers.append(nn.MaxPool2d((1, 2)))
     return layers, channels
 
 
@@ -68,7 +82,7 @@ def _densenet(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
     """Dense blocks with transitions that halve channels and length (Huang et al., CVPR 2017)."""
     stem, growth = config.widths
     layers: list[nn.Module] = [_convolution(2, stem, config.stem_kernel, config.stem_stride, config.norm)]
-    layers.append(nn.MaxPool1d(3, 2, 1))
+    layers.append(nn.MaxPool2d((1, 3), (1, 2), (0, 1)))
     channels = stem
     for block, depth in enumerate(config.depths):
         for _ in range(depth):
@@ -78,11 +92,11 @@ def _densenet(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
             half = channels // 2
             layers.append(
                 nn.Sequential(
-                    _norm(config.norm, channels), nn.ReLU(), nn.Conv1d(channels, half, 1, bias=False), nn.AvgPool1d(2)
+                    _norm(config.norm, channels), nn.ReLU(), _along(channels, half, 1, bias=False), nn.AvgPool2d((1, 2))
                 )
             )
             channels = half
-    layers.append(nn.Sequential(_norm(config.norm, channels), nn.ReLU(), nn.MaxPool1d(2)))
+    layers.append(nn.Sequential(_norm(config.norm, channels), nn.ReLU(), nn.MaxPool2d((1, 2))))
     return layers, channels
 
 
@@ -105,11 +119,12 @@ class Classifier(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(16 * channels, config.embedding))
         self.output = nn.Linear(config.embedding, N_CLASSES)
         self.register_buffer("prototypes", torch.randn(N_CLASSES, config.embedding))
+        nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     def _layers(self, x: Tensor, stop: int | None = None) -> Tensor:
         # A coordinate channel tells where on the 2θ axis a filter looks (Liu et al., NeurIPS 2018).
         where = torch.linspace(-1, 1, x.shape[1], device=x.device, dtype=x.dtype).expand_as(x)
-        hidden = torch.stack([x, where], dim=1)
+        hidden = _images([x, where])
         for layer in self.layers[:stop]:
             hidden = layer(hidden)
         return hidden
@@ -128,7 +143,7 @@ class Classifier(nn.Module):
             return x
         if depth == 1:
             return self._layers(x, 1)
-        second = [i for i, layer in enumerate(self.layers) if not isinstance(layer, nn.MaxPool1d)][1]
+        second = [i for i, layer in enumerate(self.layers) if not isinstance(layer, nn.MaxPool2d)][1]
         hidden, layer = self._layers(x, second), self.layers[second]
         # A dense layer's first convolution ends at its second ReLU.
         return layer.body[:5](hidden) if isinstance(layer, _DenseLayer) else layer(hidden)
@@ -136,7 +151,7 @@ class Classifier(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """F(x), shape (n, m), of intensities of shape (n, points)."""
         hidden = self._layers(x)
-        pooled = torch.cat([F.adaptive_avg_pool1d(hidden, 8), F.adaptive_max_pool1d(hidden, 8)], dim=1)
+        pooled = torch.cat([F.adaptive_avg_pool2d(hidden, (1, 8)), F.adaptive_max_pool2d(hidden, (1, 8))], dim=1)
         return self.head(pooled)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -177,8 +192,9 @@ class Refiner(nn.Module):
     """R: a 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts what of the baseline goes, and a gain.
 
     R(x) = g(x) · (x − w(x) b(x)), where b is the baseline (:func:`opening`), w = σ(U₁) the share of it that goes, and
-    g = f + 2 (1 − f) σ(U₂) with f = 0.03 a gain from f to 2 − f, at every angle. U's last convolution starts at zero: a
-    fresh refiner takes half of the baseline away, and leaves an ideal pattern, which has hardly any, as it is.
+    g = f + 2 (1 − f) σ(U₂) with f = 0.03 a gain from f to 2 − f, at every angle. U's last convolution starts without
+    weights: a fresh refiner takes 95 % of the baseline away, and leaves an ideal pattern, which has hardly any, as it
+    is. Before all that the pattern is moved by the zero error of the instrument that it comes from, a constant.
 
     So a refiner fades background and noise and evens out texture, keeps what is left where it was measured, never
     erases it, and can't paint a peak where nothing was seen. (An additive correction, max(0, x + U(x)), reached the
@@ -202,25 +218,25 @@ class Refiner(nn.Module):
             )
             channels = width
         for width in reversed(widths[:-1]):
-            self.joins.append(nn.Conv1d(channels, width, 1))
+            self.joins.append(_along(channels, width, 1))
             self.decoders.append(self._block(2 * width, width, kernel))
             channels = width
-        self.output = nn.Conv1d(channels, 2, kernel, padding=kernel // 2)
+        self.output = _along(channels, 2, kernel)
         nn.init.zeros_(self.output.weight)
-        if self.output.bias is not None:
-            nn.init.zeros_(self.output.bias)
+        self.output.bias = nn.Parameter(torch.tensor([STARTING_SHARE, 0.0]))
+        nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
 
     @staticmethod
     def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
         width = max(kernel, 2 * stride + 1)
-        return nn.Sequential(nn.Conv1d(inputs, outputs, width, stride, width // 2), nn.GroupNorm(4, outputs), nn.SiLU())
+        return nn.Sequential(_along(inputs, outputs, width, stride), nn.GroupNorm(4, outputs), nn.SiLU())
 
     def corrections(self, x: Tensor, baseline: Tensor) -> Tensor:
         """U₁ and U₂, shape (n, 2, points), of intensities and their baseline of shape (n, points)."""
         points = x.shape[1]
         multiple = self.config.factor ** (len(self.config.widths) - 1)
         above = (x - baseline + LEAST_ABOVE).sqrt()
-        hidden = F.pad(torch.stack([x, baseline, above], dim=1), (0, -points % multiple))
+        hidden = _images([F.pad(v, (0, -points % multiple)) for v in (x, baseline, above)])
         skips = []
         for encoder in self.encoders:
             hidden = encoder(hidden)
@@ -228,12 +244,33 @@ class Refiner(nn.Module):
         skips.pop()
         for join, decoder in zip(self.joins, self.decoders, strict=True):
             skip = skips.pop()
-            up = F.interpolate(join(hidden), size=skip.shape[-1], mode="linear", align_corners=False)
+            up = F.interpolate(join(hidden), size=skip.shape[-2:], mode="bilinear", align_corners=False)
             hidden = decoder(torch.cat([up, skip], dim=1))
-        return self.output(hidden)[:, :, :points]
+        return self.output(hidden)[:, :, 0, :points]
+
+    def adjusted(self) -> Refiner:
+        """The same refiner, weights shared, for patterns of an instrument without zero error."""
+        twin = copy.copy(self)
+        twin.config = self.config.model_copy(update={"zero_error": 0.0})
+        return twin
+
+    def aligned(self, x: Tensor) -> Tensor:
+        """Intensities, shape (n, points), moved down the axis by the zero error, linearly interpolated; 0 beyond."""
+        whole = math.floor(self.config.zero_error)
+        part = self.config.zero_error - whole
+        if not whole and not part:
+            return x
+        pad = abs(whole) + 1
+        wide, points = F.pad(x, (pad, pad)), x.shape[1]
+        first = pad + whole
+        return (1 - part) * wide[:, first : first + points] + part * wide[:, first + 1 : first + 1 + points]
 
     def forward(self, x: Tensor) -> Tensor:
         """Refined intensities, shape (n, points), of intensities of the same shape."""
+        return self.correct(self.aligned(x))
+
+    def correct(self, x: Tensor) -> Tensor:
+        """The same, of intensities that are :meth:`aligned` already."""
         baseline = opening(x, self.config.baseline)
         share, gain = torch.sigmoid(self.corrections(x, baseline)).unbind(1)
         return (LEAST_GAIN + 2 * (1 - LEAST_GAIN) * gain) * (x - share * baseline)

@@ -51,6 +51,11 @@ class Model:
     grid: Grid
     temperature: float
 
+    @property
+    def zero_error(self) -> float:
+        """By how much patterns are moved down the axis [°]: the zero error of the instrument of the training."""
+        return self.refiner.config.zero_error * self.grid.step
+
 
 @dataclass(frozen=True)
 class Refined:
@@ -72,12 +77,13 @@ class Refined:
         return str(CRYSTAL_SYSTEMS[int(self.probabilities.argmax())])
 
 
-def load_run(run: str | Path, name: str | None = None) -> Model:
+def load_run(run: str | Path, name: str | None = None, keep_angles: bool = False) -> Model:
     """A refiner of a finished run.
 
     Args:
         run: the run's folder, as ``runs/latest``.
         name: of the refiner, as ``densenet-targeted``; by default the one that did best on the validation part.
+        keep_angles: leave out the zero error of the instrument that the training patterns came from.
 
     Raises:
         InputError: if the folder is no finished run or has no such refiner.
@@ -98,6 +104,7 @@ def load_run(run: str | Path, name: str | None = None) -> Model:
         raise InputError(
             path, f"was not trained through {classifier_path}.", "Give a run whose models belong together."
         )
+    refiner = refiner.adjusted() if keep_angles else refiner
     return Model(path.stem, refiner, classifier, grid, float(str(about["temperature"])))
 
 
@@ -130,7 +137,12 @@ def refine_pattern(model: Model, pattern: Pattern) -> Refined:
 
 
 def refine_files(
-    run: Path, paths: Sequence[str], output: Path, wavelength: str | None = None, name: str | None = None
+    run: Path,
+    paths: Sequence[str],
+    output: Path,
+    wavelength: str | None = None,
+    name: str | None = None,
+    keep_angles: bool = False,
 ) -> list[Refined]:
     """Refines pattern files and writes what came of them.
 
@@ -143,11 +155,17 @@ def refine_files(
         output: the folder.
         wavelength: [Å] or a line's name, for patterns that do not say theirs.
         name: the refiner; see :func:`load_run`.
+        keep_angles: for patterns of another instrument than the training's; see :func:`load_run`.
 
     Raises:
         InputError: if the run or a path can't be used, or no pattern is left.
     """
-    model = load_run(run, name)
+    model = load_run(run, name, keep_angles)
+    if model.zero_error:
+        say(
+            f"moved by {-model.zero_error:+.3f}° in 2θ, the zero error of the instrument of {model.name}'s training "
+            "patterns; with --keep-angles, for another instrument, peaks stay where they were measured"
+        )
     given = None if wavelength is None else _wavelength(wavelength)
     patterns: list[Pattern] = []
     rejected: list[InputError] = []
@@ -193,7 +211,9 @@ def _write(refined: list[Refined], model: Model, output: Path) -> None:
     taken: set[str] = set()
     for r in progress(refined, "write", unit="patterns"):
         stem = _file_name(r.pattern.pattern_id, taken)
-        header = (f"{r.pattern.pattern_id}, refined by {model.name}", CAVEAT, f"wavelength {r.pattern.wavelength} Å")
+        moved = f"moved by {-model.zero_error:+.3f}° in 2θ" if model.zero_error else "peaks where they were measured"
+        refined_by = f"{r.pattern.pattern_id}, refined by {model.name}, {moved}"
+        header = (refined_by, CAVEAT, f"wavelength {r.pattern.wavelength} Å")
         write_xy(output / f"{stem}.xy", r.pattern.two_theta, r.intensity, header)
         title = f"{r.pattern.pattern_id}: {r.crystal_system}, {r.probabilities.max():.0%}"
         figure = pattern_figure(

@@ -142,7 +142,7 @@ def refiner_losses(
     Args:
         refiner: R.
         classifier: the frozen C, with its prototypes.
-        x: intensities, shape (n, points).
+        x: intensities, shape (n, points), aligned (:meth:`Refiner.aligned <imitation_refinement.networks.Refiner>`).
         labels: true classes, shape (n,), or None.
         config: weights, Ψ and p.
         batch: patterns of the whole batch, where ``x`` is this process's share of it.
@@ -174,7 +174,7 @@ def refiner_losses(
 
 def _responses(refiner: Refiner, classifier: Classifier, x: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
     """F(R(x)), Ψ(R(x)) and Ψ(x)."""
-    refined = refiner(x)
+    refined = refiner.correct(x)
     with torch.no_grad():
         raw = classifier.convolution_features(x, depth)
     return classifier.embed(refined), classifier.convolution_features(refined, depth), raw
@@ -221,6 +221,7 @@ def train_refiner(
         if not len(labels):
             raise ValueError("targeted training needs labelled patterns")
     (x, y), (vx, vy) = tensors(patterns, labels, device), tensors(*validation, device)
+    x, vx = refiner.aligned(x), refiner.aligned(vx)
     respond = fast(_responses, options)
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
@@ -238,7 +239,7 @@ def train_refiner(
         if not len(vy):
             return {}
         losses = refiner_losses(refiner, classifier, vx, vy if targeted else None, config)
-        accuracy = (classifier(refiner(vx)).argmax(1) == vy).double().mean()
+        accuracy = (classifier(refiner.correct(vx)).argmax(1) == vy).double().mean()
         return {"validation_" + name: float(value) for name, value in {**losses, "accuracy": accuracy}.items()}
 
     # Without labels in what training comes from, none can change where it goes on.

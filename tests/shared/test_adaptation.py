@@ -181,14 +181,14 @@ def test_adda_brings_imperfect_patterns_to_their_classes(toy: Toy, classifier: C
 def test_batch_norm_takes_the_statistics_of_imperfect_patterns(toy: Toy, classifier: Classifier) -> None:
     imperfect = torch.from_numpy(toy(4, 3, True)[0])
     reference = copy.deepcopy(classifier).train()
-    norm = next(layer for layer in reference.modules() if isinstance(layer, nn.BatchNorm1d))
+    norm = next(layer for layer in reference.modules() if isinstance(layer, nn.BatchNorm2d))
     norm.momentum = 1.0
     with torch.no_grad():
         reference.embed(imperfect)
     for method in ("adda", "gta"):
         model, _ = adapted(method, classifier, toy)
         model = model.encoder if isinstance(model, Generator) else model
-        found = next(layer for layer in model.modules() if isinstance(layer, nn.BatchNorm1d))
+        found = next(layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
         torch.testing.assert_close(found.running_mean, norm.running_mean)
         torch.testing.assert_close(found.running_var, norm.running_var)
 

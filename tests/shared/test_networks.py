@@ -49,8 +49,8 @@ def test_classifier_shapes(options: dict[str, Any], norm: str) -> None:
     assert model.prototypes.shape == (7, 12)
     assert "prototypes" in model.state_dict()
     assert "prototypes" not in dict(model.named_parameters())
-    kinds = {type(module) for module in model.modules()} & {nn.BatchNorm1d, nn.GroupNorm}
-    assert kinds == {nn.BatchNorm1d if norm == "batch" else nn.GroupNorm}
+    kinds = {type(module) for module in model.modules()} & {nn.BatchNorm2d, nn.GroupNorm}
+    assert kinds == {nn.BatchNorm2d if norm == "batch" else nn.GroupNorm}
 
 
 @pytest.mark.parametrize("options", CONFIGS)
@@ -63,9 +63,9 @@ def test_logits_are_linear_on_the_embedding(options: dict[str, Any]) -> None:
 def test_paper_sizes() -> None:
     """VGG-19 has 16 convolutions beside its dense layers, DenseNet-121 two a layer of 58 and one a transition of 3."""
     vgg = classifier(architecture="vgg", depths=(2, 2, 4, 4, 4), widths=(4, 4, 4, 4, 4))
-    assert sum(isinstance(m, nn.Conv1d) for m in vgg.modules()) == 16
+    assert sum(isinstance(m, nn.Conv2d) for m in vgg.modules()) == 16
     densenet = classifier(architecture="densenet", depths=(6, 12, 24, 16), widths=(4, 4))
-    assert sum(isinstance(m, nn.Conv1d) for m in densenet.modules()) >= 1 + 2 * 58 + 3
+    assert sum(isinstance(m, nn.Conv2d) for m in densenet.modules()) >= 1 + 2 * 58 + 3
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -73,12 +73,12 @@ def test_paper_sizes() -> None:
 def test_features_are_those_after_the_first_and_second_convolution(options: dict[str, Any], norm: str) -> None:
     model, x = classifier(norm=norm, **options), intensities(2, 256)
     seen: list[tuple[nn.Module, Tensor]] = []
-    leaves = [m for m in model.modules() if isinstance(m, nn.Conv1d | nn.BatchNorm1d | nn.GroupNorm | nn.ReLU)]
+    leaves = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm | nn.ReLU)]
     handles = [m.register_forward_hook(lambda m, _, out: seen.append((m, out.clone()))) for m in leaves]
     model.embed(x)
     for handle in handles:
         handle.remove()
-    convolutions = [i for i, (module, _) in enumerate(seen) if isinstance(module, nn.Conv1d)]
+    convolutions = [i for i, (module, _) in enumerate(seen) if isinstance(module, nn.Conv2d)]
     for depth in (1, 2):
         after = next(out for module, out in seen[convolutions[depth - 1] :] if isinstance(module, nn.ReLU))
         torch.testing.assert_close(model.convolution_features(x, depth), after)
@@ -87,9 +87,9 @@ def test_features_are_those_after_the_first_and_second_convolution(options: dict
 
 @pytest.mark.parametrize("points", [64, 100, 129, 513])
 @pytest.mark.parametrize("options", [{}, {"widths": (8, 8, 8), "factor": 2}, {"widths": (8, 12), "factor": 8}])
-def test_fresh_refiner_takes_half_of_the_baseline_away(options: dict[str, Any], points: int) -> None:
+def test_fresh_refiner_takes_most_of_the_baseline_away(options: dict[str, Any], points: int) -> None:
     x = intensities(2, points)
-    expected = x - opening(x, 61) / 2
+    expected = x - 0.95 * opening(x, 61)
     torch.testing.assert_close(refiner(False, **options)(x), expected)
     torch.testing.assert_close(refiner(False, **options).train()(x), expected)
 
@@ -141,3 +141,15 @@ def test_a_fresh_refiner_learns() -> None:
     model(x).square().mean().backward()
     gradient = model.output.weight.grad
     assert gradient is not None and gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("zero_error", [0.0, 2.0, 0.25, -1.5, -3.0])
+def test_refiner_moves_patterns_by_the_zero_error(zero_error: float) -> None:
+    x = intensities(2, 128)
+    model = Refiner(RefinerConfig(zero_error=zero_error))
+    points = np.arange(128)
+    expected = np.stack([np.interp(points + zero_error, points, row, left=np.nan, right=np.nan) for row in x.numpy()])
+    inside = np.isfinite(expected)
+    np.testing.assert_allclose(model.aligned(x).numpy()[inside], expected[inside], rtol=1e-5)
+    torch.testing.assert_close(model(x), model.correct(model.aligned(x)))
+    torch.testing.assert_close(model.adjusted()(x), model.correct(x))

@@ -14,6 +14,8 @@ import pytest
 from imitation_refinement.cli import main
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
+from imitation_refinement.models import load_refiner, save_model
+from imitation_refinement.networks import Refiner
 from imitation_refinement.patterns import Pattern, read_text_pattern, write_xy
 from imitation_refinement.refine import load_run, refine_files, refine_pattern
 
@@ -164,3 +166,26 @@ def test_command_line(toy_run: Path, folder: Path, capsys: pytest.CaptureFixture
         assert end.value.code == 2
         err = capsys.readouterr().err.splitlines()
         assert [line for line in err if line.startswith("error: ")] == err[-1:] and named in err[-1]
+
+
+def test_the_zero_error_of_the_training_is_mended_and_said(
+    toy_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(toy_run, folder / "run")
+    path = run / "models" / f"{load_run(run).name}.safetensors"
+    refiner, grid, about = load_refiner(path)
+    moved = Refiner(refiner.config.model_copy(update={"zero_error": 0.5}))
+    moved.load_state_dict(refiner.state_dict())
+    save_model(path, moved, grid, about)
+    source = [str(folder / "in" / "a.xy")]
+    (mended,) = refine_files(run, source, folder / "mended")
+    assert f"moved by -{grid.step / 2:.3f}° in 2θ" in capsys.readouterr().err
+    (kept,) = refine_files(run, source, folder / "kept", keep_angles=True)
+    assert "moved" not in capsys.readouterr().err
+    (plain,) = refine_files(toy_run, source, folder / "plain")
+    np.testing.assert_allclose(kept.intensity, plain.intensity)
+    near = (ANGLES > 16) & (ANGLES < 24)
+    centres = [np.average(ANGLES[near], weights=r.intensity[near]) for r in (mended, kept)]
+    assert centres[1] - centres[0] == pytest.approx(grid.step / 2, rel=0.25)
+    assert "moved by" in (folder / "mended" / "a.xy").read_text()
+    assert "peaks where they were measured" in (folder / "kept" / "a.xy").read_text()

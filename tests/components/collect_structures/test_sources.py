@@ -252,3 +252,19 @@ def test_command_line_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureF
     assert caught.value.code == 2
     assert "is a folder without CIFs" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_patterns_to_be_tested_on_alone_are_marked(tmp_path: Path) -> None:
+    given = {
+        "structures": write(tmp_path / "s.parquet", material_id=["a"], cif=[cif(SALT)]),
+        "imperfect": patterns_table(tmp_path / "p.parquet", cif=[cif(SALT)]),
+        "test": patterns_table(tmp_path / "t.parquet", pattern_id=["t0"], cif=[cif(RUTILE)]),
+    }
+    paths = outputs(tmp_path) | given
+    STAGE.execute(paths, {})
+    rows = read_table(paths["collected_patterns"], PATTERNS).select(["pattern_id", "part"]).to_pylist()
+    assert rows == [{"pattern_id": "p0", "part": None}, {"pattern_id": "t0", "part": "test"}]
+    with pytest.raises(InputError, match="1 pattern_ids are also among those to train on, as p0"):
+        STAGE.execute(paths | {"test": given["imperfect"]}, {})
+    with pytest.raises(InputError, match="no imperfect patterns to train on"):
+        STAGE.execute({name: path for name, path in paths.items() if name != "imperfect"}, {})

@@ -326,3 +326,19 @@ def test_split_ideal_by_hand() -> None:
     split = split_ideal(groups, np.array(["cubic"] * 12), {"g0", "g11", "elsewhere"}, 10, 0, "here")
     assert (split == "held_out").tolist() == [True, *[False] * 10, True]
     assert Counter(split) == {"held_out": 2, "train": 8, "test": 1, "validation": 1}
+
+
+def test_patterns_to_be_tested_on_alone_are_the_test_part(tmp_path: Path) -> None:
+    columns = imperfect_columns()
+    # The first 30 patterns are of 15 materials; the next two are of the first one, too, and one more has no label.
+    columns["part"] = ["test"] * 30 + [None] * (N_IMPERFECT - 30)
+    columns["formula"][30:32] = [columns["formula"][0]] * 2
+    columns["crystal_system"][7] = None
+    found = preprocess(tmp_path, write(tmp_path, ideal_columns(), columns))
+    rows, parts = found["imperfect"], by_split(found["imperfect"], "pattern_id")
+    assert parts["test"] == {f"p{i:03}" for i in range(30)} - {"p007"}
+    assert set(found["rejected"]["item"]) == {"pattern p007", "pattern p030", "pattern p031"}
+    materials = by_split(rows)
+    assert not materials["test"] & (materials["train"] | materials["validation"])
+    assert not materials["train"] & materials["validation"]
+    assert len(parts["train"]) > 5 * len(parts["validation"]) > 0
