@@ -8,23 +8,27 @@ from kfp import compiler
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
+from pipelines.check import check_pipeline
+from pipelines.cluster import Cluster
 from pipelines.pipeline import dag
 from pipelines.profiles import Profile
 
 
-def compile_pipeline(profile: Profile, path: Path) -> None:
+def compile_pipeline(profile: Profile, path: Path, cluster: Cluster | None = None) -> None:
     """Writes the pipeline, with the profile's options as its parameters' defaults.
 
     Args:
         profile: every option.
         path: the file, ``.yaml`` or ``.yml``.
+        cluster: where it is to run; one with every default if not given.
 
     Raises:
-        InputError: if the file is not called so.
+        InputError: if the file is not called so, or a cluster could not run what the options make.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
     with writing(path) as temporary:
         compiler.Compiler().compile(
-            dag(profile.study).pipeline, str(temporary), pipeline_parameters=profile.parameters()
+            dag(profile.study, cluster or Cluster()).pipeline, str(temporary), pipeline_parameters=profile.parameters()
         )
+        check_pipeline(temporary, path)

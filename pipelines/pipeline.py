@@ -7,10 +7,10 @@ them without compiling anew.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from kfp import dsl
+from kfp.dsl.pipeline_context import Pipeline
 
 from components.adapt_classifier.component import adda as adda_task
 from components.adapt_classifier.component import finetune as finetune_task
@@ -23,6 +23,7 @@ from components.preprocess.component import preprocess as preprocess_task
 from components.pretrain_classifier.component import pretrain_classifier
 from components.simulate.component import simulate as simulate_task
 from components.train_refiner.component import train_refiner
+from pipelines.cluster import Cluster, on_cluster
 from pipelines.profiles import Study
 
 PIPELINE_NAME = "imitation-refinement"
@@ -43,10 +44,10 @@ class Dag:
     kept: dict[tuple[str, str], str]
 
 
-@cache
-def dag(study: Study) -> Dag:
-    """The pipeline of a study."""
+def dag(study: Study, cluster: Cluster | None = None) -> Dag:
+    """The pipeline of a study, for a cluster, or without one for this machine."""
     kept: dict[tuple[str, str], str] = {}
+    at_once = cluster.parallel_shards or None if cluster else None
 
     def keep(task: Any, **outputs: str) -> Any:
         for output, path in outputs.items():
@@ -60,7 +61,7 @@ def dag(study: Study) -> Dag:
         structures: str = "",
         imperfect: str = "",
         test: str = "",
-        shards: list = [0],  # noqa: B006 (KFP reads the default)
+        shards: list[int] = [0],  # noqa: B006 (KFP reads the default)
         n_shards: int = 1,
         collect_structures: dict = {},  # noqa: B006
         simulate: dict = {},  # noqa: B006
@@ -78,8 +79,10 @@ def dag(study: Study) -> Dag:
         """The whole of imitation refinement.
 
         Args:
-            structures: Parquet table or folder of CIFs; empty for the built-in prototypes.
-            imperfect: Parquet table or folder with manifest.csv; empty for virtually measured specimens.
+            structures: Parquet table or folder of CIFs, on a cluster on its data volume; materials-project or random;
+                empty for the built-in prototypes.
+            imperfect: Parquet table or folder with manifest.csv, on a cluster on its data volume; empty for virtually
+                measured specimens.
             test: as imperfect, to be tested on alone; then no imperfect pattern is.
             shards: 0 to n_shards − 1; simulation fans out over them.
             n_shards: how many shards.
@@ -100,7 +103,7 @@ def dag(study: Study) -> Dag:
             structures=structures, imperfect=imperfect, test=test, config=collect_structures
         )
         keep(collected, rejected="data/rejected_structures.csv")
-        with dsl.ParallelFor(shards, name="simulate-shards") as shard:
+        with dsl.ParallelFor(shards, name="simulate-shards", parallelism=at_once) as shard:
             simulated = simulate_task(
                 structures=collected.outputs["collected_structures"],
                 patterns=collected.outputs["collected_patterns"],
@@ -206,5 +209,8 @@ def dag(study: Study) -> Dag:
             figures="figures",
             predictions="predictions.csv",
         )
+        if cluster:
+            for task in Pipeline.get_default_pipeline().tasks.values():
+                on_cluster(task, cluster)
 
     return Dag(imitation_refinement, kept)

@@ -18,7 +18,7 @@ from components.preprocess.config import PreprocessConfig
 from components.simulate.config import SimulateConfig
 from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
 from imitation_refinement.errors import InputError
-from imitation_refinement.stage import config_error
+from imitation_refinement.stage import config_error, merged
 
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
@@ -58,7 +58,7 @@ class Profile(StageConfig):
         run |= {stage: {"optimiser": seed, "network": {"architecture": stage}} for stage in ("vgg", "densenet")}
         run |= {stage: {"optimiser": seed, "supervision": stage} for stage in ("targeted", "non_targeted")}
         run |= {stage: {"optimiser": seed, "method": stage} for stage in ADAPTATIONS}
-        return _merged(run, data)
+        return merged(run, data)
 
     @model_validator(mode="after")
     def _each_is_what_it_is_called(self) -> Profile:
@@ -81,13 +81,6 @@ class Profile(StageConfig):
         return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages}
 
 
-def _merged(low: Any, high: Any) -> Any:
-    """``high`` over ``low``, section by section."""
-    if not (isinstance(low, dict) and isinstance(high, dict)):
-        return high
-    return {**low, **{key: _merged(low.get(key), value) for key, value in high.items()}}
-
-
 def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
     """A built-in profile by name, or one in a TOML file, with single options changed.
 
@@ -104,16 +97,25 @@ def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
         content = Path(name).read_bytes()
     else:
         raise InputError(f"profile {name}", "there is no such profile.", f"Use {', '.join(BUILT_IN)} or a TOML file.")
-    try:
-        data = tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"profile {name}", f"is no TOML ({error}).", "Correct that line.") from None
+    data = parse_toml(content, f"profile {name}")
     for setting in settings:
         _set(data, setting)
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
         raise config_error(f"profile {name}", error) from None
+
+
+def parse_toml(content: bytes, where: str) -> dict[str, Any]:
+    """A TOML file's content.
+
+    Raises:
+        InputError: if it is none; ``where`` names it.
+    """
+    try:
+        return tomllib.loads(content.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(where, f"is no TOML ({error}).", "Correct that line.") from None
 
 
 def _set(data: dict[str, Any], setting: str) -> None:

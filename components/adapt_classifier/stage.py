@@ -56,7 +56,7 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
         model, history = fine_tune(source, train, validation, config, tracker.log_metrics, checkpoint)
     else:
         read_grid(paths["ideal_dataset"], grid)
-        ideal = read_ideal(paths["ideal_dataset"]).part("train")
+        ideal = read_ideal(paths["ideal_dataset"], "train").part("train")
         about["n_ideal"] = len(ideal[1])
         if config.method == "adda":
             model, history = adda(source, ideal[0], train[0], validation, config, tracker.log_metrics, checkpoint)
@@ -96,5 +96,6 @@ STAGE = Stage(
     },
     config=AdaptConfig,
     run=run,
+    distributed=True,
     optional=frozenset({"ideal_dataset", "generator"}),
 )

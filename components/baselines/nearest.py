@@ -16,7 +16,7 @@ from imitation_refinement.datasets import ROWS_AT_A_TIME
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
 from imitation_refinement.progress import progress
-from imitation_refinement.tables import check_schema, ideal_schema, matrix, read_grid
+from imitation_refinement.tables import ideal_schema, matrix, parts, read_batches, read_grid
 
 NEAREST, NEAREST_IN_LIBRARY = "nearest", "nearest_in_library"
 
@@ -74,22 +74,21 @@ def nearest(
     asked = roots(without_background(blurred(patterns, sigma), half_width))
     best = {name: np.full(len(patterns), -1.0, np.float32) for name in (NEAREST, NEAREST_IN_LIBRARY)}
     answers = {name: np.full(len(patterns), "", "<U16") for name in best}
-    with pq.ParquetFile(library) as table:
-        check_schema(library, table.schema_arrow, ideal_schema(grid))
-        batches = table.iter_batches(ROWS_AT_A_TIME, columns=["crystal_system", "split", "intensity"])
-        total = -(-table.metadata.num_rows // ROWS_AT_A_TIME)
-        for batch in progress(batches, "nearest neighbours", total, f"batches of {ROWS_AT_A_TIME}"):
-            rows = pa.Table.from_batches([batch])
-            systems = rows["crystal_system"].to_numpy().astype(str)
-            train = rows["split"].to_numpy() == "train"
-            similarity = asked @ roots(blurred(matrix(rows["intensity"], grid.points), sigma)).T
-            for name, eligible in ((NEAREST, np.flatnonzero(train)), (NEAREST_IN_LIBRARY, np.arange(len(rows)))):
-                if not len(eligible):
-                    continue
-                top = eligible[similarity[:, eligible].argmax(axis=1)]
-                value = similarity[np.arange(len(asked)), top]
-                better = value > best[name]
-                best[name][better], answers[name][better] = value[better], systems[top[better]]
+    columns = ["crystal_system", "split", "intensity"]
+    batches = read_batches(library, ideal_schema(grid), ROWS_AT_A_TIME, columns)
+    total = sum(-(-pq.read_metadata(part).num_rows // ROWS_AT_A_TIME) for part in parts(library))
+    for batch in progress(batches, "nearest neighbours", total, f"batches of {ROWS_AT_A_TIME}"):
+        rows = pa.Table.from_batches([batch])
+        systems = rows["crystal_system"].to_numpy().astype(str)
+        train = rows["split"].to_numpy() == "train"
+        similarity = asked @ roots(blurred(matrix(rows["intensity"], grid.points), sigma)).T
+        for name, eligible in ((NEAREST, np.flatnonzero(train)), (NEAREST_IN_LIBRARY, np.arange(len(rows)))):
+            if not len(eligible):
+                continue
+            top = eligible[similarity[:, eligible].argmax(axis=1)]
+            value = similarity[np.arange(len(asked)), top]
+            better = value > best[name]
+            best[name][better], answers[name][better] = value[better], systems[top[better]]
     if (best[NEAREST] < 0).any():
         raise InputError(library, "has no row with split 'train'.", "Give the table that preprocess writes.")
     return answers

@@ -16,7 +16,7 @@ from components.preprocess.config import PreprocessConfig
 from components.preprocess.split import TEST, TRAIN, grouped_split, groups_of, split_ideal
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text, writing
+from imitation_refinement.files import write_text
 from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.patterns import Pattern, check_coverage
 from imitation_refinement.progress import progress, say
@@ -31,6 +31,7 @@ from imitation_refinement.tables import (
     read_table,
     write_rejected,
     write_table,
+    written,
 )
 from imitation_refinement.tracking import Tracker
 
@@ -168,28 +169,30 @@ def _ideal(shards: list[Path], imperfect_materials: set[str], grid: Grid, config
 
 
 def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path, label: str) -> None:
-    """Shards of the ideal schema as one table with the splits of its materials, a few thousand rows at a time."""
-    schema, files = ideal_schema(grid), []
+    """Shards of the ideal schema with the splits of their materials, a few thousand rows at a time."""
+    schema = ideal_schema(grid)
     for shard in shards:
         read_grid(shard, grid)
-        files.append(pq.ParquetFile(shard))
+    total = sum(pq.read_metadata(shard).num_rows for shard in shards)
+    tables = (_with_splits(batch, split_of, schema, shard) for shard in shards for batch in _batches(shard))
+    for _ in progress(written(path, schema, tables, total), label, total, "patterns"):
+        pass
 
-    def rows() -> Iterator[int]:
-        for shard, file in zip(shards, files, strict=True):
-            for batch in file.iter_batches(ROWS_AT_A_TIME):
-                table = pa.Table.from_batches([batch])
-                names = table["formula"].to_pylist()
-                if strange := sorted(set(names) - split_of.keys()):
-                    problem = f"holds materials without an ideal pattern, as {strange[0]}."
-                    raise InputError(shard, problem, "Give tables of one simulation.")
-                split = pa.array([split_of[name] for name in names], pa.string())
-                table = table.set_column(table.schema.get_field_index("split"), schema.field("split"), split)
-                writer.write_table(table.cast(schema))
-                yield from range(len(table))
 
-    with writing(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for _ in progress(rows(), label, sum(file.metadata.num_rows for file in files), "patterns"):
-            pass
+def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(shard) as file:
+        yield from file.iter_batches(ROWS_AT_A_TIME)
+
+
+def _with_splits(batch: pa.RecordBatch, split_of: Mapping[str, str], schema: pa.Schema, shard: Path) -> pa.Table:
+    """Rows with the splits of their materials."""
+    table = pa.Table.from_batches([batch])
+    names = table["formula"].to_pylist()
+    if strange := sorted(set(names) - split_of.keys()):
+        problem = f"holds materials without an ideal pattern, as {strange[0]}."
+        raise InputError(shard, problem, "Give tables of one simulation.")
+    split = pa.array([split_of[name] for name in names], pa.string())
+    return table.set_column(table.schema.get_field_index("split"), schema.field("split"), split).cast(schema)
 
 
 STAGE = Stage(
@@ -201,8 +204,8 @@ STAGE = Stage(
         "augmented": "gridded virtual measurements of the ideal patterns' structures, shards (Parquet)",
     },
     outputs={
-        "ideal_dataset": "gridded ideal patterns with their splits (Parquet)",
-        "augmented_dataset": "the augmented patterns with the splits of the ideal ones; empty without any (Parquet)",
+        "ideal_dataset": "gridded ideal patterns with their splits (Parquet; very many are a folder of files)",
+        "augmented_dataset": "the augmented patterns with the splits of the ideal ones, likewise; empty without any",
         "imperfect_dataset": "gridded imperfect patterns with their splits and theory (Parquet)",
         "manifest": "every id with its material, crystal system and split (CSV)",
         "rejected": "patterns left out, with the reason (CSV)",

@@ -28,8 +28,8 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
     if config.method == "standard":
         optimiser = config.optimiser.model_copy(update={"seed": config.optimiser.seed + ANOTHER_SEED})
         config = config.model_copy(update={"prototype_weight": 0.0, "optimiser": optimiser})
-    data = read_ideal(paths["ideal_dataset"])
-    train, validation = data.part("train"), data.part("validation")
+    data = read_ideal(paths["ideal_dataset"], "train")
+    train, validation = data.part("train"), read_ideal(paths["ideal_dataset"], "validation").part("validation")
     model, history = train_classifier(train, validation, config, tracker.log_metrics, checkpoint)
     if not leads():
         return
@@ -55,4 +55,5 @@ STAGE = Stage(
     outputs={"classifier": "the classifier with its prototypes (safetensors)"},
     config=PretrainConfig,
     run=run,
+    distributed=True,
 )

@@ -122,4 +122,5 @@ STAGE = Stage(
     outputs={"refiner": "the refiner (safetensors)"},
     config=RefineConfig,
     run=run,
+    distributed=True,
 )

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from imitation_refinement.distributed import broadcast, rank
 from imitation_refinement.files import writing
+from imitation_refinement.launch import lasting_file
 from imitation_refinement.progress import leads, say
 
 RECORD = "record"
@@ -34,8 +35,12 @@ Groups = Mapping[str, Mapping[str, Tensor]]
 
 @contextmanager
 def checkpoint_of(output: Path) -> Iterator[Path]:
-    """Where the training that makes ``output`` keeps its checkpoint; it goes when the block ends well."""
-    path = output.with_name(f"{output.name}.checkpoint.safetensors")
+    """Where the training that makes ``output`` keeps its checkpoint; it goes when the block ends well.
+
+    That is beside the output, or in the folder that outlives a pod, where the cluster gives one.
+    """
+    name = f"{output.name}.checkpoint.safetensors"
+    path = lasting_file(name) or output.with_name(name)
     yield path
     if leads():
         path.unlink(missing_ok=True)

@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
 
     compiled = commands.add_parser("compile", help="write the pipeline as YAML", description=_compile.__doc__)
     _profile_options(compiled)
+    compiled.add_argument(
+        "--cluster", default="", metavar="FILE", help="the cluster's configuration, as deploy/cluster.toml"
+    )
     compiled.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the YAML file")
     compiled.set_defaults(command=_compile)
 
@@ -151,10 +154,12 @@ def _tables(arguments: argparse.Namespace) -> None:
 
 def _compile(arguments: argparse.Namespace) -> None:
     """Compiles the pipeline to YAML for a Kubeflow Pipelines cluster, with the profile's options as its defaults."""
+    from pipelines.cluster import read_cluster
     from pipelines.compile import compile_pipeline
     from pipelines.profiles import read_profile
 
-    compile_pipeline(read_profile(arguments.profile, _settings(arguments)), arguments.output)
+    profile, cluster = read_profile(arguments.profile, _settings(arguments)), read_cluster(arguments.cluster)
+    compile_pipeline(profile, arguments.output, cluster)
     print(f"pipeline: {arguments.output}")
 
 

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ValidationError
 from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
+from imitation_refinement.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
 from imitation_refinement.tracking import Tracker
-
-ERROR_FILE_VARIABLE = "IMITATION_REFINEMENT_ERROR_FILE"
+from imitation_refinement.train_job import TrainJob
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Stage:
         config: the typed options.
         run: ``run(paths, config, tracker)``; ``paths`` has an entry for each input and output that was given. An input
             that may be several files (``lists``) comes as a list.
+        distributed: whether several processes, started by torchrun, may share the work.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Stage:
     run: Callable[[dict[str, Any], Any, Tracker], None]
     optional: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
+    distributed: bool = False
 
     def execute(self, paths: Mapping[str, Any], config: Mapping[str, Any], label: str | None = None) -> None:
         """Runs the stage on files, tracked by MLflow where a tracking server is set.
@@ -56,10 +58,7 @@ class Stage:
         Raises:
             InputError: if the options or the files can't be used.
         """
-        try:
-            options = self.config.model_validate(dict(config))
-        except ValidationError as error:
-            raise config_error(f"{self.name} configuration", error) from None
+        options = self._options(config)
         given: dict[str, Any] = {}
         for name, value in paths.items():
             if not value:
@@ -74,9 +73,30 @@ class Stage:
             self.run(given, options, tracker)
 
     def task(self, paths: Mapping[str, Any], config: Mapping[str, Any], label: str | None = None) -> None:
-        """The stage as the body of a KFP component: as :meth:`execute`, a bad input ends it with a single message."""
+        """The stage as the body of a KFP component: as :meth:`execute`, a bad input ends it with a single message.
+
+        Where the environment asks for several processes or nodes and the stage can use them, they run its command line.
+        """
         with exit_on_input_error():
-            self.execute(paths, config, label)
+            job, n = (TrainJob.asked_for(), processes()) if self.distributed else (None, 1)
+            if job is None and n == 1:
+                self.execute(paths, config, label)
+                return
+            options = self._options(config).model_dump(mode="json")
+            if job is None:
+                torchrun(self.name, command_line(paths, options, label), n)
+            else:
+                inputs, outputs = (
+                    {name: Path(paths[name]) for name in names if paths.get(name)}
+                    for names in (self.inputs, self.outputs)
+                )
+                job.run(self.name, inputs, outputs, options, label)
+
+    def _options(self, config: Mapping[str, Any]) -> Any:
+        try:
+            return self.config.model_validate(dict(config))
+        except ValidationError as error:
+            raise config_error(f"{self.name} configuration", error) from None
 
     def parser(self) -> argparse.ArgumentParser:
         """The command line of the stage, made from its inputs, outputs and options."""
@@ -96,14 +116,19 @@ class Stage:
                     nargs="+" if name in self.lists else None,
                     help=text + (" (optional)" if optional else ""),
                 )
-        add_options(parser.add_argument_group("options"), self.config)
+        options = parser.add_argument_group("options")
+        options.add_argument("--config", metavar="JSON", help="options by name; those below go over them")
+        options.add_argument("--label", metavar="NAME", help=f"name of the MLflow run (default: {self.name})")
+        add_options(options, self.config)
         return parser
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Runs the stage from the command line."""
         arguments = vars(self.parser().parse_args(argv))
         paths = {name: arguments[name] for name in (*self.inputs, *self.outputs)}
-        self.task(paths, nested(arguments, self.config))
+        with exit_on_input_error():
+            config = merged(_json_object("--config", arguments["config"]), nested(arguments, self.config))
+        self.task(paths, config, arguments["label"])
 
 
 def option(name: str) -> str:
@@ -147,13 +172,31 @@ def nested(flat: Mapping[str, Any], model: type[BaseModel], prefix: str = "") ->
     return out
 
 
+def merged(low: Any, high: Any) -> Any:
+    """``high`` over ``low``, section by section."""
+    if not (isinstance(low, dict) and isinstance(high, dict)):
+        return high
+    return {**low, **{key: merged(low.get(key), value) for key, value in high.items()}}
+
+
+def _json_object(where: str, text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise InputError(where, f"is no JSON ({error}).", 'Write it as {"option": value}.') from None
+    if not isinstance(found, dict):
+        raise InputError(where, "is no JSON object.", 'Write it as {"option": value}.')
+    return found
+
+
 def config_error(where: object, error: ValidationError) -> InputError:
     """A failed check of a configuration as one readable message: every field, what is wrong, what was given."""
-    problems = [
-        f"{'.'.join(map(str, e['loc'])) or 'value'}: {e['msg'].removeprefix('Value error, ')} (given: {e['input']!r})"
-        for e in error.errors()
-    ]
+    problems = [_problem(e["loc"], e["msg"].removeprefix("Value error, "), e["input"]) for e in error.errors()]
     return InputError(where, "; ".join(problems) + ".", "Correct these fields.")
+
+
+def _problem(fields: Sequence[object], message: str, given: object) -> str:
+    return f"{'.'.join(map(str, fields))}: {message} (given: {given!r})" if fields else message
 
 
 @contextmanager

@@ -7,12 +7,14 @@ Four tables travel through the pipeline:
 * ``IDEAL``: gridded ideal patterns of the structures.
 * ``GRIDDED``: gridded imperfect patterns with their gridded theory.
 
-``IDEAL`` and ``GRIDDED`` carry their :class:`~imitation_refinement.grid.Grid` in the schema's metadata.
+``IDEAL`` and ``GRIDDED`` carry their :class:`~imitation_refinement.grid.Grid` in the schema's metadata. A table of very
+many rows is a folder of Parquet files, the rows of one following those of the other by the files' names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text, writing
+from imitation_refinement.files import write_text, writing, writing_folder
 from imitation_refinement.grid import Grid
+
+ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
 
 # Columns that may be null are lists of any length: Arrow (25) can't read fixed-size lists with nulls from Parquet.
 # A structure: one entry a site and species, so that a mixed site stands twice with its occupancies.
@@ -128,6 +132,80 @@ def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema
         pq.write_table(table, temporary, compression="zstd")
 
 
+def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_rows: int) -> Iterator[int]:
+    """Writes tables as they come, whole or not at all: one Parquet file, or a folder of files of :data:`ROWS_PER_FILE`.
+
+    Args:
+        path: the file or the folder.
+        schema: of the tables.
+        tables: one is in memory at a time.
+        n_rows: rows of all tables together; whether there are more than a file holds.
+
+    Yields:
+        Once a row, for whoever counts.
+    """
+    rest = iter(tables)
+
+    def file(target: Path, first: Iterable[pa.Table], most: int) -> Iterator[int]:
+        n = 0
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for table in chain(first, rest):
+                writer.write_table(table)
+                yield from range(table.num_rows)
+                n += table.num_rows
+                if n >= most:
+                    return
+
+    if n_rows <= ROWS_PER_FILE:
+        with writing(path) as temporary:
+            yield from file(temporary, [], n_rows + 1)
+        return
+    with writing_folder(path) as folder:
+        for number, table in enumerate(rest):
+            yield from file(folder / f"part-{number:05}.parquet", [table], ROWS_PER_FILE)
+
+
+def parts(path: str | Path) -> list[Path]:
+    """The Parquet files of a table: itself, or those in a folder, in the order of their names.
+
+    Raises:
+        InputError: if the folder has none.
+    """
+    if not Path(path).is_dir():
+        return [Path(path)]
+    found = sorted(Path(path).glob("*.parquet"))
+    if not found:
+        raise InputError(path, "is a folder without .parquet files.", "Give the table that the stage before writes.")
+    return found
+
+
+def read_batches(
+    path: str | Path, schema: pa.Schema, rows: int, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """A table's rows, ``rows`` at a time at most, with all columns or some.
+
+    Raises:
+        InputError: if a file breaks ``schema``'s contract.
+    """
+    for part in parts(path):
+        with pq.ParquetFile(part) as table:
+            check_schema(part, table.schema_arrow, schema)
+            yield from table.iter_batches(rows, columns=columns)
+
+
+def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a whole table; the contract of the others is checked, too.
+
+    Raises:
+        InputError: if a file breaks ``schema``'s contract.
+    """
+    found = []
+    for part in parts(path):
+        check_schema(part, pq.read_schema(part), schema)
+        found.append(pq.read_table(part, columns=list(columns)))
+    return pa.concat_tables(found)
+
+
 def _missing(value: object) -> bool:
     return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
@@ -189,7 +267,8 @@ def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[
         InputError: if the table breaks its contract.
     """
     grid = read_grid(path)
-    table = read_table(path, ideal_schema(grid) if kind == "ideal" else gridded_schema(grid))
+    schema = ideal_schema(grid) if kind == "ideal" else gridded_schema(grid)
+    table = pa.concat_tables([read_table(part, schema) for part in parts(path)])
     names = ["intensity"] if kind == "ideal" else ["intensity", "theory"]
     patterns = {name: matrix(table[name], grid.points) for name in names}
     return table.drop_columns(names).to_pandas(), grid, patterns
@@ -199,8 +278,16 @@ def read_grid(path: str | Path, expected: Grid | None = None) -> Grid:
     """The grid of a gridded table.
 
     Raises:
-        InputError: if it has none, or another than ``expected``.
+        InputError: if it has none, or another than ``expected``, or its files don't share one.
     """
+    first, *others = parts(path)
+    grid = _grid_of_file(first, expected)
+    for other in others:
+        _grid_of_file(other, grid)
+    return grid
+
+
+def _grid_of_file(path: Path, expected: Grid | None) -> Grid:
     remedy = "Give the table that the stage before writes."
     try:
         grid = Grid.from_metadata(pq.read_schema(path).metadata)

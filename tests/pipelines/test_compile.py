@@ -13,6 +13,7 @@ from kfp import components
 from imitation_refinement.cli import main
 from imitation_refinement.config import PretrainConfig
 from imitation_refinement.errors import InputError
+from pipelines.cluster import Cluster
 from pipelines.compile import compile_pipeline
 from pipelines.pipeline import ABLATIONS, LABELLED, dag
 from pipelines.profiles import read_profile
@@ -43,8 +44,8 @@ STAGES = {
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    compile_pipeline(read_profile("paper"), path)
-    found = yaml.safe_load(path.read_text())
+    compile_pipeline(read_profile("paper"), path, Cluster())
+    found = next(yaml.safe_load_all(path.read_text()))
     found["path"] = path
     return found
 
@@ -70,8 +71,8 @@ def test_kfp_loads_it_again(spec: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("profile", ["default", "paper"])
 def test_all_stages_are_there(profile: str, tmp_path: Path) -> None:
-    compile_pipeline(read_profile(profile), tmp_path / "p.yaml")
-    spec = yaml.safe_load((tmp_path / "p.yaml").read_text())
+    compile_pipeline(read_profile(profile), tmp_path / "p.yaml", Cluster())
+    spec = next(yaml.safe_load_all((tmp_path / "p.yaml").read_text()))
     study = STAGES[read_profile(profile).study]
     stages = Counter()
     for _, image in tasks(spec, spec["root"]["dag"]):
@@ -87,8 +88,15 @@ def test_all_stages_are_there(profile: str, tmp_path: Path) -> None:
 def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
     (loop,) = (t for t in spec["root"]["dag"]["tasks"].values() if "parameterIterator" in t or "iterator" in str(t))
     assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--shards"}
-    (shard,) = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"].values()
+    component = spec["components"][loop["componentRef"]["name"]]
+    item = component["inputDefinitions"]["parameters"][loop["parameterIterator"]["itemInput"]]
+    assert item["parameterType"] == "NUMBER_INTEGER"  # as simulate's shard is
+    (shard,) = component["dag"]["tasks"].values()
     assert shard["retryPolicy"]["maxRetryCount"] == 2
+    for name in ("ideal", "imperfect", "augmented"):  # a list of shards, each a file of its own
+        collected = component["outputDefinitions"]["artifacts"][f"pipelinechannel--simulate-{name}"]
+        wanted = spec["components"]["comp-preprocess"]["inputDefinitions"]["artifacts"][name]
+        assert collected["isArtifactList"] and wanted["isArtifactList"]
     shards = spec["root"]["inputDefinitions"]["parameters"]["shards"]["defaultValue"]
     assert shards == list(range(read_profile("paper").shards))
 
@@ -137,7 +145,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     path = tmp_path / "p.yaml"
     main(["compile", "--profile", "smoke", "--seed", "5", "--set", "shards=3", "-o", str(path)])
     assert capsys.readouterr().out == f"pipeline: {path}\n"
-    defaults = yaml.safe_load(path.read_text())["root"]["inputDefinitions"]["parameters"]
+    defaults = next(yaml.safe_load_all(path.read_text()))["root"]["inputDefinitions"]["parameters"]
     assert defaults["n_shards"]["defaultValue"] == 3
     assert defaults["preprocess"]["defaultValue"]["seed"] == 5
     assert [p.name for p in tmp_path.iterdir()] == ["p.yaml"]
@@ -145,7 +153,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_bad_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"pipeline\.json: is no name"):
-        compile_pipeline(read_profile("smoke"), tmp_path / "pipeline.json")
+        compile_pipeline(read_profile("smoke"), tmp_path / "pipeline.json", Cluster())
     with pytest.raises(SystemExit) as end:
         main(["compile", "--profile", "slow", "-o", str(tmp_path / "p.yaml")])
     assert end.value.code == 2

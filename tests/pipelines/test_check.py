@@ -1,0 +1,381 @@
+"""The compile check: what the compiler writes is whole, and whatever is broken is named by its task and field."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from imitation_refinement.errors import InputError
+from pipelines.check import built_images, check_pipeline, main
+from pipelines.cluster import Cluster, read_cluster
+from pipelines.compile import compile_pipeline
+from pipelines.profiles import BUILT_IN, read_profile
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "deploy" / "cluster.toml"
+Documents = list[dict[str, Any]]
+
+
+@pytest.mark.parametrize("profile", BUILT_IN)
+@pytest.mark.parametrize("cluster", ["", EXAMPLE])
+def test_what_is_compiled_is_whole(profile: str, cluster: str | Path, tmp_path: Path, capsys: Any) -> None:
+    path = tmp_path / "p.yaml"
+    compile_pipeline(read_profile(profile), path, read_cluster(cluster))
+    main([str(path)])
+    assert capsys.readouterr().out == f"{path}: whole\n"
+
+
+def test_every_stage_s_image_is_built() -> None:
+    folders = {path.parent.name for path in (ROOT / "components").glob("*/component.py")}
+    assert set(built_images()) == {f"imitation-refinement/{f.replace('_', '-')}-python" for f in folders}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Documents:
+    path = tmp_path_factory.mktemp("whole") / "p.yaml"
+    compile_pipeline(read_profile("smoke"), path, read_cluster(EXAMPLE))
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+@pytest.fixture
+def broken(whole: Documents, tmp_path: Path) -> Callable[[Callable[[Any, Any], object]], Path]:
+    def break_it(change: Callable[[Any, Any], object]) -> Path:
+        documents = copy.deepcopy(whole)
+        change(*documents)
+        path = tmp_path / "broken.yaml"
+        path.write_text(yaml.safe_dump_all(documents))
+        return path
+
+    return break_it
+
+
+def root(spec: Any) -> Any:
+    return spec["root"]["dag"]["tasks"]
+
+
+def executors(spec: Any) -> Any:
+    return spec["deploymentSpec"]["executors"]
+
+
+def kubernetes(platform: Any) -> Any:
+    return platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+
+
+def loop(spec: Any) -> Any:
+    return spec["components"]["comp-for-loop-1"]["dag"]
+
+
+def default(spec: Any, name: str) -> Any:
+    return spec["root"]["inputDefinitions"]["parameters"][name]["defaultValue"]
+
+
+def named_output(spec: Any) -> None:
+    """A condition on an output that is not the only one."""
+    spec["components"]["comp-baselines"]["outputDefinitions"]["parameters"] = {"found": {"parameterType": "STRING"}}
+    task = root(spec)["evaluate"]
+    source = {"producerTask": "baselines", "outputParameterKey": "found"}
+    task["inputs"]["parameters"]["structures"] = {"taskOutputParameter": source}
+    task["triggerPolicy"] = {"condition": "inputs.parameter_values['structures'] == 'x'"}
+
+
+def loop_over_named_output(spec: Any) -> None:
+    spec["components"]["comp-collect-structures"]["outputDefinitions"]["parameters"] = {
+        "parts": {"parameterType": "LIST"}
+    }
+    source = {"producerTask": "collect-structures", "outputParameterKey": "parts"}
+    root(spec)["for-loop-1"]["inputs"]["parameters"]["pipelinechannel--shards"] = {"taskOutputParameter": source}
+
+
+def one_of(spec: Any) -> None:
+    selectors = loop(spec)["outputs"]["artifacts"]["pipelinechannel--simulate-ideal"]["artifactSelectors"]
+    selectors.append({"producerSubtask": "simulate", "outputArtifactKey": "augmented"})
+
+
+def importer(spec: Any) -> None:
+    executors(spec)["exec-baselines"] = {"importer": {"artifactUri": {"constant": "/home/me/x"}}}
+
+
+TRAIN = "train-refiner-2"
+BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
+    # strictly by the protobufs
+    "unknown field of a task": (lambda s, p: root(s)["evaluate"].update(color="red"), 'no field named "color"'),
+    "unknown field of a container": (
+        lambda s, p: executors(s)["exec-simulate"]["container"].update(colour="red"),
+        'deploymentSpec: .*no field named "colour"',
+    ),
+    "unknown field of Kubernetes": (
+        lambda s, p: kubernetes(p)["exec-simulate"].update(nodeSelektor={}),
+        'platform spec, executor exec-simulate: .*"nodeSelektor"',
+    ),
+    "wrong type": (lambda s, p: root(s)["evaluate"].update(dependentTasks="baselines"), "pipeline spec: .*repeated"),
+    "unknown platform": (lambda s, p: p["platforms"].update(mesos={}), "platforms: mesos is no platform here"),
+    # references
+    "component": (
+        lambda s, p: root(s)["evaluate"]["componentRef"].update(name="comp-x"),
+        "task evaluate, componentRef: there is no component 'comp-x'",
+    ),
+    "executor": (
+        lambda s, p: s["components"]["comp-evaluate"].update(executorLabel="exec-x"),
+        "component comp-evaluate, executorLabel: there is no executor 'exec-x'",
+    ),
+    "unused component": (lambda s, p: root(s).pop("evaluate"), "component comp-evaluate: is of no task"),
+    "unused executor": (
+        lambda s, p: executors(s).update({"exec-x": executors(s)["exec-simulate"]}),
+        "executor exec-x: is of no component",
+    ),
+    "executor of Kubernetes": (lambda s, p: kubernetes(p).update({"exec-x": {}}), "platform spec, executor exec-x"),
+    "dependent task": (
+        lambda s, p: root(s)[TRAIN]["dependentTasks"].append("nobody"),
+        f"task {TRAIN}, dependentTasks: there is no task 'nobody'",
+    ),
+    "circle": (
+        lambda s, p: root(s)["preprocess"]["dependentTasks"].append("evaluate"),
+        "root, dag: .*evaluate.* wait for each other",
+    ),
+    "producer": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"].update(producerTask="x"),
+        f"task {TRAIN}, inputs.artifacts.classifier: there is no task 'x' beside it",
+    ),
+    "producer that is not waited for": (
+        lambda s, p: root(s)[TRAIN].update(dependentTasks=["preprocess"]),
+        f"task {TRAIN}, inputs.artifacts.classifier: comes from pretrain-classifier, which dependentTasks",
+    ),
+    "output of the producer": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"].update(
+            outputArtifactKey="x"
+        ),
+        f"task {TRAIN}, inputs.artifacts.classifier, of pretrain-classifier: there is no 'x'",
+    ),
+    "another kind of artifact": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["artifacts"].update(
+            classifier=root(s)[TRAIN]["inputs"]["artifacts"]["imperfect_dataset"]
+        ),
+        f"task {TRAIN}, inputs.artifacts.classifier, .*imperfect_dataset is system.Dataset, not system.Model",
+    ),
+    "one artifact for a list": (
+        lambda s, p: s["components"]["comp-for-loop-1"]["outputDefinitions"]["artifacts"][
+            "pipelinechannel--simulate-ideal"
+        ].pop("isArtifactList"),
+        "task preprocess, inputs.artifacts.ideal, .* is system.Dataset, not list of system.Dataset",
+    ),
+    "component's input parameter": (
+        lambda s, p: root(s)["evaluate"]["inputs"]["parameters"]["config"].update(componentInputParameter="x"),
+        "task evaluate, inputs.parameters.config: there is no 'x'",
+    ),
+    "another type of parameter": (
+        lambda s, p: root(s)["evaluate"]["inputs"]["parameters"]["config"].update(componentInputParameter="shards"),
+        "task evaluate, inputs.parameters.config: shards is LIST, not STRUCT",
+    ),
+    "loop item's type": (
+        lambda s, p: s["components"]["comp-for-loop-1"]["inputDefinitions"]["parameters"][
+            "pipelinechannel--shards-loop-item"
+        ].update(parameterType="STRING"),
+        "task simulate, inputs.parameters.shard: .*loop-item is STRING, not NUMBER_INTEGER",
+    ),
+    "input that nobody takes": (
+        lambda s, p: root(s)["evaluate"]["inputs"]["parameters"].update(x={"runtimeValue": {"constant": "y"}}),
+        "task evaluate, inputs.parameters.x: component comp-evaluate has no such input",
+    ),
+    "loop's items": (
+        lambda s, p: root(s)["for-loop-1"]["parameterIterator"]["items"].update(inputParameter="x"),
+        "task for-loop-1, parameterIterator.items: 'x' is not among the task's inputs",
+    ),
+    "loop's item": (
+        lambda s, p: root(s)["for-loop-1"]["parameterIterator"].update(itemInput="x"),
+        "task for-loop-1, parameterIterator.itemInput: the component has no input 'x'",
+    ),
+    "loop's output": (
+        lambda s, p: loop(s)["outputs"]["artifacts"]["pipelinechannel--simulate-ideal"]["artifactSelectors"][0].update(
+            producerSubtask="x"
+        ),
+        "task for-loop-1, dag.outputs.pipelinechannel--simulate-ideal: there is no task 'x'",
+    ),
+    "loop's output's key": (
+        lambda s, p: loop(s)["outputs"]["artifacts"]["pipelinechannel--simulate-ideal"]["artifactSelectors"][0].update(
+            outputArtifactKey="x"
+        ),
+        "dag.outputs.pipelinechannel--simulate-ideal: simulate has no output 'x'",
+    ),
+    "loop's output from nowhere": (
+        lambda s, p: loop(s)["outputs"]["artifacts"].pop("pipelinechannel--simulate-ideal"),
+        "task for-loop-1, dag.outputs: pipelinechannel--simulate-ideal is bound to nothing",
+    ),
+    # required inputs
+    "parameter missing": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"].pop("supervision"),
+        f"task {TRAIN}, inputs.parameters.supervision: is bound to nothing",
+    ),
+    "parameter empty": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"].update(supervision={}),
+        f"task {TRAIN}, inputs.parameters.supervision: is bound to nothing",
+    ),
+    "artifact missing": (
+        lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"].pop("densenet_targeted"),
+        "task evaluate, inputs.artifacts.densenet_targeted: is bound to nothing",
+    ),
+    "artifact empty": (
+        lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"].update(dwt={}),
+        "task evaluate, inputs.artifacts.dwt: is bound to nothing",
+    ),
+    "constant of another type": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"]["labelled"]["runtimeValue"].update(constant="ten"),
+        f"task {TRAIN}, inputs.parameters.labelled: 'ten' is no NUMBER_INTEGER",
+    ),
+    "fraction for a whole number": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"]["labelled"]["runtimeValue"].update(constant=0.5),
+        f"task {TRAIN}, inputs.parameters.labelled: 0.5 is no NUMBER_INTEGER",
+    ),
+    # images
+    "image": (
+        lambda s, p: executors(s)["exec-simulate"]["container"].update(image="python:3.11"),
+        "executor exec-simulate, container.image: python:3.11 is not built here",
+    ),
+    "CUDA image": (
+        lambda s, p: executors(s)["exec-simulate"]["container"].update(
+            image="imitation-refinement/simulate-python:1-cuda"
+        ),
+        "executor exec-simulate, container.image: .* is not built with CUDA",
+    ),
+    "latest": (
+        lambda s, p: executors(s)["exec-simulate"]["container"].update(
+            image="imitation-refinement/simulate-python:latest"
+        ),
+        "executor exec-simulate, container.image: .* names another image tomorrow",
+    ),
+    "no tag": (
+        lambda s, p: executors(s)["exec-simulate"]["container"].update(
+            image="registry.example.com:5000/imitation-refinement/simulate-python"
+        ),
+        "executor exec-simulate, container.image: .* has no tag",
+    ),
+    "installs": (
+        lambda s, p: executors(s)["exec-simulate"]["container"]["command"].append("pip install kfp"),
+        "executor exec-simulate, container.command: installs packages",
+    ),
+    # what the local runner alone does, and this machine's files
+    "condition on a named output": (
+        lambda s, p: named_output(s),
+        "task evaluate, triggerPolicy.condition: rests on the named output 'found' by structures",
+    ),
+    "loop over a named output": (
+        lambda s, p: loop_over_named_output(s),
+        "task for-loop-1, parameterIterator.items: rests on the named output 'parts'",
+    ),
+    "one of several artifacts": (
+        lambda s, p: one_of(s),
+        "task for-loop-1, dag.outputs.pipelinechannel--simulate-ideal: is one artifact of several",
+    ),
+    "two items in a text": (
+        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"]["label"]["runtimeValue"].update(
+            constant="{{$.inputs.parameters['a-loop-item']}} {{$.inputs.parameters['b-loop-item']}}"
+        ),
+        f"task {TRAIN}, inputs.parameters.label: puts several items of loops into one text",
+    ),
+    "imported path": (lambda s, p: importer(s), "executor exec-baselines, importer.artifactUri: /home/me/x is a path"),
+    "path in an option": (
+        lambda s, p: default(s, "collect_structures")["materials_project"].update(pages="/home/me/pages"),
+        "task collect-structures, inputs.parameters.config: /home/me/pages is a path of one machine",
+    ),
+    "path as structures": (
+        lambda s, p: s["root"]["inputDefinitions"]["parameters"]["structures"].update(defaultValue="~/cifs"),
+        "task collect-structures, inputs.parameters.structures: ~/cifs is a path of one machine",
+    ),
+    "option out of its range": (
+        lambda s, p: default(s, "vgg")["optimiser"].update(epochs=2.5),
+        "root, parameters: vgg.optimiser.epochs: .*2.5",
+    ),
+    "unknown option": (lambda s, p: default(s, "evaluate").update(x=1), "root, parameters: evaluate.x: "),
+    "options of no stage": (
+        lambda s, p: s["root"]["inputDefinitions"]["parameters"].update(
+            paint={"parameterType": "STRUCT", "defaultValue": {}}
+        ),
+        "root, parameters: paint are options of no stage",
+    ),
+    "shards": (lambda s, p: default(s, "shards").append(7), r"root, parameters.shards: is \[0.*7"),
+    # what Kubernetes gives
+    "variable twice": (
+        lambda s, p: executors(s)["exec-evaluate"]["container"]["env"].append(
+            {"name": "MLFLOW_TRACKING_TOKEN", "value": "x"}
+        ),
+        "executor exec-evaluate: the environment variable MLFLOW_TRACKING_TOKEN stands twice",
+    ),
+    "mount twice": (
+        lambda s, p: kubernetes(p)["exec-train-refiner"]["emptyDirMounts"].append(
+            {"volumeName": "x", "mountPath": "/checkpoints"}
+        ),
+        "executor exec-train-refiner: the mount /checkpoints stands twice",
+    ),
+    "checkpoints on no volume": (
+        lambda s, p: kubernetes(p)["exec-train-refiner"].pop("pvcMount"),
+        "executor exec-train-refiner, env.IMITATION_REFINEMENT_CHECKPOINTS: /checkpoints is on no volume",
+    ),
+    "checkpoints without the run": (
+        lambda s, p: kubernetes(p)["exec-train-refiner"].pop("fieldPathAsEnv"),
+        "executor exec-train-refiner, env.KFP_RUN_ID: is missing",
+    ),
+    "two tasks with one checkpoint": (
+        lambda s, p: executors(s)["exec-train-refiner-2"].update(
+            container=executors(s)["exec-train-refiner"]["container"]
+        ),
+        "executor exec-train-refiner-2, env.IMITATION_REFINEMENT_TASK: train-refiner is exec-train-refiner's, too",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "named"), BROKEN.values(), ids=BROKEN)
+def test_it_names_what_is_broken(change: Any, named: str, broken: Any) -> None:
+    path = broken(change)
+    with pytest.raises(InputError, match=named) as refused:
+        check_pipeline(path)
+    assert refused.value.where == str(path)
+
+
+def test_a_path_on_a_mounted_volume_is_none_of_a_machine(broken: Any) -> None:
+    check_pipeline(broken(lambda s, p: default(s, "collect_structures")["materials_project"].update(pages="/data/mp")))
+    given = {"defaultValue": "/data/cifs"}
+    check_pipeline(broken(lambda s, p: s["root"]["inputDefinitions"]["parameters"]["structures"].update(given)))
+
+
+def test_everything_that_is_wrong_is_said_at_once(broken: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(spec: Any, platform: Any) -> None:
+        for name in ("unknown option", "latest", "artifact missing"):
+            BROKEN[name][0](spec, platform)
+
+    with pytest.raises(SystemExit) as end:
+        main([str(broken(change))])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n  ") == 3
+    assert "densenet_targeted" in said and ":latest" in said and "evaluate.x" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "is no compiled pipeline: it is not a pipeline spec"),
+        ("- 1", "is no compiled pipeline: it is not a pipeline spec"),
+        ("a: [", "is no readable YAML"),
+        ("root: {}\nroot: {}", "root stands twice"),
+        ("root: {dag: {tasks: 3}}", "pipeline spec: "),
+        ("root: {}\n---\nplatforms: {kubernetes: 3}", "platform spec: "),
+    ],
+)
+def test_no_pipeline(text: str, named: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=named):
+        check_pipeline(path)
+    with pytest.raises(InputError, match="is no readable YAML"):
+        check_pipeline(tmp_path / "nothing.yaml")
+
+
+def test_compiling_writes_nothing_that_is_broken(tmp_path: Path) -> None:
+    profile = read_profile("smoke", ["collect_structures.materials_project.pages=/home/me/pages"])
+    with pytest.raises(InputError, match="/home/me/pages") as refused:
+        compile_pipeline(profile, tmp_path / "p.yaml", Cluster())
+    assert refused.value.where == str(tmp_path / "p.yaml") and not list(tmp_path.iterdir())
