@@ -32,8 +32,13 @@ def test_every_image_has_an_exact_version() -> None:
 def test_the_server_is_the_locked_mlflow() -> None:
     lock = (DEPLOY.parent / "requirements.lock").read_text(encoding="utf-8")
     (version,) = re.findall(r"^mlflow==([\d.]+)$", lock, re.MULTILINE)
+    file = (DEPLOY / "Dockerfile.mlflow").read_text(encoding="utf-8")
     for service in ("mlflow", "bucket"):
-        assert SERVICES[service]["image"] == f"ghcr.io/mlflow/mlflow:v{version}-full"
+        assert SERVICES[service]["image"] == f"imitation-refinement/mlflow:{version}"
+        assert (DEPLOY / SERVICES[service]["build"]["context"] / SERVICES[service]["build"]["dockerfile"]).is_file()
+    (base,) = re.findall(r"^FROM (.+)$", file, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", base)
+    assert "--constraint /requirements.lock" in file and re.search(r"^USER [1-9]", file, re.MULTILINE)
 
 
 def resolved(argument: str) -> str:
