@@ -1,4 +1,4 @@
-"""The command line: ``imitation-refinement run | refine | tables | compile | ui``."""
+"""The command line: ``imitation-refinement run | refine | tables | compile | submit | ui``."""
 
 from __future__ import annotations
 
@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     compiled.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the YAML file")
     compiled.set_defaults(command=_compile)
 
+    submitted = commands.add_parser("submit", help="start the pipeline on a cluster", description=_submit.__doc__)
+    _profile_options(submitted)
+    _submit_options(submitted)
+    submitted.set_defaults(command=_submit)
+
     ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
     ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
@@ -108,6 +113,49 @@ def _profile_options(parser: argparse.ArgumentParser) -> None:
         metavar="OPTION=VALUE",
         help="change one option of the profile, as targeted.optimiser.epochs=3; may be repeated",
     )
+
+
+def _submit_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host",
+        default="",
+        metavar="URL",
+        help="the Kubeflow Pipelines server, as http://localhost:8080 (default: KF_PIPELINES_ENDPOINT)",
+    )
+    parser.add_argument("--namespace", default="", metavar="NAME", help="your namespace, where the server has several")
+    parser.add_argument(
+        "--structures",
+        default="",
+        metavar="SOURCE",
+        help="ideal structures: a path in the cluster's containers, 'materials-project' or 'random' "
+        "(default: built-in prototypes)",
+    )
+    parser.add_argument(
+        "--imperfect",
+        default="",
+        metavar="PATH",
+        help="imperfect patterns: a path in the cluster's containers (default: specimens measured virtually)",
+    )
+    parser.add_argument("--experiment", default="imitation-refinement", metavar="NAME", help="experiment of the run")
+    parser.add_argument("--name", default="", help="what the run is called (default: profile, seed and time)")
+    parser.add_argument(
+        "--mlflow-experiment",
+        default="",
+        metavar="NAME",
+        help="experiment that the MLflow plugin of Kubeflow Pipelines 2.17 logs to (default: the plugin's)",
+    )
+    parser.add_argument("--wait", action="store_true", help="wait for the run's end and exit with 1 if it fails")
+    parser.add_argument(
+        "--token-file",
+        default="",
+        metavar="FILE",
+        help="a bearer token (default: KFP_EXISTING_TOKEN, the file that KF_PIPELINES_SA_TOKEN_PATH names, "
+        "or the token of the pod this runs in)",
+    )
+    parser.add_argument(
+        "--cookies", default="", metavar="FILE", help="session cookies, as name=value; … (default: KFP_COOKIES)"
+    )
+    parser.add_argument("--ca-certificate", default="", metavar="FILE", help="certificate authority of the server, PEM")
 
 
 def _settings(arguments: argparse.Namespace) -> list[str]:
@@ -161,6 +209,38 @@ def _compile(arguments: argparse.Namespace) -> None:
     profile, cluster = read_profile(arguments.profile, _settings(arguments)), read_cluster(arguments.cluster)
     compile_pipeline(profile, arguments.output, cluster)
     print(f"pipeline: {arguments.output}")
+
+
+def _submit(arguments: argparse.Namespace) -> None:
+    """Uploads the pipeline to a Kubeflow Pipelines server as a version, starts a run, and waits for it if asked."""
+    import tempfile
+    from datetime import UTC, datetime
+
+    from pipelines.compile import compile_pipeline
+    from pipelines.local import TaskFailed
+    from pipelines.profiles import read_profile
+    from pipelines.server import Access, Server
+    from pipelines.submit import run_parameters, submit, watch
+
+    profile = read_profile(arguments.profile, _settings(arguments))
+    parameters = run_parameters(profile.parameters(), arguments.structures, arguments.imperfect)
+    name = arguments.name or f"{profile.name} seed {profile.seed} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    access = Access(
+        arguments.host, arguments.namespace, arguments.token_file, arguments.cookies, arguments.ca_certificate
+    )
+    server = Server(access)
+    with tempfile.TemporaryDirectory() as folder:
+        package = Path(folder) / "pipeline.yaml"
+        compile_pipeline(profile, package)
+        submission = submit(server, package, parameters, name, arguments.experiment, arguments.mlflow_experiment)
+    print(f"run: {submission.link}", flush=True)
+    if arguments.wait:
+        try:
+            watch(server, submission)
+        except TaskFailed as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        print("succeeded")
 
 
 def _ui(arguments: argparse.Namespace) -> None:

@@ -67,7 +67,7 @@ class Stage:
             if name in self.outputs:
                 given[name].parent.mkdir(parents=True, exist_ok=True)
         inputs = {name: given[name] for name in self.inputs if name in given}
-        with Tracker.stage(label or self.name) as tracker:
+        with Tracker.stage(label or self.name, options.model_dump_json()) as tracker:
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
             self.run(given, options, tracker)

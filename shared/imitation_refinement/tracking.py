@@ -1,9 +1,11 @@
 """MLflow tracking: one parent run a pipeline run, one child run a stage.
 
 Where the run goes, in this order: the run that ``MLFLOW_RUN_ID`` names (Kubeflow Pipelines' MLflow plugin sets it);
-a child of the run that ``IMITATION_REFINEMENT_PARENT_RUN_ID`` names (the local runner sets it); a run of its own where
-``MLFLOW_TRACKING_URI`` is set; else nowhere. Of several processes that torchrun started, the first logs. MLflow is
-imported only when a run is tracked: it costs seconds.
+a child of the run that ``IMITATION_REFINEMENT_PARENT_RUN_ID`` names (the local runner sets it); where
+``MLFLOW_TRACKING_URI`` is set, a child of the run of the pipeline run that ``KFP_RUN_ID`` names (the compiled pipeline
+sets it), or a run of its own; else nowhere. ``MLFLOW_EXPERIMENT_ID`` or ``MLFLOW_EXPERIMENT_NAME`` name another
+experiment. Of several processes that torchrun started, the first logs. MLflow is imported only when a run is tracked:
+it costs seconds.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imitation_refinement import pipeline_run
+from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.progress import leads
+from imitation_refinement.progress import leads, say
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN_ID"
+PIPELINE_RUN_VARIABLE = "KFP_RUN_ID"
 EXPERIMENT = "imitation-refinement"
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 
@@ -33,8 +38,8 @@ MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 class Tracker:
     """Logs a stage to an MLflow run, or, without one, does nothing."""
 
-    def __init__(self, client: Any = None, run_id: str | None = None) -> None:
-        self._client, self._run_id = client, run_id
+    def __init__(self, client: Any = None, run_id: str | None = None, prefix: str = "") -> None:
+        self._client, self._run_id, self._prefix = client, run_id, prefix
 
     @property
     def active(self) -> bool:
@@ -43,24 +48,45 @@ class Tracker:
 
     @classmethod
     @contextmanager
-    def stage(cls, name: str) -> Iterator[Tracker]:
-        """The tracker of one stage; its run ends as FINISHED or FAILED with the block."""
+    def stage(cls, name: str, options: str = "") -> Iterator[Tracker]:
+        """The tracker of one stage; its run ends as FINISHED or FAILED with the block.
+
+        Args:
+            name: the run's name.
+            options: the stage's options, which tell it from other tasks of that name.
+
+        Raises:
+            InputError: if MLFLOW_RUN_ID names no run of the store.
+        """
         given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
-        if not (leads() and (given or parent or os.environ.get("MLFLOW_TRACKING_URI"))):
+        store, pipeline = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get(PIPELINE_RUN_VARIABLE)
+        if given and not store and leads():
+            say("not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not (injectUserEnvVars of KFP's plugin)")
+        if not (leads() and (store or (parent and not given))):
             yield cls()
             return
         import mlflow
 
         client = mlflow.MlflowClient()
         if given:
-            with _ended_by_block(client, None):
-                yield cls(client, given)
+            # Kubeflow Pipelines ends this run, and logs a component's parameters to it under their own names.
+            _mark(client, given, name)
+            yield cls(client, given, "config.")
+            return
+        if pipeline and not parent:
+            experiment = _experiment(client)
+            run_id = pipeline_run.enter(client, experiment, pipeline, name, options)
+            try:
+                with _ended_by_block(client, run_id):
+                    yield cls(client, run_id)
+            finally:
+                pipeline_run.leave(client, experiment, pipeline)
             return
         if parent:
             experiment = client.get_run(parent).info.experiment_id
-            tags = {"mlflow.parentRunId": parent}
+            tags = {pipeline_run.PARENT_TAG: parent}
         else:
-            experiment, tags = mlflow.set_experiment(EXPERIMENT).experiment_id, {}
+            experiment, tags = _experiment(client), {}
         run = client.create_run(experiment, run_name=name, tags={**tags, "stage": name})
         with _ended_by_block(client, run.info.run_id):
             yield cls(client, run.info.run_id)
@@ -80,9 +106,7 @@ class Tracker:
         before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", PARENT_RUN_VARIABLE)}
         mlflow.set_tracking_uri(tracking_uri)
         client = mlflow.MlflowClient(tracking_uri)
-        known = client.get_experiment_by_name(EXPERIMENT)
-        location = artifacts.resolve().as_uri() if artifacts else None
-        experiment = known.experiment_id if known else client.create_experiment(EXPERIMENT, artifact_location=location)
+        experiment = _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
         run = client.create_run(experiment, run_name=name)
         os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
         os.environ[PARENT_RUN_VARIABLE] = run.info.run_id
@@ -105,7 +129,7 @@ class Tracker:
         if self.active:
             from mlflow.entities import Param
 
-            flat = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in _flat(params)]
+            flat = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in _flat(params, self._prefix)]
             for start in range(0, len(flat), 100):  # MLflow takes 100 parameters a batch
                 self._client.log_batch(self._run_id, params=flat[start : start + 100])
 
@@ -180,16 +204,45 @@ class Tracker:
 
 
 @contextmanager
-def _ended_by_block(client: Any, run_id: str | None) -> Iterator[None]:
-    """Ends the run as the block ends; without a run id the run is somebody else's to end."""
+def _ended_by_block(client: Any, run_id: str) -> Iterator[None]:
+    """Ends the run as the block ends."""
     try:
         yield
     except BaseException:
-        if run_id:
-            client.set_terminated(run_id, "FAILED")
+        client.set_terminated(run_id, "FAILED")
         raise
-    if run_id:
-        client.set_terminated(run_id, "FINISHED")
+    client.set_terminated(run_id, "FINISHED")
+
+
+def _experiment(client: Any, artifacts: str | None = None) -> str:
+    """The id of the experiment, which is made if it is not there; of several that make it at once, one does."""
+    from mlflow import MlflowException
+
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=artifacts))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            known = client.get_experiment_by_name(name)
+    return str(known.experiment_id)
+
+
+def _mark(client: Any, run_id: str, name: str) -> None:
+    """Tags a run that somebody else made with the stage that logs to it."""
+    from mlflow import MlflowException
+
+    try:
+        client.set_tag(run_id, "stage", name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        remedy = "Let MLFLOW_TRACKING_URI name the server of Kubeflow Pipelines' MLflow plugin."
+        raise InputError(f"MLFLOW_RUN_ID {run_id}", "is no run of MLFLOW_TRACKING_URI's store.", remedy) from None
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
