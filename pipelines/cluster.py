@@ -293,7 +293,7 @@ def check_source(name: str, source: str, cluster: Cluster) -> None:
     Raises:
         InputError: if it is a path outside the cluster's data volume.
     """
-    if not source or source in NAMED_SOURCES:
+    if not source or (name == "structures" and source in NAMED_SOURCES):
         return
     if cluster.data is None:
         problem = "is a path, and the cluster has no volume with data."

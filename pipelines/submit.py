@@ -16,11 +16,11 @@ from typing import Any
 import kfp_server_api as api
 import yaml
 
-from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.progress import progress, say
+from pipelines.cluster import Cluster, check_source
 from pipelines.local import TaskFailed
 from pipelines.server import Server
 
@@ -49,17 +49,20 @@ class Submission:
     tasks: dict[str, tuple[str, int]]
 
 
-def run_parameters(parameters: Mapping[str, Any], structures: str, imperfect: str) -> dict[str, Any]:
-    """A run's parameters with its two sources, which are paths in the cluster's containers.
+def run_parameters(parameters: Mapping[str, Any], sources: Mapping[str, str], cluster: Cluster) -> dict[str, Any]:
+    """A run's parameters with its sources, which are paths on the cluster's data volume.
+
+    Args:
+        parameters: the profile's.
+        sources: ``structures``, ``imperfect``, ``test``; empty where there is none.
+        cluster: where the run will be.
 
     Raises:
         InputError: if a source is a path that has no meaning there.
     """
-    for name, path in (("structures", structures), ("imperfect", imperfect)):
-        if path and not path.startswith("/") and not (name == "structures" and path in NAMED_SOURCES):
-            remedy = "Name the path at which the cluster's volume is mounted, as /data/patterns.parquet."
-            raise InputError(path, "is no absolute path.", f"--{name}: {remedy}")
-    return {**parameters, "structures": structures, "imperfect": imperfect}
+    for name, path in sources.items():
+        check_source(name, path, cluster)
+    return {**parameters, **sources}
 
 
 def submit(

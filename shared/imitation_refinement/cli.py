@@ -83,14 +83,13 @@ def _parser() -> argparse.ArgumentParser:
 
     compiled = commands.add_parser("compile", help="write the pipeline as YAML", description=_compile.__doc__)
     _profile_options(compiled)
-    compiled.add_argument(
-        "--cluster", default="", metavar="FILE", help="the cluster's configuration, as deploy/cluster.toml"
-    )
+    _cluster_option(compiled)
     compiled.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the YAML file")
     compiled.set_defaults(command=_compile)
 
     submitted = commands.add_parser("submit", help="start the pipeline on a cluster", description=_submit.__doc__)
     _profile_options(submitted)
+    _cluster_option(submitted)
     _submit_options(submitted)
     submitted.set_defaults(command=_submit)
 
@@ -115,6 +114,12 @@ def _profile_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _cluster_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster", default="", metavar="FILE", help="the cluster's configuration, as deploy/cluster.toml"
+    )
+
+
 def _submit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
@@ -135,6 +140,9 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="PATH",
         help="imperfect patterns: a path in the cluster's containers (default: specimens measured virtually)",
+    )
+    parser.add_argument(
+        "--test", default="", metavar="PATH", help="imperfect patterns to be tested on alone, likewise (default: none)"
     )
     parser.add_argument("--experiment", default="imitation-refinement", metavar="NAME", help="experiment of the run")
     parser.add_argument("--name", default="", help="what the run is called (default: profile, seed and time)")
@@ -216,6 +224,7 @@ def _submit(arguments: argparse.Namespace) -> None:
     import tempfile
     from datetime import UTC, datetime
 
+    from pipelines.cluster import read_cluster
     from pipelines.compile import compile_pipeline
     from pipelines.local import TaskFailed
     from pipelines.profiles import read_profile
@@ -223,7 +232,9 @@ def _submit(arguments: argparse.Namespace) -> None:
     from pipelines.submit import run_parameters, submit, watch
 
     profile = read_profile(arguments.profile, _settings(arguments))
-    parameters = run_parameters(profile.parameters(), arguments.structures, arguments.imperfect)
+    cluster = read_cluster(arguments.cluster)
+    sources = {name: getattr(arguments, name) for name in ("structures", "imperfect", "test")}
+    parameters = run_parameters(profile.parameters(), sources, cluster)
     name = arguments.name or f"{profile.name} seed {profile.seed} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     access = Access(
         arguments.host, arguments.namespace, arguments.token_file, arguments.cookies, arguments.ca_certificate
@@ -231,7 +242,7 @@ def _submit(arguments: argparse.Namespace) -> None:
     server = Server(access)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
-        compile_pipeline(profile, package)
+        compile_pipeline(profile, package, cluster)
         submission = submit(server, package, parameters, name, arguments.experiment, arguments.mlflow_experiment)
     print(f"run: {submission.link}", flush=True)
     if arguments.wait:

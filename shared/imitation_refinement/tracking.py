@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from imitation_refinement import pipeline_run
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
+from imitation_refinement.launch import RUN_VARIABLE
 from imitation_refinement.progress import leads, say
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN_ID"
-PIPELINE_RUN_VARIABLE = "KFP_RUN_ID"
 EXPERIMENT = "imitation-refinement"
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 
@@ -59,7 +59,7 @@ class Tracker:
             InputError: if MLFLOW_RUN_ID names no run of the store.
         """
         given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
-        store, pipeline = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get(PIPELINE_RUN_VARIABLE)
+        store, pipeline = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get(RUN_VARIABLE)
         if given and not store and leads():
             say("not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not (injectUserEnvVars of KFP's plugin)")
         if not (leads() and (store or (parent and not given))):

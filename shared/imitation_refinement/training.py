@@ -67,6 +67,15 @@ def intensities(patterns: NDArray[np.floating], device: torch.device) -> Tensor:
     return torch.from_numpy(patterns.astype(np.float32)).to(device)
 
 
+def held(patterns: NDArray[np.floating], device: torch.device) -> Tensor:
+    """Intensities, shape (n, points), on the device, or, where they would take more than half of it, where they are."""
+    there = torch.from_numpy(np.asarray(patterns, np.float32))
+    if device.type == "cuda" and there.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        say(f"{len(there)} patterns stay in the machine's memory: they would take more than half of the GPU's")
+        return there
+    return there.to(device)
+
+
 def train_classifier(
     train: Labelled, validation: Labelled, config: PretrainConfig, report: Report, checkpoint: Path | None = None
 ) -> tuple[Classifier, History]:
@@ -91,13 +100,14 @@ def train_classifier(
     rng = np.random.default_rng(options.seed)
     model = Classifier(config.network).to(device)
     share_batch_norm(model)
-    (x, y), (vx, vy) = tensors(*train, device), tensors(*validation, device)
+    x, vx = held(train[0], device), held(validation[0], device)
+    y, vy = (torch.from_numpy(part[1].astype(np.int64)).to(device) for part in (train, validation))
     embed = fast(model.embed, options)
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]
         with precision(options, device):
-            embedding = embed(x[own]).float()
+            embedding = embed(x[own.to(x.device)].to(device)).float()
         prediction = F.cross_entropy(model.output(embedding), y[own])
         prototype = prototype_loss(embedding, model.prototypes, y[own])
         whole = gathered(embedding.detach(), len(index))
@@ -118,7 +128,7 @@ def train_classifier(
     kept = checkpoint_at(checkpoint, "classifier", config, [*train, *validation])
     history = fit(model, loss_of, batches, options, label, validate, report, checkpoint=kept)
     with torch.no_grad():
-        embedding = torch.cat([model.embed(part) for part in x[share(len(x))].split(256)])
+        embedding = torch.cat([model.embed(part.to(device)) for part in x[share(len(x))].split(256)])
         model.prototypes.copy_(update_prototypes(model.prototypes, gathered(embedding, len(x)), y))
     trained = Classifier(config.network)  # without what compiling and several processes changed in the other
     trained.load_state_dict(model.state_dict())
@@ -425,4 +435,4 @@ def classifier_accuracy(
 def _accuracy(model: Classifier, x: Tensor, y: Tensor) -> float:
     if not len(y):
         return math.nan
-    return float((torch.cat([model(part).argmax(1) for part in x.split(256)]) == y).double().mean())
+    return float((torch.cat([model(part.to(y.device)).argmax(1) for part in x.split(256)]) == y).double().mean())

@@ -24,6 +24,7 @@ from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from pipelines import server as server_module
+from pipelines.cluster import Cluster
 from pipelines.compile import compile_pipeline
 from pipelines.local import TaskFailed
 from pipelines.profiles import read_profile
@@ -205,7 +206,9 @@ def server(kubeflow: Kubeflow, pauses: list[float]) -> Server:
     return Server(Access(kubeflow.url), pause=pauses.append)
 
 
-PARAMETERS = run_parameters(read_profile("smoke", ["seed=7", "shards=3"]).parameters(), "random", "/data/measured")
+CLUSTER = Cluster.model_validate({"data": {"claim": "patterns", "path": "/data"}})
+SOURCES = {"structures": "random", "imperfect": "/data/measured", "test": ""}
+PARAMETERS = run_parameters(read_profile("smoke", ["seed=7", "shards=3"]).parameters(), SOURCES, CLUSTER)
 
 
 def send(server: Server, package: Path, name: str = "first") -> Submission:
@@ -249,8 +252,7 @@ def test_parameters_keep_their_types_and_nesting(kubeflow: Kubeflow, server: Ser
     given = kubeflow.runs[0]["runtime_config"]["parameters"]
     assert given == {
         **read_profile("smoke", ["seed=7", "shards=3"]).parameters(),
-        "structures": "random",
-        "imperfect": "/data/measured",
+        **SOURCES,
     }
     assert given["shards"] == [0, 1, 2] and type(given["n_shards"]) is int
     epochs = given["targeted"]["optimiser"]["epochs"]
@@ -535,16 +537,12 @@ def test_certificates(tmp_path: Path, pauses: list[float]) -> None:
     assert not pauses
 
 
-@pytest.mark.parametrize(("option", "path"), [("structures", "cifs"), ("imperfect", "./p.parquet")])
+@pytest.mark.parametrize(("option", "path"), [("structures", "cifs"), ("imperfect", "./p.parquet"), ("test", "random")])
 def test_sources_are_paths_in_the_cluster(option: str, path: str) -> None:
-    given = {"structures": "", "imperfect": "", option: path}
-    with pytest.raises(InputError, match=rf"{path}: is no absolute path\. --{option}: Name the path"):
-        run_parameters({}, **given)
-    assert run_parameters({"a": 1}, "materials-project", "/data/p") == {
-        "a": 1,
-        "structures": "materials-project",
-        "imperfect": "/data/p",
-    }
+    with pytest.raises(InputError, match=rf"{option} {path}: is not on the cluster's data volume, /data"):
+        run_parameters({}, {option: path}, CLUSTER)
+    given = {"structures": "materials-project", "imperfect": "/data/p"}
+    assert run_parameters({"a": 1}, given, CLUSTER) == {"a": 1, **given}
 
 
 def test_the_tasks_to_come(package: Path) -> None:

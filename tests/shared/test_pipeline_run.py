@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.launch import RUN_VARIABLE
 from imitation_refinement.pipeline_run import PARENT_TAG, RUN_TAG, TASK_TAG, enter, leave, settle
-from imitation_refinement.tracking import EXPERIMENT, PIPELINE_RUN_VARIABLE, Tracker
+from imitation_refinement.tracking import EXPERIMENT, Tracker
 
 RUN = "0b5d1f6e-9c1a-4a52-9f0e-3c1f2b7f6a11"
 
@@ -241,7 +242,7 @@ Stage("simulate", "", {}, {}, Config, run).execute({}, {"shard": shard})
 
 
 def test_processes_that_begin_at_the_same_time(client: Any, tmp_path: Path) -> None:
-    environment = {**os.environ, PIPELINE_RUN_VARIABLE: RUN}
+    environment = {**os.environ, RUN_VARIABLE: RUN}
     stages = [
         subprocess.Popen([sys.executable, "-c", STAGE, str(tmp_path), str(shard)], env=environment)
         for shard in range(2)
@@ -263,7 +264,7 @@ def test_processes_that_begin_at_the_same_time(client: Any, tmp_path: Path) -> N
 
 def test_a_rival_parent_gives_up_its_children(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a real store: a parent that an unlucky stage made at the same time."""
-    monkeypatch.setenv(PIPELINE_RUN_VARIABLE, RUN)
+    monkeypatch.setenv(RUN_VARIABLE, RUN)
     with Tracker.stage("collect_structures"):
         pass
     experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
@@ -289,7 +290,7 @@ def test_the_experiment_is_the_environment_s(client: Any, monkeypatch: pytest.Mo
     assert [run.info.run_name for run in client.search_runs([named])] == ["alone"]
     other = client.create_experiment("by its id")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", other)
-    monkeypatch.setenv(PIPELINE_RUN_VARIABLE, RUN)
+    monkeypatch.setenv(RUN_VARIABLE, RUN)
     with Tracker.stage("below"):
         pass
     assert {run.info.run_name for run in client.search_runs([other])} == {"below", f"pipeline {RUN[:8]}"}
@@ -303,7 +304,7 @@ def plugin(client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     run = client.create_run(experiment, run_name="train-refiner-3", tags={PARENT_TAG: parent}).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", experiment)
-    monkeypatch.setenv(PIPELINE_RUN_VARIABLE, RUN)
+    monkeypatch.setenv(RUN_VARIABLE, RUN)
     return SimpleNamespace(experiment=experiment, parent=parent, run=run)
 
 
