@@ -233,7 +233,7 @@ def test_all_that_a_first_submission_makes(kubeflow: Kubeflow, server: Server, p
     )
     assert pipeline["display_name"] == pipeline["name"] == "imitation-refinement"
     assert kubeflow.uploads == [package.read_bytes()]
-    assert yaml.safe_load(kubeflow.uploads[0])["pipelineInfo"]["name"] == "imitation-refinement"
+    assert next(yaml.safe_load_all(kubeflow.uploads[0]))["pipelineInfo"]["name"] == "imitation-refinement"
     assert version["pipeline_id"] == pipeline["pipeline_id"]
     assert version["display_name"].startswith(f"{__version__}-") and digest(package) in version["description"]
     assert experiment["display_name"] == "imitation-refinement"
@@ -257,7 +257,7 @@ def test_parameters_keep_their_types_and_nesting(kubeflow: Kubeflow, server: Ser
     assert given["shards"] == [0, 1, 2] and type(given["n_shards"]) is int
     epochs = given["targeted"]["optimiser"]["epochs"]
     assert type(epochs) is int and given["targeted"]["optimiser"]["seed"] == 7
-    known = yaml.safe_load(package.read_text())["root"]["inputDefinitions"]["parameters"]
+    known = next(yaml.safe_load_all(package.read_text()))["root"]["inputDefinitions"]["parameters"]
     assert set(given) == set(known)
 
 
@@ -546,7 +546,7 @@ def test_sources_are_paths_in_the_cluster(option: str, path: str) -> None:
 
 
 def test_the_tasks_to_come(package: Path) -> None:
-    tasks = expected_tasks(yaml.safe_load(package.read_text()), PARAMETERS)
+    tasks = expected_tasks(next(yaml.safe_load_all(package.read_text())), PARAMETERS)
     assert tasks["simulate"] == ("simulate", 3) and tasks["train-refiner-3"] == ("densenet targeted", 1)
     assert sum(count for _, count in tasks.values()) == 14
 
