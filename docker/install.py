@@ -1,5 +1,7 @@
 """What fills an image's environment, called by the Dockerfile with the Python of the build's tools.
 
+It stands beside setup.cfg and requirements.lock there.
+
 gather   wheels of all that setup.cfg names, in the lock's versions; ``--torch`` those of the stages with torch
 build    this repository's own wheel
 code     installs that wheel
@@ -13,7 +15,8 @@ import sys
 from configparser import ConfigParser
 from pathlib import Path
 
-TOOLS, ENVIRONMENT = Path("/tools"), Path("/opt/venv")
+TOOLS, ENVIRONMENT = Path(__file__).resolve().parent, Path("/opt/venv")
+PIP_CONF = Path("/run/secrets/pip_conf")
 WHEELS = TOOLS / "wheels"
 LOCKED = ("--constraint", str(TOOLS / "requirements.lock"), "--find-links", str(WHEELS), "--no-cache-dir", "--quiet")
 TO_WHEELS, FROM_WHEELS = (*LOCKED, "--wheel-dir", str(WHEELS)), (*LOCKED, "--no-index")
@@ -45,7 +48,9 @@ def requirements() -> dict[str, list[str]]:
 
 def pip(*arguments: str) -> None:
     """Runs the build's pip; a pip.conf that was given is a secret."""
-    environment = {**os.environ, "PIP_CONFIG_FILE": "/run/secrets/pip_conf", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    if PIP_CONF.exists():
+        environment["PIP_CONFIG_FILE"] = str(PIP_CONF)
     subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, env=environment)
 
 

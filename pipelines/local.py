@@ -66,11 +66,14 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path, r
     write_text(folder / "profile.json", as_text(profile))
     started = time.monotonic()
     store, artifacts = os.environ.get("MLFLOW_TRACKING_URI"), None
+    quiet: dict[str, str] = {}
     if not store:
         store, artifacts = tracking_uri(runs), runs / "mlartifacts"
+        quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # a server of ours ends with the run
     say(f"run {folder}: profile {profile.name}, seed {profile.seed}; the pipeline's tasks follow")
     served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
-    with served as address, Tracker.parent(f"{profile.name} {folder.name}", address, artifacts) as tracker:
+    name = f"{profile.name} {folder.name}"
+    with served as address, _environment(quiet), Tracker.parent(name, address, artifacts) as tracker:
         tracker.log_params({**profile.model_dump(mode="json"), **given})
         _run_pipeline(profile, given, folder, engine)
         tracker.log_artifact(folder / "profile.json")
