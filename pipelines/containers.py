@@ -234,8 +234,7 @@ def _artifact_folders() -> list[str]:
     if location is None or location.scheme != "file":
         return []
     folder = Path(unquote(location.path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return [str(folder)]
+    return [str(folder)] if folder.is_dir() else []
 
 
 def _see_that_tracking_is_reached(engine: Engine, arguments: Mapping[str, Any]) -> None:
@@ -252,6 +251,11 @@ def _see_that_tracking_is_reached(engine: Engine, arguments: Mapping[str, Any]) 
         problem = error.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         remedy = f"It must listen where containers reach it, and allow the host name they use (as {HOST})."
         raise InputError(without_login(uri), f"can't be reached from a container ({problem}).", remedy) from None
+
+
+def is_server(store: str) -> bool:
+    """Whether a tracking address is a server's, and no store on this machine."""
+    return store == "databricks" or urlsplit(store).scheme in ("http", "https", "databricks")
 
 
 def without_login(uri: str) -> str:
@@ -271,7 +275,7 @@ def tracking(store: str, log: Path) -> Iterator[str]:
     Raises:
         InputError: if MLflow can't serve the store.
     """
-    if urlsplit(store).scheme in ("http", "https", "databricks"):
+    if is_server(store):
         yield store
         return
     with socket.socket() as free:

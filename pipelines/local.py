@@ -65,10 +65,12 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path, r
     folder = _new_folder(runs)
     write_text(folder / "profile.json", as_text(profile))
     started = time.monotonic()
-    store, artifacts = os.environ.get("MLFLOW_TRACKING_URI"), None
+    store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
+    artifacts: Path | None = None
     quiet: dict[str, str] = {}
-    if not store:
-        store, artifacts = tracking_uri(runs), runs / "mlartifacts"
+    if not containers.is_server(store):
+        artifacts = runs / "mlartifacts"
+        artifacts.mkdir(exist_ok=True)
         quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # a server of ours ends with the run
     say(f"run {folder}: profile {profile.name}, seed {profile.seed}; the pipeline's tasks follow")
     served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)

@@ -81,7 +81,7 @@ base_image() {
     BASE_IMAGE=${BASE_IMAGE:-python:3.11-slim}
     export BASE_IMAGE
     docker image inspect "$BASE_IMAGE" >/dev/null 2>&1 && return
-    docker pull -q "$BASE_IMAGE" >"$work/pull.log" 2>&1 && return
+    timeout 300 docker pull -q "$BASE_IMAGE" >"$work/pull.log" 2>&1 && return
     say "$BASE_IMAGE can't be pulled ($(tail -n 1 "$work/pull.log")): Debian 12 takes its place, made by debootstrap"
     on_debian_as_root || unavailable "no base image: $BASE_IMAGE can't be pulled" "$work/pull.log"
     command -v debootstrap >/dev/null || install_all debootstrap ||
@@ -103,9 +103,9 @@ serve_wheels() {
     cp setup.cfg requirements.lock docker/install.py "$tools"
     .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
         unavailable 'the wheels for the base image are gathered with Python 3.11, and .venv has another'
-    .venv/bin/python "$tools/install.py" gather >"$work/pip.log" 2>&1 &&
-        TORCH=+cpu .venv/bin/python "$tools/install.py" gather --torch >>"$work/pip.log" 2>&1 ||
-        unavailable "pip does not find all wheels" "$work/pip.log"
+    .venv/bin/python "$tools/install.py" gather || exit 1
+    TORCH=+cpu .venv/bin/python "$tools/install.py" gather --torch >"$work/pip.log" 2>&1 ||
+        unavailable "pip finds no wheel of torch without CUDA" "$work/pip.log"
     python3 - "$tools/wheels" "$port" >"$work/server.log" 2>&1 <<'PYTHON' &
 import functools, http.server, pathlib, sys
 handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
