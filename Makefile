@@ -1,9 +1,10 @@
 # make run: the whole pipeline on built-in data; make ui: its runs in MLflow; make test: format, lint, types, tests.
+# make images: an image a stage, by Docker (docs/docker.md); make test-docker: these, and their tests.
 PYTHON ?= python3
 RUNS ?= runs
 BIN := .venv/bin
 
-.PHONY: run ui test format clean
+.PHONY: run ui test images test-docker format clean
 
 run: .venv/ready
 	$(BIN)/imitation-refinement run --profile default
@@ -16,6 +17,12 @@ test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy shared components pipelines
 	$(BIN)/pytest -n 2 --dist loadfile
+
+images: .venv/ready
+	$(BIN)/python docker/build.py
+
+test-docker: images
+	$(BIN)/pytest -m docker tests/docker
 
 format: .venv/ready
 	$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""The pipeline on this machine, through KFP's own local runner: every task a subprocess."""
+"""The pipeline on this machine, through KFP's own local runners: every task a subprocess, or a Docker container."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -22,7 +23,10 @@ from imitation_refinement.files import write_text
 from imitation_refinement.progress import say
 from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
+from pipelines import containers
 from pipelines.profiles import Profile, as_text
+
+Runner = Literal["subprocess", "docker"]
 
 
 class TaskFailed(Exception):
@@ -34,7 +38,9 @@ def tracking_uri(runs: Path) -> str:
     return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
-def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path, test: str = "") -> Path:
+def run_locally(
+    profile: Profile, structures: str, imperfect: str, runs: Path, test: str = "", runner: Runner = "subprocess"
+) -> Path:
     """Runs the whole pipeline and keeps what it makes in ``runs/<time>/``.
 
     Args:
@@ -43,6 +49,7 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path, t
         imperfect: a path, or empty for virtually measured specimens.
         runs: the folder of all runs.
         test: a path to imperfect patterns to be tested on alone, or empty.
+        runner: what a task is: a subprocess, or a container of its stage's image.
 
     Returns:
         The run's folder; ``runs/latest`` points to it.
@@ -57,14 +64,23 @@ def run_locally(profile: Profile, structures: str, imperfect: str, runs: Path, t
         if path and not named and not Path(path).exists():
             raise InputError(path, "there is no such file or folder.", f"Check what --{name} names.")
         given[name] = str(Path(path).resolve()) if path and not named else path
+    engine = containers.Engine(_images(profile)) if runner == "docker" else None
     folder = _new_folder(runs)
     write_text(folder / "profile.json", as_text(profile))
     started = time.monotonic()
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
+    artifacts: Path | None = None
+    quiet: dict[str, str] = {}
+    if not containers.is_server(store):
+        artifacts = runs / "mlartifacts"
+        artifacts.mkdir(exist_ok=True)
+        quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # a server of ours ends with the run
     say(f"run {folder}: profile {profile.name}, seed {profile.seed}; the pipeline's tasks follow")
-    with Tracker.parent(f"{profile.name} {folder.name}", store, runs / "mlartifacts") as tracker:
+    served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
+    name = f"{profile.name} {folder.name}"
+    with served as address, _environment(quiet), Tracker.parent(name, address, artifacts) as tracker:
         tracker.log_params({**profile.model_dump(mode="json"), **given})
-        _run_pipeline(profile, given, folder)
+        _run_pipeline(profile, given, folder, engine)
         tracker.log_artifact(folder / "profile.json")
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         for row in results["rows"]:
@@ -90,18 +106,35 @@ def _new_folder(runs: Path) -> Path:
     raise InputError(runs, "has a hundred runs of this second.", "Wait a moment.")
 
 
-def _run_pipeline(profile: Profile, given: dict[str, str], folder: Path) -> None:
+def _images(profile: Profile) -> list[str]:
+    """The images of the profile's pipeline."""
+    from pipelines.pipeline import dag
+
+    executors = dag(profile.study).pipeline.pipeline_spec.deployment_spec["executors"]
+    return sorted({executor["container"]["image"] for executor in executors.values()})
+
+
+def _run_pipeline(
+    profile: Profile, given: dict[str, str], folder: Path, engine: containers.Engine | None = None
+) -> None:
     """Runs the DAG below ``folder/pipeline``, moves what is kept to its place, and removes the rest."""
     from kfp import local
 
     from pipelines.pipeline import dag
 
     pipeline = dag(profile.study)
-    root, error_file = folder / "pipeline", folder / "error.txt"
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root.resolve()), enable_caching=False)
-    with _environment({ERROR_FILE_VARIABLE: str(error_file.resolve()), "PYTHONUNBUFFERED": "1"}), _own_print():
+    root = (folder / "pipeline").resolve()
+    root.mkdir()
+    error_file = root / "error.txt"  # where containers see it
+    with _environment({ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1"}), _own_print():
+        tasks: AbstractContextManager[Any] = nullcontext(local.SubprocessRunner(use_venv=False))
+        if engine:
+            files = [path for path in given.values() if path and path not in NAMED_SOURCES]
+            tasks = containers.tasks(engine, folder.name, files)
         try:
-            pipeline.pipeline(**given, **profile.parameters())
+            with tasks as runner:
+                local.init(runner, pipeline_root=str(root), enable_caching=False)
+                pipeline.pipeline(**given, **profile.parameters())
         except RuntimeError as error:
             if error_file.exists():
                 raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None

@@ -2,8 +2,10 @@
 
 from kfp import dsl
 
+IMAGE = "imitation-refinement/simulate-python:0.1.0"
 
-@dsl.component(base_image="imitation-refinement/simulate-python:0.1.0", install_kfp_package=False)
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def simulate(
     structures: dsl.Input[dsl.Dataset],
     patterns: dsl.Input[dsl.Dataset],

@@ -51,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         "tenth of the imperfect patterns' materials)",
     )
     run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    run.add_argument(
+        "--runner",
+        choices=("subprocess", "docker"),
+        default="subprocess",
+        help="what a task is: a process, or a container of its stage's image, from `make images` (default: subprocess)",
+    )
     run.set_defaults(command=_run)
 
     refine = commands.add_parser("refine", help="refine patterns with a finished run", description=_refine.__doc__)
@@ -171,13 +177,20 @@ def _settings(arguments: argparse.Namespace) -> list[str]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Runs the whole pipeline through KFP's local runner, every task a process of its own."""
+    """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own."""
     from pipelines.local import TaskFailed, run_locally
     from pipelines.profiles import read_profile
 
     profile = read_profile(arguments.profile, _settings(arguments))
     try:
-        folder = run_locally(profile, arguments.structures, arguments.imperfect, arguments.output, arguments.test)
+        folder = run_locally(
+            profile,
+            arguments.structures,
+            arguments.imperfect,
+            arguments.output,
+            arguments.test,
+            arguments.runner,
+        )
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -1,0 +1,106 @@
+"""The build definition has an image for every stage, as the components call them. No engine is needed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from imitation_refinement import __version__
+from imitation_refinement.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
+DOCKERFILE = (ROOT / "docker/Dockerfile").read_text(encoding="utf-8")
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docker_{name}", ROOT / "docker" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+build, install = load("build"), load("install")
+
+
+def test_every_component_has_its_image() -> None:
+    wanted = {importlib.import_module(f"components.{stage}.component").IMAGE for stage in STAGES}
+    made = {f"{image.name}:{image.tags[0]}" for image in build.images(__version__, "abcdef123456")}
+    assert made == wanted and len(made) == len(STAGES) >= 8
+
+
+def test_every_image_has_a_target_that_runs_its_stage() -> None:
+    ends = re.findall(r"FROM \S+ AS (\S+)\n(?:(?!FROM ).*\n)*?ENTRYPOINT \[(.*)\]", DOCKERFILE)
+    assert dict(ends) == {
+        image.target: f'"python", "-m", "components.{image.stage}"' for image in build.images(__version__, "a")
+    }
+    for block in re.split(r"\n(?=FROM )", DOCKERFILE):
+        if "ENTRYPOINT" in block:
+            assert "\nUSER 10001:10001\n" in block and "image.description=" in block
+
+
+def test_every_extra_of_a_stage_is_installed() -> None:
+    named = re.findall(r"install\.py ((?:[a-z]+_?)+(?: [a-z_]+)*)$", DOCKERFILE.replace(" \\\n", "\n"), re.MULTILINE)
+    installed = {extra for names in named for extra in names.split()}
+    assert set(STAGES) <= installed
+
+
+def test_the_images_with_torch_have_a_cuda_variant() -> None:
+    extras = ConfigParser()
+    extras.read(ROOT / "setup.cfg")
+    with_torch = [s for s in STAGES if "torch==" in extras["options.extras_require"][s]]
+    made = build.images("1.2.3", "abc", cuda=True)
+    assert [image.stage for image in made] == sorted(build.WITH_TORCH) == with_torch
+    assert all(image.tags == ("1.2.3-cuda", "abc-cuda") and image.torch == "" for image in made)
+
+
+def test_the_call_of_docker() -> None:
+    image = next(i for i in build.images("1.2.3", "abc") if i.stage == "train_refiner")
+    environment = {"DOCKER": "dock", "BASE_IMAGE": "b:1", "PIP_CONF": "/p", "BUILD_OPTIONS": "--pull --network=host"}
+    words = build.command(image, environment)
+    text = " ".join(words)
+    assert words[:2] == ["dock", "build"] and words[-3:] == ["--pull", "--network=host", "."]
+    assert "--target train-refiner " in text and "--secret id=pip_conf,src=/p" in text
+    assert "--build-arg TORCH=+cpu --build-arg BASE_IMAGE=b:1 " in text
+    assert "--tag imitation-refinement/train-refiner-python:1.2.3 " in text
+    assert "--tag imitation-refinement/train-refiner-python:abc " in text
+    assert "latest" not in text
+    for label in ("version=1.2.3", "revision=abc", "licenses=Apache-2.0", "title=imitation-refinement train-refiner"):
+        assert f"org.opencontainers.image.{label}" in words
+    assert "latest" not in DOCKERFILE
+
+
+def test_docker_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER", "no-such-docker")
+    with pytest.raises(InputError, match=r"no-such-docker: there is no such command\. Install Docker"):
+        build.build(build.images("1.2.3", "abc"))
+
+
+def test_an_image_that_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER", "false")
+    with pytest.raises(InputError, match=r"adapt-classifier-python: was not built; .*TORCH_INDEX"):
+        build.build(build.images("1.2.3", "abc"))
+
+
+def test_what_is_installed_from_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(install, "TOOLS", ROOT)
+    monkeypatch.setattr(install, "pip", lambda *words: calls.append(words))
+    monkeypatch.setenv("TORCH", "+cpu")
+    install.gather(torch=False)
+    executor, packages = calls
+    assert "--no-deps" in executor and any(word.startswith("kfp>=") for word in executor)
+    assert {"pymatgen==2026.10.24", "setuptools"} <= set(packages)
+    assert not any(word.startswith(("torch", "pytest", "mlflow>")) for word in packages)
+    install.gather(torch=True)
+    assert [word for word in calls[2] if not word.startswith("-")][-1] == "torch==2.13.0+cpu"
+    assert all("--constraint" in call for call in calls)
