@@ -14,6 +14,7 @@ import pytest
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from pipelines.check import built_images
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
@@ -61,6 +62,13 @@ def test_the_images_with_torch_have_a_cuda_variant() -> None:
     made = build.images("1.2.3", "abc", cuda=True)
     assert [image.stage for image in made] == sorted(build.WITH_TORCH) == with_torch
     assert all(image.tags == ("1.2.3-cuda", "abc-cuda") and image.torch == "" for image in made)
+
+
+def test_the_compile_check_knows_what_is_built() -> None:
+    built: dict[str, set[str]] = {}
+    for image in [*build.images("1", "abc"), *build.images("1", "abc", cuda=True)]:
+        built.setdefault(image.name, set()).update(tag.removeprefix("1") for tag in image.tags if tag.startswith("1"))
+    assert built_images() == built
 
 
 def test_the_call_of_docker() -> None:

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -156,7 +157,7 @@ import importlib.util, json, os, shutil, sys
 print(json.dumps({
     "packages": [name for name in sys.argv[1:] if importlib.util.find_spec(name)],
     "tools": [name for name in ("gcc", "cc", "make", "ld", "git") if shutil.which(name)],
-    "files": [path for path in ("/run/secrets/pip_conf", "/tools/install.py", "/root/.cache/pip") if os.path.exists(path)],
+    "files": [path for path in ("/run/secrets/pip_conf", "/tools", "/root/.cache/pip") if os.path.exists(path)],
     "settings": [name for name in os.environ if name.startswith(("PIP_", "MLFLOW_"))],
     "written": [path for path in (os.environ["HOME"], os.environ["NUMBA_CACHE_DIR"]) if not os.access(path, os.W_OK)],
 }))
@@ -174,7 +175,7 @@ def test_what_is_in_an_image(stage: str) -> None:
 class Asked(BaseHTTPRequestHandler):
     """Notes who asks, and refuses."""
 
-    seen: list[str] = []
+    seen: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         self.seen.append(self.headers.get("Authorization", ""))
