@@ -198,7 +198,7 @@ def _pairs(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
     refiners = [row for row in rows.values() if row.method == "ir"]
     whole = {(row.classifier, row.supervision): row.name for row in refiners if row.in_table_1 and not row.variant}
     pairs = [(row.name, raw) for row in rows.values() if (raw := _raw(row, rows))]
-    pairs += [(a, b.name) for a in whole.values() for b in rows.values() if b.in_table_1]
+    pairs += [(a.name, b.name) for a in refiners if a.in_table_1 for b in rows.values() if b.in_table_1]
     pairs += [(row.name, whole.get((row.classifier, row.supervision), row.name)) for row in refiners]
     return [(a, b) for a, b in dict.fromkeys(pairs) if a != b]
 

@@ -43,6 +43,7 @@ from pipelines.gathering import Experiment, Json, gather
 
 TEMPLATE = Path(__file__).with_name("tables.html")
 DECIMALS = {"l1": 2, "l2": 3, "kl": 3, "ncc": 3}
+ONCE = ("raw", "aligned", "dwt")  # methods whose patterns no classifier changes
 BLOCKS = ("Without labels of imperfect patterns", "With labels of imperfect patterns")
 
 # Measures of honesty: key, key of the same before refinement, what it is and what is good, how it is written.
@@ -451,17 +452,19 @@ def _sorted(methods: Any) -> list[Json]:
 
 
 def _of_table_3(experiment: Experiment) -> list[Json]:
-    """Methods with distances; raw patterns and DWT are the same under every classifier and stand there once."""
+    """Methods with distances; patterns that are the same under every classifier stand there once."""
     members = _sorted(m for m in experiment.methods.values() if m["in_table_1"] and m["distances"])
     once: dict[str, Json] = {}
     for method in members:
-        once.setdefault(method["method"] if method["method"] in ("raw", "dwt") else method["name"], method)
+        once.setdefault(method["method"] if method["method"] in ONCE else method["name"], method)
     return list(once.values())
 
 
 def _pattern_label(method: Json) -> str:
-    """What a method of Table 3 is called, where raw patterns and DWT have no classifier."""
-    return {"raw": "Raw pattern", "dwt": method_label(method)}.get(method["method"], row_label(method))
+    """What a method of Table 3 is called, where the patterns are the same for every classifier."""
+    if method["method"] == "raw":
+        return "Raw pattern"
+    return method_label(method) if method["method"] in ONCE else row_label(method)
 
 
 def _accuracy_cells(method: Json) -> list[str]:

@@ -220,7 +220,7 @@ def distance_table(rows: Sequence[Row]) -> Table:
     shown: list[tuple[str, Row]] = []
     for row in rows:
         if any(row.get(key) is not None for key in DISTANCES) and not row.get("labelled"):
-            shared = {"raw": "Raw patterns", "dwt": "DWT"}.get(row["method"])
+            shared = {"raw": "Raw patterns", "aligned": "Raw, zero error mended", "dwt": "DWT"}.get(row["method"])
             if shared is None or shared not in (label for label, _ in shown):
                 shown.append((shared or row_label(row), row))
     shown.sort(key=lambda pair: (pair[1]["method"] != "raw", bool(pair[1].get("variant"))))
