@@ -45,7 +45,7 @@ if "simulate" in arguments:
 def first_stages(profile: Profile, folder: Path) -> Any:
     """The pipeline as compiled, up to the collected data set."""
     compile_pipeline(profile, folder / "pipeline.yaml")
-    spec = yaml.safe_load((folder / "pipeline.yaml").read_text())
+    spec = next(yaml.safe_load_all((folder / "pipeline.yaml").read_text()))
     tasks = spec["root"]["dag"]["tasks"]
     spec["root"]["dag"]["tasks"] = {name: tasks[name] for name in FIRST_STAGES}
     return components.load_component_from_text(yaml.safe_dump(spec))

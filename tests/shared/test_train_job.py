@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,6 +91,7 @@ class Api:
             told |= {"PET_NNODES": str(trainer["numNodes"]), "PET_NODE_RANK": str(rank), "PET_NPROC_PER_NODE": "auto"}
             told |= {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": str(port)}
             outer = {k: v for k, v in os.environ.items() if not k.startswith("IMITATION_REFINEMENT_")}
+            outer["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{outer['PATH']}"  # the image's own python
             with (self.folder / f"node-{rank}.log").open("wb") as log:
                 command = [*trainer["command"], *trainer["args"]]
                 self.nodes.append(subprocess.Popen(command, env={**outer, **told}, stdout=log, stderr=log))
