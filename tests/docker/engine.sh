@@ -74,7 +74,7 @@ start_engine() {
     export DOCKER_HOST="unix://$work/docker.sock"
     for driver in overlay2 vfs; do
         log="$work/dockerd-$driver.log"
-        nice -n 10 dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" \
+        dockerd --host "$DOCKER_HOST" --data-root "$work/data" --exec-root "$work/exec" \
             --pidfile "$work/docker.pid" --storage-driver "$driver" --bridge=none --iptables=false --ip-forward=false \
             >"$log" 2>&1 &
         engine=$!

@@ -40,7 +40,7 @@ STAGES = {
     "evaluate": "--classifiers vgg.safetensors vgg-finetuned.safetensors --refiners vgg-targeted.safetensors "
     "--dwt dwt.parquet --answers answers.parquet --ideal-dataset ideal.parquet --imperfect-dataset imperfect.parquet "
     "--results results.json --table results.txt --report report.html --figures figures --predictions predictions.csv "
-    "--resamples 100 --examples 1 --embedded 30",
+    "--resamples 100 --examples 1 --embedded 50",
 }
 MADE = {
     "collect-structures": ("structures.parquet", "patterns.parquet", "rejected.csv"),
