@@ -161,12 +161,13 @@ FOREIGN = {
 }
 LOOK = """
 import importlib.util, json, os, shutil, sys
+caches = [os.environ["HOME"]] + [os.environ["NUMBA_CACHE_DIR"]] * bool(importlib.util.find_spec("numba"))
 print(json.dumps({
     "packages": [name for name in sys.argv[1:] if importlib.util.find_spec(name)],
     "tools": [name for name in ("gcc", "cc", "make", "ld", "git") if shutil.which(name)],
-    "files": [path for path in ("/run/secrets/pip_conf", "/tools", "/root/.cache/pip") if os.path.exists(path)],
+    "files": [path for path in ("/run/secrets/pip_conf", "/tools/wheels", "/root/.cache") if os.path.exists(path)],
     "settings": [name for name in os.environ if name.startswith(("PIP_", "MLFLOW_"))],
-    "written": [path for path in (os.environ["HOME"], os.environ["NUMBA_CACHE_DIR"]) if not os.access(path, os.W_OK)],
+    "unwritable": [path for path in caches if not os.access(path, os.W_OK)],
 }))
 """
 
@@ -176,7 +177,7 @@ def test_what_is_in_an_image(stage: str) -> None:
     words = ("python", "-c", LOOK, *FOREIGN[stage], "pip", "pytest")
     process = docker("run", "--rm", "-u", f"{USER}:{USER}", "--entrypoint", words[0], image(stage), *words[1:])
     assert process.returncode == 0, process.stderr
-    assert json.loads(process.stdout) == {"packages": [], "tools": [], "files": [], "settings": [], "written": []}
+    assert json.loads(process.stdout) == {"packages": [], "tools": [], "files": [], "settings": [], "unwritable": []}
 
 
 class Asked(BaseHTTPRequestHandler):
