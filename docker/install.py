@@ -20,21 +20,18 @@ PIP_CONF = Path("/run/secrets/pip_conf")
 WHEELS = TOOLS / "wheels"
 LOCKED = ("--constraint", str(TOOLS / "requirements.lock"), "--find-links", str(WHEELS), "--no-cache-dir", "--quiet")
 TO_WHEELS, FROM_WHEELS = (*LOCKED, "--wheel-dir", str(WHEELS)), (*LOCKED, "--no-index")
-# Parts of packages that nothing here imports: tests, what C, Cython and type checkers read, Arrow's RPC and plans.
+# Parts of packages that nothing here imports: tests, what C and Cython are compiled against, Arrow's RPC.
 UNUSED = (
     "**/tests",
     "**/*.pyx",
     "**/*.pxd",
     "**/*.pxi",
-    "**/*.pyi",
     "pyarrow/include",
     "pyarrow/src",
     "pyarrow/libarrow_python.so",
     "pyarrow/libarrow_python.so.*.*.*",
     "pyarrow/libarrow_flight.so*",
     "pyarrow/_flight.*",
-    "pyarrow/libarrow_substrait.so*",
-    "pyarrow/_substrait.*",
     "torch/include",
     "torch/share",
 )
