@@ -22,7 +22,7 @@ images: .venv/ready
 	$(BIN)/python docker/build.py
 
 test-docker: images
-	$(BIN)/pytest -m docker tests/docker
+	$(BIN)/pytest -m docker -n 2 --dist loadfile --durations 10 tests/docker
 
 format: .venv/ready
 	$(BIN)/ruff format .

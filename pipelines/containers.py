@@ -289,6 +289,7 @@ def tracking(store: str, log: Path) -> Iterator[str]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # six processes for what no run uses
             start_new_session=True,  # it outlives the interrupt of a terminal until the run's end is written
         )
     address = f"http://127.0.0.1:{port}"
