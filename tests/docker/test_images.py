@@ -125,7 +125,7 @@ def test_bad_input_ends_as_outside_docker(stage: str, finished: dict[str, Finish
     if stage == "collect-structures":
         words += ["--structures", "nowhere.parquet"]
     else:
-        words[1] = "nowhere.parquet"
+        words[next(i for i, word in enumerate(words) if "." in word)] = "nowhere.parquet"  # the first file
     process, other = alone(stage, data, *words), outside(stage, data, *words)
     assert process.returncode == other.returncode == 2, process.stderr
     assert untimed(process.stderr) == untimed(other.stderr)
