@@ -137,6 +137,7 @@ class Tracker:
         """Logs the inputs as MLflow datasets: files with their SHA-256 digests, others by the name of their source."""
         if not self.active:
             return
+        from mlflow import MlflowException
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         found = []
@@ -145,7 +146,14 @@ class Tracker:
                 content, kind = (digest(path), "local") if path.exists() else (str(path), "named")
                 data = Dataset(name, content[:36], kind, str(path))  # MLflow keeps 36 characters of a digest
                 found.append(DatasetInput(data, [InputTag("mlflow.data.context", name)]))
-        self._client.log_inputs(self._run_id, found)
+        for left in reversed(range(1 + len(found))):
+            try:
+                self._client.log_inputs(self._run_id, found)
+                break
+            except MlflowException as error:
+                # Of two stages that log the same new data set at once the store refuses one, and knows it then.
+                if not left or not any(word in str(error).lower() for word in ("unique", "duplicate")):
+                    raise
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs numbers at a step."""

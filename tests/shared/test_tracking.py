@@ -194,3 +194,38 @@ def test_nothing_is_tracked_and_mlflow_not_imported_without_a_store(tmp_path: Pa
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+import mlflow
+from imitation_refinement.tracking import Tracker
+
+uri, folder, other = sys.argv[1:]
+client = mlflow.MlflowClient(uri)
+tracker = Tracker(client, client.create_run("0").info.run_id)
+Path(folder, f"{other}.ready").touch()
+while len(list(Path(folder).glob("*.ready"))) < 2:
+    time.sleep(0.001)
+start = time.time() // 0.5 * 0.5 + 1
+for i in range(10):  # both at the same moments
+    time.sleep(max(0, start + i * 0.2 - time.time()))
+    tracker.log_inputs({"new": Path(folder, f"{i}.txt"), "too": Path(folder, f"{i}.csv")})
+"""
+
+
+def test_two_stages_log_the_same_new_inputs_at_once(tmp_path: Path) -> None:
+    import mlflow
+
+    for i in range(10):
+        (tmp_path / f"{i}.txt").write_text(f"text {i}")
+        (tmp_path / f"{i}.csv").write_text(f"table {i}")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri)
+    client.search_experiments()
+    command = [sys.executable, "-c", RACE, uri, str(tmp_path)]
+    both = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
+    assert [(p.communicate()[1], p.returncode)[1] for p in both] == [0, 0]
+    runs = client.search_runs(["0"])
+    assert [len(run.inputs.dataset_inputs) for run in runs] == [20, 20]
