@@ -216,34 +216,24 @@ def _inputs(
             optional = definition.is_optional or (kind == "parameters" and definition.HasField("default_value"))
             if name not in bound and name not in items and not optional:
                 yield f"{where}, inputs.{kind}.{name}: is bound to nothing"
-    for name, source in given.parameters.items():
-        place, kind = f"{where}, inputs.parameters.{name}", source.WhichOneof("kind")
-        wanted = defined.parameters.get(name)
-        if kind == "runtime_value":
-            yield from _constant(place, json_format.MessageToDict(source.runtime_value.constant), wanted)
-        elif kind == "component_input_parameter":
-            yield from _source(place, source.component_input_parameter, parent.input_definitions.parameters, wanted)
-        elif kind == "task_output_parameter":
-            output = source.task_output_parameter
-            producer = output.producer_task
-            outputs = yield from _producer(place, producer, task, parent, compiled)
-            if outputs:
-                yield from _source(f"{place}, of {producer}", output.output_parameter_key, outputs.parameters, wanted)
-        else:
-            yield f"{place}: is bound to nothing that is known here"
-    for name, source in given.artifacts.items():
-        place, kind = f"{where}, inputs.artifacts.{name}", source.WhichOneof("kind")
-        wanted = defined.artifacts.get(name)
-        if kind == "component_input_artifact":
-            yield from _source(place, source.component_input_artifact, parent.input_definitions.artifacts, wanted)
-        elif kind == "task_output_artifact":
-            output = source.task_output_artifact
-            producer = output.producer_task
-            outputs = yield from _producer(place, producer, task, parent, compiled)
-            if outputs:
-                yield from _source(f"{place}, of {producer}", output.output_artifact_key, outputs.artifacts, wanted)
-        else:
-            yield f"{place}: is bound to nothing that is known here"
+    for kind in ("parameter", "artifact"):
+        kinds = f"{kind}s"
+        for name, source in getattr(given, kinds).items():
+            place, origin = f"{where}, inputs.{kinds}.{name}", source.WhichOneof("kind")
+            wanted = getattr(defined, kinds).get(name)
+            if origin == "runtime_value":
+                yield from _constant(place, json_format.MessageToDict(source.runtime_value.constant), wanted)
+            elif origin == f"component_input_{kind}":
+                yield from _source(place, getattr(source, origin), getattr(parent.input_definitions, kinds), wanted)
+            elif origin == f"task_output_{kind}":
+                output = getattr(source, origin)
+                producer = output.producer_task
+                outputs = yield from _producer(place, producer, task, parent, compiled)
+                if outputs:
+                    key = getattr(output, f"output_{kind}_key")
+                    yield from _source(f"{place}, of {producer}", key, getattr(outputs, kinds), wanted)
+            else:
+                yield f"{place}: is bound to nothing that is known here"
 
 
 def _producer(
