@@ -102,7 +102,8 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
     alone = (rows["part"] == TEST).to_numpy()  # given to be tested on
     # A pattern of an unknown material is a material of its own.
     material = rows["formula"].where(rows["formula"].notna(), rows["pattern_id"]).to_numpy(str)
-    group = groups_of(material, pd.isna(rows["formula"]).to_numpy(), np.stack(patterns), grid.step)
+    intensity = np.stack(patterns)
+    group = groups_of(material, pd.isna(rows["formula"]).to_numpy(), intensity, grid.step)
     split = np.full(len(rows), TRAIN, dtype="<U10")  # without a label: non-targeted training only
     split[alone] = TEST
     like_test = ~alone & np.isin(group, group[alone])
@@ -133,7 +134,7 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
         "split": split[keep],
         "theory_two_theta": [p for p, k in zip(peaks, keep, strict=True) if k],
         "scale": np.asarray(scales)[keep],
-        "intensity": np.stack(patterns)[keep],
+        "intensity": intensity[keep],
         "theory": null_rows(theory[keep]),
     }
     return columns, rejected
