@@ -26,12 +26,11 @@ from imitation_refinement import metrics
 from imitation_refinement.config import PretrainConfig, RefineConfig
 from imitation_refinement.datasets import Dataset, read_ideal, read_imperfect
 from imitation_refinement.files import write_text
-from imitation_refinement.grid import Grid
 from imitation_refinement.models import apply, load_classifier
 from imitation_refinement.networks import Classifier
 from imitation_refinement.progress import progress, say
 from imitation_refinement.training import train_classifier, train_refiner
-from imitation_refinement.zero_error import zero_error
+from imitation_refinement.zero_error import with_zero_error
 
 # Option → values that are tried; the profile's own is tried once for all.
 CLASSIFIER: Mapping[str, Sequence[Any]] = {
@@ -94,8 +93,7 @@ def refiner_scores(options: Mapping[str, Any], data: Data) -> dict[str, float]:
     config = RefineConfig.model_validate(options)
     train, theory = data.imperfect.select("train"), data.validation.theory
     assert theory is not None and train.theory is not None, "an imperfect dataset has a theory column"
-    if config.supervision == "targeted":
-        config = _calibrated(config, train, data.imperfect.grid)
+    config, _ = with_zero_error(config, train.intensity, train.theory, data.imperfect.grid)
     classifier, _, _ = load_classifier(data.classifier)
     both = [(part.intensity, part.labels) for part in (train, data.validation)]
     refiner, _ = train_refiner(classifier, both[0], both[1], config, lambda *_: None)
@@ -103,13 +101,6 @@ def refiner_scores(options: Mapping[str, Any], data: Data) -> dict[str, float]:
     found = metrics.distances(refined, theory)
     distances = {name: float(np.nanmedian(values)) for name, values in found.items()}
     return {"accuracy": _accuracy(classifier, refined, data.validation.labels), **distances}
-
-
-def _calibrated(config: RefineConfig, train: Dataset, grid: Grid) -> RefineConfig:
-    assert train.theory is not None, "an imperfect dataset has a theory column"
-    found = zero_error(train.intensity, train.theory, grid)
-    points = found.value / grid.step if found.certain else 0.0
-    return config.model_copy(update={"network": config.network.model_copy(update={"zero_error": points})})
 
 
 def _accuracy(model: Classifier, patterns: np.ndarray, labels: np.ndarray) -> float:

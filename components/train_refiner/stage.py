@@ -20,7 +20,7 @@ from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_refiner
-from imitation_refinement.zero_error import zero_error
+from imitation_refinement.zero_error import with_zero_error
 
 WEIGHTS = {  # what an ablation of the loss leaves out
     "without_prediction": "prediction_weight",
@@ -60,13 +60,9 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         chosen = some_of_each(train[1], config.labelled, rng)
         train, theory = (train[0][chosen], train[1][chosen]), theory[chosen]
         labelled = len(chosen)
-    found = None
-    if targeted and config.zero_error:
-        found = zero_error(train[0], theory, grid)
+    config, found = with_zero_error(config, train[0], theory, grid)
+    if found:
         say(f"zero error of 2θ: {found}")
-        if found.certain:
-            network = config.network.model_copy(update={"zero_error": found.value / grid.step})
-            config = config.model_copy(update={"network": network})
     refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics, checkpoint)
     if not leads():
         return

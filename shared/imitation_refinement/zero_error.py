@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from imitation_refinement.config import RefineConfig, RefinerConfig
 from imitation_refinement.grid import Grid
 from imitation_refinement.networks import opening
 
 REACH = 0.4  # largest zero error that is looked for [°]
 LEAST_PATTERNS = 10
 FINER = 8  # positions between two points of the grid
-BASELINE = 61  # points; see RefinerConfig.baseline
+BASELINE = RefinerConfig().baseline
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,29 @@ def zero_error(patterns: NDArray[np.float32], theory: NDArray[np.float32], grid:
         return ZeroError(0.0, 0.0, 0.0, 0)
     rank = int(binom.ppf(0.025, n, 0.5))
     return ZeroError(float(np.median(shifts)), float(shifts[max(rank - 1, 0)]), float(shifts[min(n - rank, n - 1)]), n)
+
+
+def with_zero_error(
+    config: RefineConfig, patterns: NDArray[np.float32], theory: NDArray[np.float32], grid: Grid
+) -> tuple[RefineConfig, ZeroError | None]:
+    """The options of a training with the zero error of its patterns, where it is asked for and certain.
+
+    Args:
+        config: the options; non-targeted training, which knows no structures, keeps them.
+        patterns: as in :func:`zero_error`.
+        theory: likewise.
+        grid: likewise.
+
+    Returns:
+        The options, and what was found; None where nothing was looked for.
+    """
+    if config.supervision != "targeted" or not config.zero_error:
+        return config, None
+    found = zero_error(patterns, theory, grid)
+    if found.certain:
+        network = config.network.model_copy(update={"zero_error": found.value / grid.step})
+        config = config.model_copy(update={"network": network})
+    return config, found
 
 
 def _shifts(patterns: NDArray[np.float32], theory: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
