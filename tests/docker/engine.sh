@@ -9,6 +9,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 export DEBIAN_FRONTEND=noninteractive
+export PATH="$PATH:/usr/sbin:/sbin" # of dockerd and debootstrap
 
 COMMAND_S=${COMMAND_S:-5400} # the command's time limit
 NEEDED_GB=16                 # of disk, for an engine of our own and the wheels
