@@ -115,7 +115,6 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
         data = preprocess_task(
             ideal=dsl.Collected(simulated.outputs["ideal"]),
             imperfect=dsl.Collected(simulated.outputs["imperfect"]),
-            augmented=dsl.Collected(simulated.outputs["augmented"]),
             config=preprocess,
         )
         keep(
@@ -133,7 +132,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
         def classifier(name: str, options: Any, method: str = "prototypical") -> None:
             label = name if method == "prototypical" else f"{name}_{method}"
             task = pretrain_classifier(
-                ideal_dataset=data.outputs["augmented_dataset"] if method == "augmented" else ideal_dataset,
+                ideal_dataset=ideal_dataset,
                 label=f"pretrain_classifier {label}",
                 method=method,
                 config=options,

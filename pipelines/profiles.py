@@ -50,12 +50,15 @@ class Profile(StageConfig):
     @model_validator(mode="before")
     @classmethod
     def _spread(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Gives the stages what belongs to the run: seed, name, and which network and supervision they are."""
+        """Gives the stages what belongs to the run: seed, name, flaws, and which network and supervision they are."""
         name = data.get("name", "")
         seed = {"seed": data["seed"]} if isinstance(data.get("seed"), int) else {}  # a bad one is reported once
         run: dict[str, Any] = dict.fromkeys(("collect_structures", "simulate", "preprocess"), seed)
         run["evaluate"] = {**seed, "profile": name}
-        run |= {stage: {"optimiser": seed, "network": {"architecture": stage}} for stage in ("vgg", "densenet")}
+        simulated = data.get("simulate", {})
+        known = simulated if isinstance(simulated, dict) else {}
+        drawn = {key: known[key] for key in ("ranges", "profile") if key in known}
+        run |= {n: {"optimiser": seed, "network": {"architecture": n}, **drawn} for n in ("vgg", "densenet")}
         run |= {stage: {"optimiser": seed, "supervision": stage} for stage in ("targeted", "non_targeted")}
         run |= {stage: {"optimiser": seed, "method": stage} for stage in ADAPTATIONS}
         return merged(run, data)
@@ -71,8 +74,6 @@ class Profile(StageConfig):
         for name in ADAPTATIONS:
             if getattr(self, name).method != name:
                 raise ValueError(f"{name}.method must be {name}")
-        if self.study == "paper" and not self.simulate.augmentations:
-            raise ValueError("simulate.augmentations must be at least 1: the study paper has an augmented classifier")
         return self
 
     def parameters(self) -> dict[str, Any]:

@@ -9,9 +9,7 @@ IMAGE = "imitation-refinement/preprocess-python:0.1.0"
 def preprocess(
     ideal: dsl.Input[list[dsl.Dataset]],
     imperfect: dsl.Input[list[dsl.Dataset]],
-    augmented: dsl.Input[list[dsl.Dataset]],
     ideal_dataset: dsl.Output[dsl.Dataset],
-    augmented_dataset: dsl.Output[dsl.Dataset],
     imperfect_dataset: dsl.Output[dsl.Dataset],
     manifest: dsl.Output[dsl.Artifact],
     rejected: dsl.Output[dsl.Artifact],
@@ -24,9 +22,7 @@ def preprocess(
         {
             "ideal": [shard.path for shard in ideal],
             "imperfect": [shard.path for shard in imperfect],
-            "augmented": [shard.path for shard in augmented],
             "ideal_dataset": ideal_dataset.path,
-            "augmented_dataset": augmented_dataset.path,
             "imperfect_dataset": imperfect_dataset.path,
             "manifest": manifest.path,
             "rejected": rejected.path,

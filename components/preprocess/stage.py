@@ -40,17 +40,12 @@ ROWS_AT_A_TIME = 4096
 
 def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files."""
-    if "augmented" in paths and "augmented_dataset" not in paths:
-        raise InputError("augmented", "is given, but has no file to go to.", "Name one as augmented_dataset.")
     grid = read_grid(paths["imperfect"][0])
     imperfect, rejected = _imperfect(paths["imperfect"], grid, config)
     write_table(paths["imperfect_dataset"], imperfect, gridded_schema(grid))
     ideal = _ideal(paths["ideal"], set(imperfect["formula"]), grid, config)
     split_of = dict(zip(ideal["formula"], ideal["split"], strict=True))  # a material is on one side
-    _write_ideal(paths["ideal"], split_of, grid, paths["ideal_dataset"], "ideal patterns")
-    if "augmented_dataset" in paths:
-        shards = paths.get("augmented", [])
-        _write_ideal(shards, split_of, grid, paths["augmented_dataset"], "augmented patterns")
+    _write_ideal(paths["ideal"], split_of, grid, paths["ideal_dataset"])
     manifest = pd.concat(
         [
             ideal.rename(columns={"material_id": "id"}).assign(table="ideal"),
@@ -169,14 +164,14 @@ def _ideal(shards: list[Path], imperfect_materials: set[str], grid: Grid, config
     return rows.assign(split=split)
 
 
-def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path, label: str) -> None:
+def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path) -> None:
     """Shards of the ideal schema with the splits of their materials, a few thousand rows at a time."""
     schema = ideal_schema(grid)
     for shard in shards:
         read_grid(shard, grid)
     total = sum(pq.read_metadata(shard).num_rows for shard in shards)
-    tables = (_with_splits(batch, split_of, schema, shard) for shard in shards for batch in _batches(shard))
-    for _ in progress(written(path, schema, tables, total), label, total, "patterns"):
+    tables = (_with_splits(batch, split_of, schema) for shard in shards for batch in _batches(shard))
+    for _ in progress(written(path, schema, tables, total), "ideal patterns", total, "patterns"):
         pass
 
 
@@ -185,14 +180,10 @@ def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(ROWS_AT_A_TIME)
 
 
-def _with_splits(batch: pa.RecordBatch, split_of: Mapping[str, str], schema: pa.Schema, shard: Path) -> pa.Table:
+def _with_splits(batch: pa.RecordBatch, split_of: Mapping[str, str], schema: pa.Schema) -> pa.Table:
     """Rows with the splits of their materials."""
     table = pa.Table.from_batches([batch])
-    names = table["formula"].to_pylist()
-    if strange := sorted(set(names) - split_of.keys()):
-        problem = f"holds materials without an ideal pattern, as {strange[0]}."
-        raise InputError(shard, problem, "Give tables of one simulation.")
-    split = pa.array([split_of[name] for name in names], pa.string())
+    split = pa.array([split_of[name] for name in table["formula"].to_pylist()], pa.string())
     return table.set_column(table.schema.get_field_index("split"), schema.field("split"), split).cast(schema)
 
 
@@ -202,17 +193,14 @@ STAGE = Stage(
     inputs={
         "ideal": "gridded ideal patterns, one or more shards (Parquet)",
         "imperfect": "imperfect patterns with their theory, one or more shards (Parquet)",
-        "augmented": "gridded virtual measurements of the ideal patterns' structures, shards (Parquet)",
     },
     outputs={
         "ideal_dataset": "gridded ideal patterns with their splits (Parquet; very many are a folder of files)",
-        "augmented_dataset": "the augmented patterns with the splits of the ideal ones, likewise; empty without any",
         "imperfect_dataset": "gridded imperfect patterns with their splits and theory (Parquet)",
         "manifest": "every id with its material, crystal system and split (CSV)",
         "rejected": "patterns left out, with the reason (CSV)",
     },
     config=PreprocessConfig,
     run=run,
-    optional=frozenset({"augmented", "augmented_dataset"}),
-    lists=frozenset({"ideal", "imperfect", "augmented"}),
+    lists=frozenset({"ideal", "imperfect"}),
 )

@@ -13,7 +13,7 @@ def pretrain_classifier(
     method: str = "prototypical",
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
-    """A classifier on ideal patterns, or as ``augmented`` on virtually measured ones; ``label`` names its run."""
+    """A classifier on ideal patterns, or as ``augmented`` with flaws on them; ``label`` names its run."""
     from components.pretrain_classifier.stage import STAGE
 
     STAGE.task(

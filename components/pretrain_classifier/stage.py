@@ -1,10 +1,11 @@
-"""Pretrain classifier: on ideal patterns only, or on virtually measured ones as the augmented baseline."""
+"""Pretrain classifier: on ideal patterns only, or with flaws put on them as the augmented baseline."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from imitation_refinement.augmentation import Augmentation
 from imitation_refinement.checkpoints import checkpoint_of
 from imitation_refinement.config import PretrainConfig
 from imitation_refinement.datasets import read_ideal
@@ -30,7 +31,8 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
         config = config.model_copy(update={"prototype_weight": 0.0, "optimiser": optimiser})
     data = read_ideal(paths["ideal_dataset"], "train")
     train, validation = data.part("train"), read_ideal(paths["ideal_dataset"], "validation").part("validation")
-    model, history = train_classifier(train, validation, config, tracker.log_metrics, checkpoint)
+    augmentation = Augmentation(data.grid, config.ranges, config.profile) if config.method == "augmented" else None
+    model, history = train_classifier(train, validation, config, tracker.log_metrics, checkpoint, augmentation)
     if not leads():
         return
     about = {

@@ -11,13 +11,12 @@ def simulate(
     patterns: dsl.Input[dsl.Dataset],
     ideal: dsl.Output[dsl.Dataset],
     imperfect: dsl.Output[dsl.Dataset],
-    augmented: dsl.Output[dsl.Dataset],
     rejected: dsl.Output[dsl.Artifact],
     config: dict = {},  # noqa: B006 (KFP wants a literal)
     shard: int = 0,
     shards: int = 1,
 ) -> None:
-    """Ideal and augmented patterns of structures, theory and virtual measurements of imperfect ones, of one shard."""
+    """Ideal patterns of structures, theory and virtual measurements of imperfect ones, of one shard."""
     from components.simulate.stage import STAGE
 
     STAGE.task(
@@ -26,7 +25,6 @@ def simulate(
             "patterns": patterns.path,
             "ideal": ideal.path,
             "imperfect": imperfect.path,
-            "augmented": augmented.path,
             "rejected": rejected.path,
         },
         {**config, "shard": shard, "shards": shards},

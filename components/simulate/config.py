@@ -44,9 +44,6 @@ class SimulateConfig(StageConfig):
     mode: Mode = Field("physical", description="physical, or the same peaks as pymatgen's XRDCalculator")
     instrument: Instrument = Field(Instrument(), description="the axis of the virtual diffractometer")
     ranges: Ranges = Field(Ranges(), description="the flaws that the virtual diffractometer draws")
-    augmentations: int = Field(
-        0, ge=0, description="virtual measurements of each ideal structure, for augmented training"
-    )
     seed: int = Field(0, ge=0, description="seed of the virtual diffractometer")
     shard: int = Field(0, ge=0, description="which shard of the rows to simulate, from 0")
     shards: int = Field(1, ge=1, description="number of shards; row i belongs to shard i modulo this")

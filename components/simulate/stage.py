@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +37,6 @@ from imitation_refinement.tables import (
     read_table,
     to_table,
     write_rejected,
-    write_table,
 )
 from imitation_refinement.tracking import Tracker
 
@@ -51,14 +49,8 @@ R = TypeVar("R")
 
 def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> None:
     """Simulates one shard of both tables."""
-    if config.augmentations and "augmented" not in paths:
-        problem = "are asked for, but have no file to go to."
-        raise InputError("augmentations", problem, "Name one as augmented, or ask for 0.")
-    works = [(_ideal, "structures", "ideal"), (_imperfect, "patterns", "imperfect")]
-    if "augmented" in paths:
-        works.append((partial(_augmented, paths["ideal"]), "structures", "augmented"))
     rejected: list[InputError] = []
-    for work, source, target in works:
+    for work, source, target in ((_ideal, "structures", "ideal"), (_imperfect, "patterns", "imperfect")):
         start = time.monotonic()
         written, bad = work(paths[source], paths[target], config)
         rate = written / (time.monotonic() - start)
@@ -99,46 +91,6 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
 
     starts = range(0, table.num_rows, CHUNK)
     return _stream(simulate, starts, table.num_rows, target, schema, "ideal patterns", config.threads)
-
-
-def _augmented(ideal: Path, source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
-    """Virtual measurements of the structures in ``ideal``, gridded as preprocess grids measured patterns.
-
-    Those of one structure follow each other. Returns (patterns written, structures and patterns left out).
-    """
-    schema, copies = ideal_schema(config.grid), config.augmentations
-    if not copies:
-        write_table(target, {"material_id": []}, schema)
-        return 0, []
-    table = read_table(source, STRUCTURES)
-    specimens = Specimens.of(table, "material_id")
-    painted = pq.read_table(ideal, columns=["material_id"])["material_id"]
-    shown = np.flatnonzero(pc.is_in(table["material_id"], painted).to_numpy())
-    rows = shown[shown % config.shards == config.shard]
-    size = max(1, CHUNK // copies)  # structures at a time
-
-    def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
-        kept, patterns, bad = [], [], []
-        for row in rows[start : start + size].tolist():
-            if (lines := specimens.lines(row, config)) is None:
-                bad.append(_no_lines(source, table["material_id"][row], config))
-                continue
-            for copy in range(copies):
-                # From 1: a seed that ends in 0 is the seed without it, which the imperfect patterns have.
-                found = specimens.measure(row, lines, [config.seed, row, 1 + copy], config)
-                pattern = config.grid.resample(found.two_theta, found.counts, config.instrument.wavelength)
-                if (top := float(pattern.max())) > 0:
-                    kept.append(row)
-                    patterns.append(pattern / top)
-                else:
-                    problem = f"virtual measurement {copy} of {table['material_id'][row]} is 0 everywhere on the grid."
-                    bad.append(InputError(source, problem, "Give the diffractometer more counts or range."))
-        chosen = table.select(["material_id", "formula", "crystal_system"]).take(np.array(kept, np.int64))
-        columns = dict(zip(chosen.column_names, chosen.columns, strict=True))
-        return to_table({**columns, "intensity": np.reshape(patterns, (-1, config.grid.points))}, schema), bad
-
-    starts = range(0, len(rows), size)
-    return _stream(simulate, starts, len(rows) * copies, target, schema, "augmented patterns", config.threads)
 
 
 def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
@@ -284,10 +236,9 @@ STAGE = Stage(
     outputs={
         "ideal": "gridded ideal patterns of the structures (Parquet)",
         "imperfect": "the imperfect patterns, all measured, with the theory of those that have a structure (Parquet)",
-        "augmented": "virtual measurements of the ideal patterns' structures, gridded; empty without any (Parquet)",
         "rejected": "what was left out and why (CSV)",
     },
-    optional=frozenset({"augmented", "rejected"}),
+    optional=frozenset({"rejected"}),
     config=SimulateConfig,
     run=run,
 )

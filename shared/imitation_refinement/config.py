@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from imitation_refinement.flaws import Ranges
+from imitation_refinement.profiles import Profile
+
 
 def _odd(value: int) -> int:
     if value % 2 == 0:
@@ -90,13 +93,15 @@ class PretrainConfig(StageConfig):
     method: Literal["prototypical", "standard", "augmented"] = Field(
         "prototypical",
         description="standard: without prototype loss and from another seed, so that it can judge what is refined "
-        "through the prototypical one; augmented: prototypical, on virtually measured patterns",
+        "through the prototypical one; augmented: prototypical, on ideal patterns with flaws drawn anew for each batch",
     )
     network: ClassifierConfig = ClassifierConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     prototype_weight: float = Field(
         0.1, ge=0, description="λ, weight of the prototype loss; 0 gives a standard classifier"
     )
+    ranges: Ranges = Field(Ranges(), description="augmented: what the flaws are drawn from")
+    profile: Profile = Field(Profile(), description="augmented: the lines of the ideal patterns")
 
 
 # Variants that are methods of their own right: the plain form, and those that are no ablation and no control.

@@ -2,8 +2,8 @@
 
 Every process holds all data and draws the same batches. Of each it computes its share; gradients, batch-norm
 statistics and embeddings are joined, so that the weights stay the same in all and become those that one process would
-have found, within rounding (dropout apart, which every process draws for itself). Without torchrun there is one
-process, and nothing here does anything.
+have found, within rounding (dropout and flaws apart, which every process draws for itself). Without torchrun there is
+one process, and nothing here does anything.
 """
 
 from __future__ import annotations

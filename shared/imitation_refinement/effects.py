@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-SCHERRER_K = 0.9  # for FWHM and roughly spherical crystallites; Langford and Wilson, J. Appl. Cryst. 11, 102 (1978)
+from imitation_refinement.profiles import SCHERRER_K
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""The profile of ideal and theoretical patterns."""
+"""The profile of lines in ideal and theoretical patterns, and the constant of their width by size."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 REACH = 20  # profiles are cut this many widths from their centre
+SCHERRER_K = 0.9  # for FWHM and roughly spherical crystallites; Langford and Wilson, J. Appl. Cryst. 11, 102 (1978)
 
 
 class Profile(BaseModel):

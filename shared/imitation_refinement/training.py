@@ -77,7 +77,12 @@ def held(patterns: NDArray[np.floating], device: torch.device) -> Tensor:
 
 
 def train_classifier(
-    train: Labelled, validation: Labelled, config: PretrainConfig, report: Report, checkpoint: Path | None = None
+    train: Labelled,
+    validation: Labelled,
+    config: PretrainConfig,
+    report: Report,
+    checkpoint: Path | None = None,
+    augmentation: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Classifier, History]:
     """Cross entropy + λ prototype loss on ideal patterns only, prototypes updated batch by batch.
 
@@ -90,6 +95,8 @@ def train_classifier(
         config: network and options.
         report: called with each epoch's metrics and its number.
         checkpoint: where the state is kept after each epoch, and gone on from; nowhere by default.
+        augmentation: what training patterns go through each time they are seen, validation patterns once; (n, points)
+            to the same shape, by torch's own random numbers.
 
     Returns:
         The classifier, in evaluation mode on the CPU, and the metrics by epoch.
@@ -102,12 +109,18 @@ def train_classifier(
     share_batch_norm(model)
     x, vx = held(train[0], device), held(validation[0], device)
     y, vy = (torch.from_numpy(part[1].astype(np.int64)).to(device) for part in (train, validation))
+    if augmentation:
+        vx = torch.cat([augmentation(part.to(device)).to(vx.device) for part in vx.split(256)])
     embed = fast(model.embed, options)
+
+    def seen(patterns: Tensor) -> Tensor:
+        patterns = patterns.to(device)
+        return augmentation(patterns) if augmentation else patterns
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]
         with precision(options, device):
-            embedding = embed(x[own.to(x.device)].to(device)).float()
+            embedding = embed(seen(x[own.to(x.device)])).float()
         prediction = F.cross_entropy(model.output(embedding), y[own])
         prototype = prototype_loss(embedding, model.prototypes, y[own])
         whole = gathered(embedding.detach(), len(index))
@@ -127,8 +140,9 @@ def train_classifier(
     label = f"pretrain {config.network.architecture}"
     kept = checkpoint_at(checkpoint, "classifier", config, [*train, *validation])
     history = fit(model, loss_of, batches, options, label, validate, report, checkpoint=kept)
+    seed_epoch(options.seed, len(history.metrics["loss"]))
     with torch.no_grad():
-        embedding = torch.cat([model.embed(part.to(device)) for part in x[share(len(x))].split(256)])
+        embedding = torch.cat([model.embed(seen(part)) for part in x[share(len(x))].split(256)])
         model.prototypes.copy_(update_prototypes(model.prototypes, gathered(embedding, len(x)), y))
     trained = Classifier(config.network)  # without what compiling and several processes changed in the other
     trained.load_state_dict(model.state_dict())

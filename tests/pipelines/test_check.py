@@ -93,7 +93,7 @@ def loop_over_named_output(spec: Any) -> None:
 
 def one_of(spec: Any) -> None:
     selectors = loop(spec)["outputs"]["artifacts"]["pipelinechannel--simulate-ideal"]["artifactSelectors"]
-    selectors.append({"producerSubtask": "simulate", "outputArtifactKey": "augmented"})
+    selectors.append({"producerSubtask": "simulate", "outputArtifactKey": "extra"})
 
 
 def importer(spec: Any) -> None:

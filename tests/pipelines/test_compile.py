@@ -93,7 +93,7 @@ def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
     assert item["parameterType"] == "NUMBER_INTEGER"  # as simulate's shard is
     (shard,) = component["dag"]["tasks"].values()
     assert shard["retryPolicy"]["maxRetryCount"] == 2
-    for name in ("ideal", "imperfect", "augmented"):  # a list of shards, each a file of its own
+    for name in ("ideal", "imperfect"):  # a list of shards, each a file of its own
         collected = component["outputDefinitions"]["artifacts"][f"pipelinechannel--simulate-{name}"]
         wanted = spec["components"]["comp-preprocess"]["inputDefinitions"]["artifacts"][name]
         assert collected["isArtifactList"] and wanted["isArtifactList"]

@@ -11,7 +11,7 @@ from imitation_refinement.cli import main
 from imitation_refinement.paper import PAPER_TABLE_1
 from pipelines.pipeline import ABLATIONS, LABELLED, dag
 
-SETTINGS = ("study=paper", "simulate.augmentations=1", "evaluate.embedded=50")
+SETTINGS = ("study=paper", "evaluate.embedded=50")
 
 
 def test_the_study_from_structures_to_tables(tmp_path: Path) -> None:

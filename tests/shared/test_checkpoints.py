@@ -126,9 +126,13 @@ def classifier_run(toy: Toy, checkpoint: Path | None, reported: list[Any], **opt
     )
     config = PretrainConfig(network=NETWORK, optimiser=optimiser)
     model, history = train_classifier(
-        toy(8, 0), toy(2, 1), config, lambda metrics, epoch: reported.append((epoch, dict(metrics))), checkpoint
+        toy(8, 0), toy(2, 1), config, lambda metrics, epoch: reported.append((epoch, dict(metrics))), checkpoint, noisy
     )
     return {**model.state_dict(), "history": history.metrics}
+
+
+def noisy(patterns: torch.Tensor) -> torch.Tensor:
+    return patterns + 0.1 * torch.rand_like(patterns)
 
 
 def refiner_run(toy: Toy, checkpoint: Path | None, reported: list[Any], **options: Any) -> dict[str, Any]:

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
-from components.preprocess import stage
 from components.preprocess.split import grouped_split, groups_of, split_ideal
 from components.preprocess.stage import STAGE
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
-from imitation_refinement.tables import ideal_schema, measured_schema, null_rows, read_grid, read_gridded, write_table
+from imitation_refinement.tables import ideal_schema, measured_schema, null_rows, read_gridded, write_table
 
 GRID = Grid(points=128)
 N_IDEAL, N_IMPERFECT = 280, 140
@@ -59,18 +57,10 @@ def part(columns: dict[str, Any], rows: slice) -> dict[str, Any]:
     return {name: values[rows] for name, values in columns.items()}
 
 
-def write(
-    folder: Path,
-    ideal: dict[str, Any],
-    imperfect: dict[str, Any],
-    shards: int = 1,
-    augmented: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+def write(folder: Path, ideal: dict[str, Any], imperfect: dict[str, Any], shards: int = 1) -> dict[str, Any]:
     """The tables in shards, as simulate writes them."""
-    paths: dict[str, Any] = {"ideal": [], "imperfect": [], "augmented": []}
+    paths: dict[str, Any] = {"ideal": [], "imperfect": []}
     tables = [("ideal", ideal, ideal_schema), ("imperfect", imperfect, measured_schema)]
-    if augmented is not None:
-        tables.append(("augmented", augmented, ideal_schema))
     for i in range(shards):
         for name, columns, schema in tables:
             rows = part(columns, slice(i, None, shards))
@@ -169,60 +159,6 @@ def test_sharded_is_unsharded(whole: dict[str, Any], tmp_path: Path, shards: int
         )
         for name, patterns in sharded[f"{kind}_patterns"].items():
             np.testing.assert_array_equal(patterns[order], whole[f"{kind}_patterns"][name][expected])
-
-
-@pytest.mark.parametrize("shards", [1, 3])
-def test_augmented_patterns_have_the_splits_of_their_ideal_ones(
-    whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: int
-) -> None:
-    monkeypatch.setattr(stage, "ROWS_AT_A_TIME", 50)
-    rng = np.random.default_rng(3)
-    columns = {name: values for name, values in ideal_columns().items() if name != "intensity"}
-    # Every shard holds both copies of its structures, less the one that was left out.
-    order = [i for shard in range(shards) for i in range(shard, N_IDEAL, shards) for _ in range(2)]
-    order.remove(7)
-    found = {name: [values[i] for i in order] for name, values in columns.items()}
-    found["intensity"] = rng.random((len(order), 128), dtype=np.float32)
-    paths = write(tmp_path, ideal_columns(), imperfect_columns(), shards, {n: v[:0] for n, v in found.items()})
-    first = 0
-    for shard, path in enumerate(paths["augmented"]):
-        n = sum(i % shards == shard for i in order)
-        write_table(path, part(found, slice(first, first + n)), ideal_schema(GRID))
-        first += n
-    target = tmp_path / "augmented_dataset.parquet"
-    preprocess(tmp_path, {**paths, "augmented_dataset": target})
-    rows, grid, patterns = read_gridded(target, "ideal")
-    assert grid == GRID and rows["material_id"].tolist() == found["material_id"]
-    split = whole["ideal"].set_index("material_id")["split"]
-    assert rows["split"].tolist() == split[rows["material_id"]].tolist()
-    np.testing.assert_array_equal(patterns["intensity"], found["intensity"])
-
-
-def test_no_augmented_patterns(tmp_path: Path) -> None:
-    """Neither shards nor shards without rows are an error; what is written is readable and empty."""
-    target = tmp_path / "augmented_dataset.parquet"
-    for augmented in (None, {"material_id": []}):
-        paths = write(tmp_path, ideal_columns(), imperfect_columns(), 2, augmented)
-        preprocess(tmp_path, {**paths, "augmented_dataset": target})
-        assert read_grid(target) == GRID
-        table = pq.read_table(target)
-        assert table.num_rows == 0 and table.schema.equals(ideal_schema(GRID))
-
-
-def test_augmented_patterns_of_something_else(tmp_path: Path) -> None:
-    strange = {**part(ideal_columns(), slice(3)), "formula": ["X1", "X1", "Au"]}
-    paths = write(tmp_path, ideal_columns(), imperfect_columns(), 1, strange)
-    target = tmp_path / "augmented_dataset.parquet"
-    with pytest.raises(InputError, match=r"augmented-0\.parquet: holds materials without an ideal pattern, as Au"):
-        preprocess(tmp_path, {**paths, "augmented_dataset": target})
-    assert not target.exists()
-    with pytest.raises(InputError, match="augmented: is given, but has no file"):
-        preprocess(tmp_path, paths)
-    write_table(
-        tmp_path / "augmented-0.parquet", part(ideal_columns(), slice(3)), ideal_schema(Grid(points=128, stop=80))
-    )
-    with pytest.raises(InputError, match=r"augmented-0\.parquet: is on the grid"):
-        preprocess(tmp_path, {**paths, "augmented_dataset": target})
 
 
 def test_seed(whole: dict[str, Any], tmp_path: Path) -> None:

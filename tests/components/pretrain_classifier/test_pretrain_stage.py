@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from components.pretrain_classifier.stage import STAGE
+from imitation_refinement.augmentation import Augmentation
 from imitation_refinement.config import PretrainConfig
 from imitation_refinement.datasets import read_ideal
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
+from imitation_refinement.flaws import Ranges
 from imitation_refinement.models import load_classifier, probabilities
+from imitation_refinement.profiles import Profile
 
 NETWORK = {"architecture": "vgg", "depths": [1, 1], "widths": [8, 8], "embedding": 8}
 OPTIMISER = {"epochs": 8, "batch_size": 14, "learning_rate": 1e-2, "device": "cpu"}
@@ -96,3 +100,24 @@ def test_the_standard_classifier_has_another_seed_and_no_prototype_loss(
     trained: Any = standard["training"]
     assert trained["prototype_weight"] == 0 and trained["optimiser"]["seed"] != 0
     assert digest(tmp_path / "p") != digest(tmp_path / "s")
+
+
+def test_the_augmented_classifier_learns_what_is_flawed(toy_tables: dict[str, Path], tmp_path: Path) -> None:
+    """Fluorescence far above the highest peak: only who has seen such patterns tells them."""
+    flaws = {"fluorescence": (8, 8), "counts": (1e4, 1e4), "fluorescence_share": 1, "cut_share": 0, "impurity_share": 0}
+    data = read_ideal(toy_tables["ideal_dataset"])
+    ranges = Ranges.model_validate(flaws)
+    torch.manual_seed(1)
+    patterns, labels = data.part("train")
+    flawed = Augmentation(data.grid, ranges, Profile())(torch.from_numpy(patterns)).numpy()
+    right = {}
+    for method in ("prototypical", "augmented"):
+        paths = {"ideal_dataset": toy_tables["ideal_dataset"], "classifier": tmp_path / method}
+        config = {**CONFIG, "optimiser": {**OPTIMISER, "epochs": 30}, "method": method, "ranges": flaws}
+        STAGE.execute(paths, config)
+        model, _, about = load_classifier(tmp_path / method)
+        assert about["method"] == method
+        right[method] = (probabilities(model, flawed).argmax(1) == labels).mean()
+    assert right["augmented"] > right["prototypical"] + 0.2
+    STAGE.execute({**paths, "classifier": tmp_path / "again"}, config)
+    assert digest(tmp_path / "again") == digest(tmp_path / "augmented")

@@ -19,14 +19,13 @@ from components.simulate.kernel import Peaks, Structures, peaks, reflections
 from components.simulate.stage import STAGE
 from imitation_refinement.diffractometer import measure
 from imitation_refinement.errors import InputError
-from imitation_refinement.flaws import Parameters, Ranges, draw
+from imitation_refinement.flaws import Parameters
 from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.profiles import Profile, pseudo_voigt
 from imitation_refinement.tables import (
     PATTERNS,
     STRUCTURES,
     ideal_schema,
-    read_grid,
     read_gridded,
     read_table,
     write_table,
@@ -65,7 +64,7 @@ def tables(tmp_path: Path) -> dict[str, Path]:
 
 
 def simulate(tables: dict[str, Path], folder: Path, **config: Any) -> dict[str, Path]:
-    out = {name: folder / f"{name}.parquet" for name in ("ideal", "imperfect", "augmented")}
+    out = {name: folder / f"{name}.parquet" for name in ("ideal", "imperfect")}
     out["rejected"] = folder / "rejected.csv"
     STAGE.execute({**tables, **out}, {"grid": GRID, "ranges": {"impurity_share": 0.7}, **config})
     return out
@@ -142,77 +141,15 @@ def test_theory_at_the_patterns_own_wavelength(tables: dict[str, Path], tmp_path
 
 
 def test_sharded_is_unsharded(tables: dict[str, Path], tmp_path: Path) -> None:
-    whole = simulate(tables, tmp_path, seed=5, augmentations=2)
-    shards = [simulate(tables, tmp_path / str(i), seed=5, augmentations=2, shard=i, shards=3) for i in range(3)]
+    whole = simulate(tables, tmp_path, seed=5)
+    shards = [simulate(tables, tmp_path / str(i), seed=5, shard=i, shards=3) for i in range(3)]
     for name, key in (("ideal", "material_id"), ("imperfect", "pattern_id")):
         parts = [pq.read_table(shard[name]).to_pylist() for shard in shards]
         for i, row in enumerate(pq.read_table(whole[name]).to_pylist()):
             assert parts[i % 3][i // 3][key] == row[key]
             assert parts[i % 3][i // 3] == row
-    parts = [pq.read_table(shard["augmented"]).to_pylist() for shard in shards]
-    rows = pq.read_table(whole["augmented"]).to_pylist()
-    assert len(rows) == 18
-    for i, row in enumerate(rows):
-        assert parts[i // 2 % 3][2 * (i // 6) + i % 2] == row
-    other = simulate(tables, tmp_path / "other", seed=6, augmentations=2)
+    other = simulate(tables, tmp_path / "other", seed=6)
     assert pq.read_table(other["imperfect"])["parameters"] != pq.read_table(whole["imperfect"])["parameters"]
-    assert pq.read_table(other["augmented"])["intensity"] != pq.read_table(whole["augmented"])["intensity"]
-
-
-def test_augmented_patterns_by_hand(tables: dict[str, Path], tmp_path: Path) -> None:
-    ranges, instrument = {"impurity_share": 0.7, "cut_share": 0.7}, {"stop": 100.0, "step": 0.03}
-    out = simulate(tables, tmp_path, seed=5, augmentations=3, ranges=ranges, instrument=instrument)
-    rows, grid, patterns = read_gridded(out["augmented"], "ideal")
-    assert grid == Grid(**GRID)
-    assert rows["material_id"].tolist() == [f"m{i}" for i in range(9) for _ in range(3)]
-    assert (patterns["intensity"].max(1) == 1).all()
-    assert len(np.unique(patterns["intensity"], axis=0)) == 27
-    axis = 5 + 0.03 * np.arange(3168)
-    lines = reflections(Structures.from_arrow(read_table(tables["structures"], STRUCTURES)), 1.5406, 103)
-    cut, with_impurity = 0, 0
-    for i, pattern in enumerate(patterns["intensity"]):
-        phase, rng = i // 3, np.random.default_rng([5, i // 3, 1 + i % 3])
-        p = draw(rng, Ranges(**ranges), 5, 100)
-        impurity = None
-        if p.impurity_ratio:
-            impurity = [other for j, other in enumerate(lines) if j != phase][rng.integers(8)]
-        seen = (axis >= p.first) & (axis < p.last)
-        expected = grid.resample(axis[seen], measure(lines[phase], p, axis, 1.5406, impurity)[seen], 1.5406)
-        np.testing.assert_allclose(pattern, expected / expected.max(), rtol=1e-6)
-        outside = (grid.two_theta < p.first - grid.step) | (grid.two_theta > p.last + grid.step)
-        assert not pattern[outside].any()
-        cut, with_impurity = cut + outside.any(), with_impurity + (impurity is not None)
-    assert 10 < cut < 27 and 10 < with_impurity < 27
-
-
-def test_no_augmented_patterns(tables: dict[str, Path], tmp_path: Path) -> None:
-    out = simulate(tables, tmp_path)["augmented"]
-    assert pq.read_table(out).num_rows == 0
-    assert pq.read_schema(out).equals(ideal_schema(Grid(**GRID))) and read_grid(out) == Grid(**GRID)
-    paths = {**tables, "ideal": tmp_path / "i.parquet", "imperfect": tmp_path / "m.parquet"}
-    with pytest.raises(InputError, match="augmentations: are asked for"):
-        STAGE.execute(paths, {"augmentations": 1})
-    assert not paths["ideal"].exists()
-
-
-def test_augmented_patterns_are_those_of_the_ideal_ones(tables: dict[str, Path], tmp_path: Path) -> None:
-    frame = pd.DataFrame(
-        [
-            {"material_id": "tiny", **structure(0.8)},
-            {"material_id": "heavy", **structure(4.0, second=104)},
-            {"material_id": "good", **structure(4.0)},
-            {"material_id": "small", **structure(1.2)},  # first line at 79.9°
-        ]
-    )
-    write_table(tables["structures"], frame, STRUCTURES)
-    ranges = {"impurity_share": 1, "cut_share": 0}
-    out = simulate(tables, tmp_path, augmentations=2, ranges=ranges)
-    assert pq.read_table(out["ideal"])["material_id"].to_pylist() == ["good", "small"]
-    assert pq.read_table(out["augmented"])["material_id"].to_pylist() == ["good", "good", "small", "small"]
-    narrow = simulate(tables, tmp_path / "narrow", augmentations=2, ranges=ranges, instrument={"stop": 60})
-    assert pq.read_table(narrow["ideal"])["material_id"].to_pylist() == ["good", "small"]
-    assert pq.read_table(narrow["augmented"])["material_id"].to_pylist() == ["good", "good"]
-    assert "small has no reflection up to 60.0°" in narrow["rejected"].read_text()
 
 
 def test_what_cannot_be_simulated_is_listed(tables: dict[str, Path], tmp_path: Path) -> None:
