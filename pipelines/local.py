@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from imitation_refinement.progress import say
 from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
 from pipelines import containers
-from pipelines.profiles import Profile, as_text
+from pipelines.profiles import SOURCES, Profile, as_text
 
 Runner = Literal["subprocess", "docker"]
 
@@ -38,17 +38,14 @@ def tracking_uri(runs: Path) -> str:
     return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
-def run_locally(
-    profile: Profile, structures: str, imperfect: str, runs: Path, test: str = "", runner: Runner = "subprocess"
-) -> Path:
+def run_locally(profile: Profile, sources: Mapping[str, str], runs: Path, runner: Runner = "subprocess") -> Path:
     """Runs the whole pipeline and keeps what it makes in ``runs/<time>/``.
 
     Args:
         profile: every option.
-        structures: a path, materials-project, random, or empty for the built-in prototypes.
-        imperfect: a path, or empty for virtually measured specimens.
+        sources: what it is given, by :data:`~pipelines.profiles.SOURCES`: paths, for ``structures`` also
+            materials-project or random; empty or left out where there is none.
         runs: the folder of all runs.
-        test: a path to imperfect patterns to be tested on alone, or empty.
         runner: what a task is: a subprocess, or a container of its stage's image.
 
     Returns:
@@ -59,10 +56,11 @@ def run_locally(
         TaskFailed: if a task fails otherwise. The run's folder stays, for a look.
     """
     given = {}
-    for name, path in (("structures", structures), ("imperfect", imperfect), ("test", test)):
+    for name in SOURCES:
+        path = sources.get(name, "")
         named = name == "structures" and path in NAMED_SOURCES
         if path and not named and not Path(path).exists():
-            raise InputError(path, "there is no such file or folder.", f"Check what --{name} names.")
+            raise InputError(path, "there is no such file or folder.", f"Check what --{name.replace('_', '-')} names.")
         given[name] = str(Path(path).resolve()) if path and not named else path
     engine = containers.Engine(_images(profile)) if runner == "docker" else None
     folder = _new_folder(runs)

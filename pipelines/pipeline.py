@@ -61,6 +61,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
         structures: str = "",
         imperfect: str = "",
         test: str = "",
+        keep_out: str = "",
         shards: list[int] = [0],  # noqa: B006 (KFP reads the default)
         n_shards: int = 1,
         collect_structures: dict = {},  # noqa: B006
@@ -84,6 +85,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
             imperfect: Parquet table or folder with manifest.csv, on a cluster on its data volume; empty for virtually
                 measured specimens.
             test: as imperfect, to be tested on alone; then no imperfect pattern is.
+            keep_out: as imperfect, patterns of materials that no classifier learns.
             shards: 0 to n_shards − 1; simulation fans out over them.
             n_shards: how many shards.
             collect_structures: options of that stage, as the following of theirs.
@@ -100,7 +102,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
             evaluate: options.
         """
         collected = collect_structures_task(
-            structures=structures, imperfect=imperfect, test=test, config=collect_structures
+            structures=structures, imperfect=imperfect, test=test, keep_out=keep_out, config=collect_structures
         )
         keep(collected, rejected="data/rejected_structures.csv")
         with dsl.ParallelFor(shards, name="simulate-shards", parallelism=at_once) as shard:

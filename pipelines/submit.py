@@ -54,7 +54,7 @@ def run_parameters(parameters: Mapping[str, Any], sources: Mapping[str, str], cl
 
     Args:
         parameters: the profile's.
-        sources: ``structures``, ``imperfect``, ``test``; empty where there is none.
+        sources: by :data:`~pipelines.profiles.SOURCES`; empty where there is none.
         cluster: where the run will be.
 
     Raises:

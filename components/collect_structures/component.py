@@ -13,6 +13,7 @@ def collect_structures(
     structures: str = "",
     imperfect: str = "",
     test: str = "",
+    keep_out: str = "",
     config: dict = {},  # noqa: B006  # KFP reads the default from the signature
 ) -> None:
     """Crystal structures and imperfect patterns as checked tables, from files or built in.
@@ -25,6 +26,7 @@ def collect_structures(
             where empty.
         imperfect: a Parquet table or a folder with manifest.csv; virtual specimens where empty.
         test: as imperfect, to be tested on alone; then no imperfect pattern is.
+        keep_out: as imperfect, patterns of materials that no classifier learns.
         config: options of the stage by name.
     """
     from components.collect_structures.stage import STAGE
@@ -34,6 +36,7 @@ def collect_structures(
             "structures": structures,
             "imperfect": imperfect,
             "test": test,
+            "keep_out": keep_out,
             "collected_structures": collected_structures.path,
             "collected_patterns": collected_patterns.path,
             "rejected": rejected.path,

@@ -53,7 +53,12 @@ class Collected:
 
 
 def collect(
-    structures: str, imperfect: Path | None, pages: Path, config: CollectConfig, test: Path | None = None
+    structures: str,
+    imperfect: Path | None,
+    pages: Path,
+    config: CollectConfig,
+    test: Path | None = None,
+    keep_out: Path | None = None,
 ) -> Collected:
     """The structures, the imperfect patterns or the specimens in their place, and what was left out.
 
@@ -63,6 +68,7 @@ def collect(
         pages: folder for what comes from the Materials Project.
         config: the stage's options.
         test: a path, or nothing: imperfect patterns to be tested on alone.
+        keep_out: a path, or nothing: imperfect patterns whose materials no classifier learns.
 
     Raises:
         InputError: if a source gives nothing, or there are patterns to test on and none to train on.
@@ -72,6 +78,7 @@ def collect(
         raise InputError(test, "is given to test on, but no imperfect patterns to train on.", "Give both, or neither.")
     rows = read_imperfect(imperfect, rejected) if imperfect else []
     rows += _alone(read_imperfect(test, rejected), rows, test) if test else []
+    unseen = _kept_out(read_imperfect(keep_out, rejected), rejected) if keep_out else []
     n_specimens = 0 if imperfect else config.n_patterns
     if not structures:
         library, total, specimens = _built_in(n_specimens, config)
@@ -83,7 +90,7 @@ def collect(
     else:
         materials = read_structures(Path(structures), rejected)
         library, total, specimens = _given(materials, structures, n_specimens, config)
-    return Collected(library, total, rows or [specimen_row(m) for m in specimens], rejected)
+    return Collected(library, total, [*(rows or (specimen_row(m) for m in specimens)), *unseen], rejected)
 
 
 def _alone(rows: list[Row], others: list[Row], where: Path) -> list[Row]:
@@ -91,6 +98,20 @@ def _alone(rows: list[Row], others: list[Row], where: Path) -> list[Row]:
     if both := {row["pattern_id"] for row in rows} & {row["pattern_id"] for row in others}:
         raise InputError(where, f"{len(both)} pattern_ids are also among those to train on, as {min(both)}.", "Rename.")
     return [row | {"part": "test"} for row in rows]
+
+
+def _kept_out(rows: list[Row], rejected: list[InputError]) -> list[Row]:
+    """A row of each material that is kept out; what it is a pattern of is all that matters."""
+    for row in rows:
+        if row["formula"] is None:
+            problem = "has no formula, so its material can't be kept out."
+            rejected.append(InputError(f"pattern {row['pattern_id']}", problem, "Give its formula or its structure."))
+    one = {row["formula"]: row for row in rows if row["formula"] is not None}
+    names = ("two_theta", "intensity", "wavelength", "formula", "origin")
+    return [
+        {name: row[name] for name in names} | {"pattern_id": f"kept out: {formula}", "part": "kept_out"}
+        for formula, row in one.items()
+    ]
 
 
 def _built_in(n_specimens: int, config: CollectConfig) -> Source:
@@ -122,7 +143,7 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:
     output, structures = paths["collected_structures"], str(paths.get("structures", ""))
     kept = config.materials_project.pages
     pages = Path(kept) if kept else output.with_name(output.name + ".pages")
-    collected = collect(structures, paths.get("imperfect"), pages, config, paths.get("test"))
+    collected = collect(structures, paths.get("imperfect"), pages, config, paths.get("test"), paths.get("keep_out"))
     counts = write_structures(output, collected.library, collected.total)
     write_table(paths["collected_patterns"], _columns(collected.rows), PATTERNS)
     write_rejected(paths["rejected"], collected.rejected)
@@ -130,8 +151,12 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:
         materials_project.remove_pages(pages)
     total, left_out = counts.total(), len(collected.rejected)
     say(f"structures: {total} (" + ", ".join(f"{counts[system]} {system}" for system in CRYSTAL_SYSTEMS) + ")")
-    say(f"imperfect patterns: {len(collected.rows)}; left out: {left_out}, listed in {paths['rejected']}")
-    tracker.log_metrics({"structures": total, "patterns": len(collected.rows), "rejected": left_out})
+    kept_out = sum(row.get("part") == "kept_out" for row in collected.rows)
+    patterns = len(collected.rows) - kept_out
+    say(f"imperfect patterns: {patterns}; left out: {left_out}, listed in {paths['rejected']}")
+    if kept_out:
+        say(f"{kept_out} materials that no classifier learns")
+    tracker.log_metrics({"structures": total, "patterns": patterns, "rejected": left_out})
 
 
 def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> Counter[str]:
@@ -181,6 +206,7 @@ STAGE = Stage(
         "without it",
         "imperfect": "Parquet table or folder with manifest.csv, .xy and .cif files; virtual specimens without it",
         "test": "as imperfect: patterns to be tested on alone; those of imperfect are then only trained on",
+        "keep_out": "as imperfect: patterns of materials that no classifier learns, to be tested on in another run",
     },
     outputs={
         "collected_structures": "the structures, Parquet",
@@ -189,5 +215,5 @@ STAGE = Stage(
     },
     config=CollectConfig,
     run=run,
-    optional=frozenset({"structures", "imperfect", "test"}),
+    optional=frozenset({"structures", "imperfect", "test", "keep_out"}),
 )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -36,14 +37,15 @@ from imitation_refinement.tables import (
 from imitation_refinement.tracking import Tracker
 
 ROWS_AT_A_TIME = 4096
+KEPT_OUT = "kept_out"  # the part of rows that are there for their material alone
 
 
 def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files."""
     grid = read_grid(paths["imperfect"][0])
-    imperfect, rejected = _imperfect(paths["imperfect"], grid, config)
+    imperfect, kept_out, rejected = _imperfect(paths["imperfect"], grid, config)
     write_table(paths["imperfect_dataset"], imperfect, gridded_schema(grid))
-    ideal = _ideal(paths["ideal"], set(imperfect["formula"]), grid, config)
+    ideal = _ideal(paths["ideal"], {*imperfect["formula"], *kept_out}, grid, config)
     split_of = dict(zip(ideal["formula"], ideal["split"], strict=True))  # a material is on one side
     _write_ideal(paths["ideal"], split_of, grid, paths["ideal_dataset"])
     manifest = pd.concat(
@@ -64,9 +66,16 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> No
         say(f"{len(rejected)} patterns rejected, see {paths['rejected']}")
 
 
-def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tuple[dict[str, Any], list[InputError]]:
-    """The columns of the gridded imperfect table, and what was rejected."""
+def _imperfect(
+    shards: list[Path], grid: Grid, config: PreprocessConfig
+) -> tuple[dict[str, Any], list[str], list[InputError]]:
+    """The columns of the gridded imperfect table, materials that no classifier may learn beside its, what was rejected.
+
+    The rows of such a material (part ``kept_out``) are there for its name alone.
+    """
     table = pa.concat_tables([read_table(shard, measured_schema(read_grid(shard, grid))) for shard in shards])
+    kept_out = pc.fill_null(pc.equal(table["part"], KEPT_OUT), False)
+    unseen, table = table.filter(kept_out)["formula"].to_pylist(), table.filter(pc.invert(kept_out))
     table = table.sort_by("pattern_id")
     theory = matrix(table["theory"], grid.points)
     rows = table.drop_columns(["theory"]).to_pandas()
@@ -132,7 +141,7 @@ def _imperfect(shards: list[Path], grid: Grid, config: PreprocessConfig) -> tupl
         "intensity": intensity[keep],
         "theory": null_rows(theory[keep]),
     }
-    return columns, rejected
+    return columns, unseen, rejected
 
 
 def _convert(two_theta: NDArray[np.float64] | None, wavelength: float, grid: Grid) -> NDArray[np.float64] | None:

@@ -41,7 +41,8 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
         "n_train": len(train[1]),
         "history": history.metrics,
     }
-    save_model(paths["classifier"], model, data.grid, about)
+    learnt = data.rows["formula"][data.rows["split"] == "train"]
+    save_model(paths["classifier"], model, data.grid, about, learnt)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
     tracker.log_model(model, "classifier", train[0][:2])
     say(

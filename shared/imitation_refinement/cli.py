@@ -50,6 +50,13 @@ def _parser() -> argparse.ArgumentParser:
         help="imperfect patterns to be tested on alone, as --imperfect; those are then only trained on (default: a "
         "tenth of the imperfect patterns' materials)",
     )
+    run.add_argument(
+        "--keep-out",
+        default="",
+        metavar="PATH",
+        help="patterns, as --imperfect, of materials that no classifier learns beside those of --imperfect and --test, "
+        "so that it can be tested on them in another run (default: none)",
+    )
     run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     run.add_argument(
         "--runner",
@@ -150,6 +157,9 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test", default="", metavar="PATH", help="imperfect patterns to be tested on alone, likewise (default: none)"
     )
+    parser.add_argument(
+        "--keep-out", default="", metavar="PATH", help="patterns of materials that no classifier learns (default: none)"
+    )
     parser.add_argument("--experiment", default="imitation-refinement", metavar="NAME", help="experiment of the run")
     parser.add_argument("--name", default="", help="what the run is called (default: profile, seed and time)")
     parser.add_argument(
@@ -176,6 +186,12 @@ def _settings(arguments: argparse.Namespace) -> list[str]:
     return [*arguments.set, *([f"seed={arguments.seed}"] if arguments.seed is not None else [])]
 
 
+def _sources(arguments: argparse.Namespace) -> dict[str, str]:
+    from pipelines.profiles import SOURCES
+
+    return {name: getattr(arguments, name) for name in SOURCES}
+
+
 def _run(arguments: argparse.Namespace) -> None:
     """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own."""
     from pipelines.local import TaskFailed, run_locally
@@ -183,14 +199,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     profile = read_profile(arguments.profile, _settings(arguments))
     try:
-        folder = run_locally(
-            profile,
-            arguments.structures,
-            arguments.imperfect,
-            arguments.output,
-            arguments.test,
-            arguments.runner,
-        )
+        folder = run_locally(profile, _sources(arguments), arguments.output, arguments.runner)
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -246,8 +255,7 @@ def _submit(arguments: argparse.Namespace) -> None:
 
     profile = read_profile(arguments.profile, _settings(arguments))
     cluster = read_cluster(arguments.cluster)
-    sources = {name: getattr(arguments, name) for name in ("structures", "imperfect", "test")}
-    parameters = run_parameters(profile.parameters(), sources, cluster)
+    parameters = run_parameters(profile.parameters(), _sources(arguments), cluster)
     name = arguments.name or f"{profile.name} seed {profile.seed} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
     access = Access(
         arguments.host, arguments.namespace, arguments.token_file, arguments.cookies, arguments.ca_certificate

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,11 +25,16 @@ from imitation_refinement.grid import Grid
 from imitation_refinement.networks import Classifier, Refiner
 
 METADATA_KEY = "imitation_refinement"
+MATERIALS = "materials"  # the tensor of what a classifier has learnt
 N = TypeVar("N", bound=nn.Module)
 
 
 def save_model(
-    path: str | Path, model: Classifier | Refiner | Generator, grid: Grid, about: Mapping[str, object]
+    path: str | Path,
+    model: Classifier | Refiner | Generator,
+    grid: Grid,
+    about: Mapping[str, object],
+    materials: Iterable[str] = (),
 ) -> None:
     """Writes a model whole.
 
@@ -37,6 +43,7 @@ def save_model(
         model: the network.
         grid: the grid that it was trained on.
         about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
+        materials: formulas that it has learnt, for :func:`known_materials`.
     """
     record = {
         "kind": type(model).__name__,
@@ -46,6 +53,7 @@ def save_model(
     }
     with writing(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        state[MATERIALS] = torch.from_numpy(np.unique(_keys(materials)))
         # One entry: safetensors writes several in any order, and the same model should be the same file.
         save_file(state, temporary, metadata={METADATA_KEY: json.dumps(record)})
 
@@ -77,6 +85,28 @@ def load_generator(path: str | Path) -> tuple[Generator, Grid, dict[str, object]
     return _load(path, Generator, GeneratorConfig)
 
 
+def known_materials(path: str | Path, materials: Iterable[str]) -> list[str]:
+    """Those of some materials that a model file's network has learnt, sorted.
+
+    A file keeps 64 bits of each formula's hash: among 10⁶ a new one passes for known with p = 10⁻¹³.
+
+    Args:
+        path: a file that :func:`load_classifier` takes.
+        materials: formulas.
+    """
+    names = sorted(set(materials))
+    with safe_open(path, framework="np") as stored:
+        learnt = stored.get_tensor(MATERIALS) if MATERIALS in stored.keys() else np.empty(0, np.int64)  # noqa: SIM118
+    return [name for name, known in zip(names, np.isin(_keys(names), learnt), strict=True) if known]
+
+
+def _keys(materials: Iterable[str]) -> NDArray[np.int64]:
+    """64 bits of each formula's hash."""
+    return np.array(
+        [int.from_bytes(blake2b(m.encode(), digest_size=8).digest(), signed=True) for m in materials], np.int64
+    )
+
+
 def _load(path: str | Path, kind: type[N], config: type[BaseModel]) -> tuple[N, Grid, dict[str, object]]:
     remedy = f"Give a {kind.__name__.lower()} that this program trained."
     try:
@@ -85,7 +115,8 @@ def _load(path: str | Path, kind: type[N], config: type[BaseModel]) -> tuple[N, 
             if record["kind"] != kind.__name__:
                 raise InputError(path, f"holds a {record['kind']}.", remedy)
             model = kind(config.model_validate(record["config"]))
-            model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+            names = set(stored.keys()) - {MATERIALS}
+            model.load_state_dict({name: stored.get_tensor(name) for name in names})
             grid = Grid.model_validate(record["grid"])
     except FileNotFoundError:
         raise InputError(path, "there is no such model.", "Check the path.") from None

@@ -61,7 +61,7 @@ PATTERNS = pa.schema(
         pa.field("crystal_system", pa.string()),
         *_STRUCTURE_FIELDS,
         pa.field("origin", pa.string(), nullable=False),  # "file" or "virtual"
-        pa.field("part", pa.string()),  # "test": given to be tested on alone; null: split by preprocess
+        pa.field("part", pa.string()),  # "test": to be tested on alone; "kept_out": see preprocess; null: split there
         pa.field("parameters", pa.string()),  # the virtual diffractometer's draw, JSON
         pa.field("theory_two_theta", pa.list_(pa.float64())),  # peaks of the structure [°] at `wavelength`
         pa.field("theory_intensity", pa.list_(pa.float64())),  # largest 100

@@ -62,7 +62,7 @@ def test_an_error_of_a_stage_is_the_error_of_the_run(runs: Path, monkeypatch: py
 
     monkeypatch.setattr(local, "_run_pipeline", refuse)
     with pytest.raises(InputError, match=r"a\.cif: is no crystal\. Leave it out\."):
-        run_locally(read_profile("smoke", ["seed=9"]), "", "", runs)
+        run_locally(read_profile("smoke", ["seed=9"]), {}, runs)
     (profile,) = runs.glob("*/profile.json")
     assert '"seed": 9' in profile.read_text()
     assert not (runs / "latest").exists()

@@ -20,6 +20,7 @@ from imitation_refinement.models import (
     apply,
     fit_temperature,
     frozen,
+    known_materials,
     load_classifier,
     load_refiner,
     probabilities,
@@ -165,3 +166,13 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert use_device("auto") == torch.device("cuda")
     with pytest.raises(InputError, match="1 GPU"):
         use_device("cuda:1")
+
+
+def test_a_file_knows_what_its_network_has_learnt(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_model(path, classifier, GRID, {}, ["TiO2", "NaCl", "NaCl", "Al2O3"])
+    assert known_materials(path, ["NaCl", "CsCl", "Al2O3", "NaCl"]) == ["Al2O3", "NaCl"]
+    assert known_materials(path, []) == []
+    assert load_classifier(path)[0].state_dict().keys() == classifier.state_dict().keys()
+    save_model(path, classifier, GRID, {})
+    assert known_materials(path, ["NaCl"]) == []

@@ -268,3 +268,24 @@ def test_patterns_to_be_tested_on_alone_are_marked(tmp_path: Path) -> None:
         STAGE.execute(paths | {"test": given["imperfect"]}, {})
     with pytest.raises(InputError, match="no imperfect patterns to train on"):
         STAGE.execute({name: path for name, path in paths.items() if name != "imperfect"}, {})
+
+
+def test_materials_that_are_kept_out_have_a_row_each(tmp_path: Path) -> None:
+    """Whatever their patterns are called, and without their structure; those of no known formula are listed."""
+    given = {
+        "structures": write(tmp_path / "s.parquet", material_id=["a"], cif=[cif(SALT)]),
+        "imperfect": patterns_table(tmp_path / "p.parquet", cif=[cif(SALT)]),
+        "keep_out": patterns_table(
+            tmp_path / "k.parquet", pattern_id=["p0", "p1", "p2"], cif=[cif(RUTILE), cif(RUTILE), None]
+        ),
+    }
+    paths = outputs(tmp_path) | given
+    STAGE.execute(paths, {})
+    table = read_table(paths["collected_patterns"], PATTERNS)
+    rows = table.select(["pattern_id", "formula", "part"]).to_pylist()
+    assert rows == [
+        {"pattern_id": "p0", "formula": "NaCl", "part": None},
+        {"pattern_id": "kept out: TiO2", "formula": "TiO2", "part": "kept_out"},
+    ]
+    assert table["lattice"].is_valid().to_pylist() == [True, False]
+    assert 'pattern p2,"has no formula' in paths["rejected"].read_text()

@@ -280,6 +280,22 @@ def test_patterns_to_be_tested_on_alone_are_the_test_part(tmp_path: Path) -> Non
     assert len(parts["train"]) > 5 * len(parts["validation"]) > 0
 
 
+def test_no_classifier_learns_a_material_that_is_kept_out(whole: dict[str, Any], tmp_path: Path) -> None:
+    """Its pattern is in no part, its ideal patterns are held out, and nothing else is held out for it."""
+    columns = imperfect_columns()
+    unseen = sorted(by_split(whole["ideal"])["train"])[0]
+    extra = {name: [*values, values[0]] for name, values in columns.items()}
+    extra["theory"] = np.concatenate([columns["theory"], columns["theory"][:1]])
+    extra["pattern_id"][-1], extra["formula"][-1] = "kept out", unseen
+    extra["part"] = [None] * N_IMPERFECT + ["kept_out"]
+    found = preprocess(tmp_path, write(tmp_path, ideal_columns(), extra))
+    pd.testing.assert_frame_equal(found["imperfect"], whole["imperfect"])
+    materials = by_split(found["ideal"])
+    assert unseen in materials["held_out"] and not any(unseen in materials[s] for s in ("train", "validation", "test"))
+    assert materials["held_out"] - {unseen} == by_split(whole["ideal"])["held_out"]
+    assert set(found["manifest"]["id"]) == set(whole["manifest"]["id"])
+
+
 def test_patterns_of_unknown_material_stay_with_those_they_look_like() -> None:
     """Three materials by their lines, measured with background, noise and a small displacement each."""
     rng, x = np.random.default_rng(0), np.linspace(5, 90, 2048)

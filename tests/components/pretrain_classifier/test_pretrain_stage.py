@@ -16,7 +16,7 @@ from imitation_refinement.datasets import read_ideal
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.flaws import Ranges
-from imitation_refinement.models import load_classifier, probabilities
+from imitation_refinement.models import known_materials, load_classifier, probabilities
 from imitation_refinement.profiles import Profile
 
 NETWORK = {"architecture": "vgg", "depths": [1, 1], "widths": [8, 8], "embedding": 8}
@@ -31,6 +31,8 @@ def test_the_model_and_what_is_kept_with_it(toy_tables: dict[str, Path], tmp_pat
     data = read_ideal(toy_tables["ideal_dataset"])
     assert grid == data.grid and about["n_train"] == len(data.part("train")[1]) == 56
     assert PretrainConfig.model_validate(about["training"]) == PretrainConfig.model_validate(CONFIG)
+    learnt = set(data.rows["formula"][data.rows["split"] == "train"])
+    assert set(known_materials(path, data.rows["formula"])) == learnt
     patterns, labels = data.part("validation")
     right = float((probabilities(model, patterns).argmax(1) == labels).mean())
     history: Any = about["history"]
