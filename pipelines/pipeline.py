@@ -62,6 +62,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
         imperfect: str = "",
         test: str = "",
         keep_out: str = "",
+        classifiers: str = "",
         shards: list[int] = [0],  # noqa: B006 (KFP reads the default)
         n_shards: int = 1,
         collect_structures: dict = {},  # noqa: B006
@@ -86,6 +87,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
                 measured specimens.
             test: as imperfect, to be tested on alone; then no imperfect pattern is.
             keep_out: as imperfect, patterns of materials that no classifier learns.
+            classifiers: the folder of a finished run whose classifiers are taken; empty to train them.
             shards: 0 to n_shards − 1; simulation fans out over them.
             n_shards: how many shards.
             collect_structures: options of that stage, as the following of theirs.
@@ -137,6 +139,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
                 ideal_dataset=ideal_dataset,
                 label=f"pretrain_classifier {label}",
                 method=method,
+                classifiers=classifiers,
                 config=options,
             )
             made(task, "classifier", label, name if method == "prototypical" else f"{name}-{method}")
@@ -200,6 +203,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
             structures=structures,
             imperfect=imperfect,
             test=test,
+            classifiers=classifiers,
             config=evaluate,
         )
         keep(

@@ -22,7 +22,7 @@ from imitation_refinement.stage import config_error, merged
 
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
-SOURCES = ("structures", "imperfect", "test", "keep_out")  # what a run is given: paths, empty where there is none
+SOURCES = ("structures", "imperfect", "test", "keep_out", "classifiers")  # what a run is given: paths, or nothing
 Study = Literal["main", "paper"]
 
 

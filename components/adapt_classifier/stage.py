@@ -12,7 +12,7 @@ from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
-from imitation_refinement.models import load_classifier, save_model
+from imitation_refinement.models import check_unseen, load_classifier, save_model
 from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tables import read_grid
@@ -36,6 +36,7 @@ def run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker) -> None:
 def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoint: Path) -> None:
     source, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
+    check_unseen(paths["classifier"], data.select("test").rows["formula"])
     train: Labelled = data.part("train")
     validation = _labelled(data.part("validation"))
     about: dict[str, Any] = {

@@ -26,6 +26,7 @@ def evaluate(
     structures: str = "",
     imperfect: str = "",
     test: str = "",
+    classifiers: str = "",
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
     """Accuracy, distance to theory, honesty, figures and report of the main study's methods."""
@@ -51,7 +52,13 @@ def evaluate(
             "figures": figures.path,
             "predictions": predictions.path,
         },
-        {**config, "structures": structures or "built-in", "imperfect": imperfect or "built-in", "test": test},
+        {
+            **config,
+            "structures": structures or "built-in",
+            "imperfect": imperfect or "built-in",
+            "test": test,
+            "classifiers": classifiers,
+        },
     )
 
 
@@ -94,6 +101,7 @@ def evaluate_paper(
     structures: str = "",
     imperfect: str = "",
     test: str = "",
+    classifiers: str = "",
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
     """The same of every method of the paper, its ablations, and what it leaves out."""
@@ -140,5 +148,11 @@ def evaluate_paper(
             "figures": figures.path,
             "predictions": predictions.path,
         },
-        {**config, "structures": structures or "built-in", "imperfect": imperfect or "built-in", "test": test},
+        {
+            **config,
+            "structures": structures or "built-in",
+            "imperfect": imperfect or "built-in",
+            "test": test,
+            "classifiers": classifiers,
+        },
     )

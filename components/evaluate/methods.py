@@ -20,7 +20,14 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.figures import BLOCKS, METHOD_LABELS, VARIANT_LABELS, block
 from imitation_refinement.files import digest
 from imitation_refinement.grid import Grid
-from imitation_refinement.models import apply, load_classifier, load_generator, load_refiner, probabilities
+from imitation_refinement.models import (
+    apply,
+    check_unseen,
+    load_classifier,
+    load_generator,
+    load_refiner,
+    probabilities,
+)
 from imitation_refinement.networks import Classifier
 from imitation_refinement.progress import progress
 from imitation_refinement.tables import ANSWERS, read_table
@@ -131,6 +138,8 @@ def read_methods(paths: Mapping[str, Any], device: torch.device) -> tuple[list[M
     parts = Parts(data, data.select("validation"), data.select("test"))
     if not len(parts.test.rows):
         raise InputError(paths["imperfect_dataset"], "has no test pattern.", "Give labelled patterns to test on.")
+    for path in paths["classifiers"]:
+        check_unseen(path, parts.test.rows["formula"])
     methods = [
         *_answers(paths["answers"], parts),
         *_raw(readers.values(), parts),

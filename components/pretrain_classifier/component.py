@@ -11,11 +11,22 @@ def pretrain_classifier(
     classifier: dsl.Output[dsl.Model],
     label: str,
     method: str = "prototypical",
+    classifiers: str = "",
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
-    """A classifier on ideal patterns, or as ``augmented`` with flaws on them; ``label`` names its run."""
+    """A classifier on ideal patterns, or as ``augmented`` with flaws on them; ``label`` names its run.
+
+    Where ``classifiers`` names the folder of a finished run, that run's classifier is taken instead.
+    """
     from components.pretrain_classifier.stage import STAGE
 
+    name = label.removeprefix("pretrain_classifier ").replace("_", "-")
     STAGE.task(
-        {"ideal_dataset": ideal_dataset.path, "classifier": classifier.path}, {**config, "method": method}, label
+        {
+            "ideal_dataset": ideal_dataset.path,
+            "given": f"{classifiers}/models/{name}.safetensors" if classifiers else "",
+            "classifier": classifier.path,
+        },
+        {**config, "method": method},
+        label,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ from imitation_refinement.augmentation import Augmentation
 from imitation_refinement.checkpoints import checkpoint_of
 from imitation_refinement.config import PretrainConfig
 from imitation_refinement.datasets import read_ideal
+from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
-from imitation_refinement.models import save_model
+from imitation_refinement.files import writing
+from imitation_refinement.models import load_classifier, save_model
 from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
+from imitation_refinement.tables import read_grid
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_classifier
 
@@ -21,8 +25,26 @@ ANOTHER_SEED = 1000
 
 def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
+    if "given" in paths:
+        _take(paths, config, tracker)
+        return
     with checkpoint_of(paths["classifier"]) as checkpoint:
         _run(paths, config, tracker, checkpoint)
+
+
+def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
+    """A classifier as it was trained elsewhere, if it is what this one would be and fits the data."""
+    given = Path(paths["given"])
+    model, grid, about = load_classifier(given)
+    found, wanted = (about.get("method"), model.config.architecture), (config.method, config.network.architecture)
+    if found != wanted:
+        raise InputError(given, f"is {found[1]}, {found[0]}, not {wanted[1]}, {wanted[0]}.", "Give that classifier.")
+    if grid != (expected := read_grid(paths["ideal_dataset"])):
+        raise InputError(given, f"is on the grid {grid}, the patterns on {expected}.", "Simulate on its grid.")
+    with writing(paths["classifier"]) as temporary:
+        shutil.copyfile(given, temporary)
+    tracker.log_artifact(paths["classifier"], "classifier")
+    say(f"{config.network.architecture}: taken from {given} as it is")
 
 
 def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkpoint: Path) -> None:
@@ -54,9 +76,13 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
 STAGE = Stage(
     name="pretrain_classifier",
     summary="Trains a classifier of the seven crystal systems, with a prototype each, on ideal patterns only.",
-    inputs={"ideal_dataset": "gridded ideal patterns with their splits (Parquet)"},
+    inputs={
+        "ideal_dataset": "gridded ideal patterns with their splits (Parquet)",
+        "given": "a classifier that was trained before, which is taken as it is (safetensors)",
+    },
     outputs={"classifier": "the classifier with its prototypes (safetensors)"},
     config=PretrainConfig,
     run=run,
     distributed=True,
+    optional=frozenset({"given"}),
 )

@@ -15,7 +15,7 @@ from imitation_refinement.datasets import UNLABELLED, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
-from imitation_refinement.models import apply, fit_temperature, load_classifier, save_model
+from imitation_refinement.models import apply, check_unseen, fit_temperature, load_classifier, save_model
 from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
@@ -42,6 +42,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         config = config.model_copy(update={"diversity_weight": config.diversity_weight or 1.0})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
+    check_unseen(paths["classifier"], data.select("test").rows["formula"])
     learning, validation = data.select("train"), data.part("validation")
     assert learning.theory is not None, "an imperfect dataset has a theory column"
     train, theory = (learning.intensity, learning.labels), learning.theory

@@ -57,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
         help="patterns, as --imperfect, of materials that no classifier learns beside those of --imperfect and --test, "
         "so that it can be tested on them in another run (default: none)",
     )
+    run.add_argument(
+        "--classifiers",
+        default="",
+        metavar="RUN",
+        help="a finished run whose classifiers are taken as they are; they must not have learnt a material that is "
+        "tested on (default: train them)",
+    )
     run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     run.add_argument(
         "--runner",
@@ -159,6 +166,12 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep-out", default="", metavar="PATH", help="patterns of materials that no classifier learns (default: none)"
+    )
+    parser.add_argument(
+        "--classifiers",
+        default="",
+        metavar="RUN",
+        help="a finished run whose classifiers are taken (default: train them)",
     )
     parser.add_argument("--experiment", default="imitation-refinement", metavar="NAME", help="experiment of the run")
     parser.add_argument("--name", default="", help="what the run is called (default: profile, seed and time)")

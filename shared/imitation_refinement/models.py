@@ -43,7 +43,7 @@ def save_model(
         model: the network.
         grid: the grid that it was trained on.
         about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
-        materials: formulas that it has learnt, for :func:`known_materials`.
+        materials: formulas that it has learnt, for :func:`check_unseen`.
     """
     record = {
         "kind": type(model).__name__,
@@ -85,19 +85,26 @@ def load_generator(path: str | Path) -> tuple[Generator, Grid, dict[str, object]
     return _load(path, Generator, GeneratorConfig)
 
 
-def known_materials(path: str | Path, materials: Iterable[str]) -> list[str]:
-    """Those of some materials that a model file's network has learnt, sorted.
+def check_unseen(path: str | Path, materials: Iterable[str]) -> None:
+    """Refuses a classifier that has learnt the theory of what it is to be tested on.
 
     A file keeps 64 bits of each formula's hash: among 10⁶ a new one passes for known with p = 10⁻¹³.
 
     Args:
         path: a file that :func:`load_classifier` takes.
         materials: formulas.
+
+    Raises:
+        InputError: if it has learnt one of them, or does not say.
     """
     names = sorted(set(materials))
     with safe_open(path, framework="np") as stored:
-        learnt = stored.get_tensor(MATERIALS) if MATERIALS in stored.keys() else np.empty(0, np.int64)  # noqa: SIM118
-    return [name for name, known in zip(names, np.isin(_keys(names), learnt), strict=True) if known]
+        if MATERIALS not in stored.keys():  # noqa: SIM118
+            raise InputError(path, "does not say what it has learnt: an earlier version made it.", "Train it again.")
+        known = np.isin(_keys(names), stored.get_tensor(MATERIALS))
+    if known.any():
+        problem = f"has learnt {known.sum()} of the materials that it is to be tested on, as {names[known.argmax()]}."
+        raise InputError(path, problem, "Train it with --keep-out and the patterns of these.")
 
 
 def _keys(materials: Iterable[str]) -> NDArray[np.int64]:

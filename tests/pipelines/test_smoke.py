@@ -52,6 +52,20 @@ def folder(done: tuple[Path, Any]) -> Path:
     return done[0] / "latest"
 
 
+def test_classifiers_of_another_run(folder: Path, tmp_path: Path) -> None:
+    """The same specimens, so the same refiners come of them; of other specimens they have learnt the theory."""
+    process = run(tmp_path / "runs", "--seed", "1", "--classifiers", str(folder))
+    assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
+    for name in ("vgg", "densenet", "vgg-targeted", "densenet-non_targeted"):
+        found, expected = (path / "models" / f"{name}.safetensors" for path in (tmp_path / "runs/latest", folder))
+        assert digest(found) == digest(expected), name
+    results = json.loads((tmp_path / "runs/latest/results.json").read_text())
+    assert results["data"]["classifiers"] == {"source": str(folder.resolve())}
+    process = run(tmp_path / "runs", "--seed", "2", "--classifiers", str(folder))
+    assert process.returncode == 2
+    assert "has learnt" in process.stderr.splitlines()[-1] and "--keep-out" in process.stderr.splitlines()[-1]
+
+
 def test_results(folder: Path) -> None:
     results = json.loads((folder / "results.json").read_text())
     assert results["profile"] == "smoke" and results["seed"] == 1

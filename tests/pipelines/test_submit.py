@@ -207,7 +207,7 @@ def server(kubeflow: Kubeflow, pauses: list[float]) -> Server:
 
 
 CLUSTER = Cluster.model_validate({"data": {"claim": "patterns", "path": "/data"}})
-SOURCES = {"structures": "random", "imperfect": "/data/measured", "test": "", "keep_out": ""}
+SOURCES = {"structures": "random", "imperfect": "/data/measured", "test": "", "keep_out": "", "classifiers": ""}
 PARAMETERS = run_parameters(read_profile("smoke", ["seed=7", "shards=3"]).parameters(), SOURCES, CLUSTER)
 
 

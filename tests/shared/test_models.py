@@ -18,9 +18,9 @@ from imitation_refinement.grid import Grid
 from imitation_refinement.models import (
     METADATA_KEY,
     apply,
+    check_unseen,
     fit_temperature,
     frozen,
-    known_materials,
     load_classifier,
     load_refiner,
     probabilities,
@@ -109,7 +109,7 @@ def test_what_is_no_model_is_refused(classifier: Classifier, tmp_path: Path) -> 
 
 def test_frozen(classifier: Classifier) -> None:
     model = frozen(classifier.train())
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     model(torch.rand(16, 96))
     assert not any(p.requires_grad for p in model.parameters())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -168,11 +168,19 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         use_device("cuda:1")
 
 
-def test_a_file_knows_what_its_network_has_learnt(classifier: Classifier, tmp_path: Path) -> None:
+def test_a_classifier_that_knows_the_answers_is_refused(classifier: Classifier, tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     save_model(path, classifier, GRID, {}, ["TiO2", "NaCl", "NaCl", "Al2O3"])
-    assert known_materials(path, ["NaCl", "CsCl", "Al2O3", "NaCl"]) == ["Al2O3", "NaCl"]
-    assert known_materials(path, []) == []
     assert load_classifier(path)[0].state_dict().keys() == classifier.state_dict().keys()
+    check_unseen(path, ["CsCl", "Ti2O", "CsCl"])
+    check_unseen(path, [])
+    with pytest.raises(InputError, match=r"c\.safetensors: has learnt 2 of the materials .* as Al2O3\."):
+        check_unseen(path, ["NaCl", "CsCl", "Al2O3", "NaCl"])
     save_model(path, classifier, GRID, {})
-    assert known_materials(path, ["NaCl"]) == []
+    check_unseen(path, ["NaCl"])
+    state = {name: tensor.contiguous() for name, tensor in classifier.state_dict().items()}
+    with safe_open(path, framework="pt") as stored:
+        save_file(state, path, stored.metadata())
+    load_classifier(path)
+    with pytest.raises(InputError, match="does not say what it has learnt"):
+        check_unseen(path, ["NaCl"])

@@ -27,9 +27,15 @@ def test_every_model_is_given_as_what_it_is(
         for key, value in {**spec.inputs, **spec.outputs}.items()
         if value.type.startswith("system.")
     }
-    task.python_func(**artifacts, structures="", imperfect="p", test="t", config={"seed": 1})
+    task.python_func(**artifacts, structures="", imperfect="p", test="t", classifiers="r", config={"seed": 1})
     stage, paths, config = given
-    assert stage is STAGE and config == {"seed": 1, "structures": "built-in", "imperfect": "p", "test": "t"}
+    assert stage is STAGE and config == {
+        "seed": 1,
+        "structures": "built-in",
+        "imperfect": "p",
+        "test": "t",
+        "classifiers": "r",
+    }
     lists = [paths.get(key, []) for key in ("classifiers", "refiners", "generators")]
     assert tuple(map(len, lists)) == models
     classifiers, refiners, generators = lists

@@ -16,8 +16,10 @@ from imitation_refinement.datasets import read_ideal
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.flaws import Ranges
-from imitation_refinement.models import known_materials, load_classifier, probabilities
+from imitation_refinement.grid import Grid
+from imitation_refinement.models import check_unseen, load_classifier, probabilities
 from imitation_refinement.profiles import Profile
+from imitation_refinement.tables import ideal_schema, write_table
 
 NETWORK = {"architecture": "vgg", "depths": [1, 1], "widths": [8, 8], "embedding": 8}
 OPTIMISER = {"epochs": 8, "batch_size": 14, "learning_rate": 1e-2, "device": "cpu"}
@@ -31,8 +33,11 @@ def test_the_model_and_what_is_kept_with_it(toy_tables: dict[str, Path], tmp_pat
     data = read_ideal(toy_tables["ideal_dataset"])
     assert grid == data.grid and about["n_train"] == len(data.part("train")[1]) == 56
     assert PretrainConfig.model_validate(about["training"]) == PretrainConfig.model_validate(CONFIG)
-    learnt = set(data.rows["formula"][data.rows["split"] == "train"])
-    assert set(known_materials(path, data.rows["formula"])) == learnt
+    learnt = data.rows["split"] == "train"
+    check_unseen(path, data.rows["formula"][~learnt])
+    for formula in data.rows["formula"][learnt]:
+        with pytest.raises(InputError, match=f"has learnt 1 of the materials .* as {formula}"):
+            check_unseen(path, [formula])
     patterns, labels = data.part("validation")
     right = float((probabilities(model, patterns).argmax(1) == labels).mean())
     history: Any = about["history"]
@@ -50,8 +55,6 @@ def test_again_is_the_same_file(toy_tables: dict[str, Path], tmp_path: Path) -> 
 
 def test_it_learns_from_the_training_part_alone(toy_tables: dict[str, Path], tmp_path: Path) -> None:
     """Other patterns in the other parts change nothing but what is reported."""
-    from imitation_refinement.tables import ideal_schema, write_table
-
     config = {**CONFIG, "optimiser": {**OPTIMISER, "epochs": 2}}
     data = read_ideal(toy_tables["ideal_dataset"])
     other = data.intensity.copy()
@@ -123,3 +126,26 @@ def test_the_augmented_classifier_learns_what_is_flawed(toy_tables: dict[str, Pa
     assert right["augmented"] > right["prototypical"] + 0.2
     STAGE.execute({**paths, "classifier": tmp_path / "again"}, config)
     assert digest(tmp_path / "again") == digest(tmp_path / "augmented")
+
+
+def test_a_given_classifier_is_taken_as_it_is(toy_tables: dict[str, Path], tmp_path: Path) -> None:
+    data = {"ideal_dataset": toy_tables["ideal_dataset"]}
+    config = {**CONFIG, "optimiser": {**OPTIMISER, "epochs": 1}}
+    STAGE.execute({**data, "classifier": tmp_path / "first"}, config)
+    again = {**data, "given": tmp_path / "first", "classifier": tmp_path / "second"}
+    STAGE.execute(again, {**config, "optimiser": {**OPTIMISER, "epochs": 9}})
+    assert digest(tmp_path / "second") == digest(tmp_path / "first")
+    for other, problem in (
+        ({"method": "augmented"}, "first: is vgg, prototypical, not vgg, augmented"),
+        ({"network": {"architecture": "densenet"}}, "first: is vgg, prototypical, not densenet, prototypical"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            STAGE.execute({**again, "classifier": tmp_path / "third"}, {**config, **other})
+    rows = read_ideal(data["ideal_dataset"])
+    columns = {name: rows.rows[name].to_numpy(object) for name in rows.rows} | {"intensity": rows.intensity}
+    write_table(tmp_path / "wide.parquet", columns, ideal_schema(Grid(points=128, stop=80)))
+    with pytest.raises(InputError, match="first: is on the grid"):
+        STAGE.execute({**again, "ideal_dataset": tmp_path / "wide.parquet", "classifier": tmp_path / "third"}, config)
+    with pytest.raises(InputError, match="nowhere"):
+        STAGE.execute({**again, "given": tmp_path / "nowhere", "classifier": tmp_path / "third"}, config)
+    assert not (tmp_path / "third").exists()
