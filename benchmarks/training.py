@@ -6,7 +6,8 @@
 
 Every variant of precision and compilation runs in the same process, one after the other, on random patterns. Forward is
 the network alone, without gradients. Training is the stages' own code: losses, gradients, clipping, AdamW, patterns
-from the device; its second epoch is timed, the first warms up. A refiner trains through the classifier beside it.
+from the device; its second epoch is timed, the first warms up. A refiner trains through the classifier beside it. The
+row "augmented" is that classifier's training with flaws drawn for each batch.
 
 On a GPU the last column is the time that the device computes, by torch's profiler, as a share of the unprofiled time of
 as many steps: what is missing to 100 % is time that it waits for the host. Threads are torch's: set OMP_NUM_THREADS.
@@ -27,8 +28,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
+from imitation_refinement.augmentation import Augmentation
 from imitation_refinement.config import OptimiserConfig
 from imitation_refinement.crystal import N_CLASSES
+from imitation_refinement.grid import Grid
 from imitation_refinement.models import use_device
 from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.training import Report, train_classifier, train_refiner
@@ -108,7 +111,13 @@ def networks(name: str, batch_size: int | None) -> Iterator[tuple[str, nn.Module
             config = config.model_copy(update={"optimiser": options})
             return train_classifier(data, nothing_like(data), config, report)
 
+        def augmented(data: Patterns, options: OptimiserConfig, report: Report, config: Any = config) -> object:
+            flaws = Augmentation(Grid(points=data[0].shape[1]), config.ranges, config.profile)
+            config = config.model_copy(update={"optimiser": options})
+            return train_classifier(data, nothing_like(data), config, report, augmentation=flaws)
+
         yield label, Classifier(config.network), sized(config.optimiser), pretrain
+        yield f"{label}, augmented", Classifier(config.network), sized(config.optimiser), augmented
     for label, config in classifiers.items():
 
         def refine(data: Patterns, options: OptimiserConfig, report: Report, network: Any = config.network) -> object:

@@ -109,7 +109,7 @@ def train_classifier(
     share_batch_norm(model)
     x, vx = held(train[0], device), held(validation[0], device)
     y, vy = (torch.from_numpy(part[1].astype(np.int64)).to(device) for part in (train, validation))
-    if augmentation:
+    if augmentation and len(vx):
         vx = torch.cat([augmentation(part.to(device)).to(vx.device) for part in vx.split(256)])
     embed = fast(model.embed, options)
 
