@@ -19,7 +19,7 @@ def collect_structures(
     """Crystal structures and imperfect patterns as checked tables, from files or built in.
 
     Args:
-        collected_structures: the structures, Parquet.
+        collected_structures: the structures, Parquet; very many are a folder of files.
         collected_patterns: the imperfect patterns, Parquet.
         rejected: what was left out and why, CSV.
         structures: a Parquet table, a folder or archive of CIFs, materials-project or random; built-in structures

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from components.collect_structures import materials_project
 from components.collect_structures.builtin import builtin_materials, builtin_variants
@@ -23,10 +22,9 @@ from components.collect_structures.structures import gather, read_structures
 from components.collect_structures.variants import variants
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import writing
 from imitation_refinement.progress import progress, say
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import PATTERNS, STRUCTURES, to_table, write_rejected, write_table
+from imitation_refinement.tables import PATTERNS, STRUCTURES, to_table, write_rejected, write_table, written
 from imitation_refinement.tracking import Tracker
 
 ROW_GROUP, CHUNK = 4096, 512  # structures that are written, and turned into a table, at a time
@@ -162,16 +160,14 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:
 def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> Counter[str]:
     """Writes tables as they come, whole or not at all; returns how many structures of each crystal system there are."""
     counts: Counter[str] = Counter()
-    with writing(path) as temporary, pq.ParquetWriter(temporary, STRUCTURES, compression="zstd") as writer:
 
-        def rows() -> Iterator[int]:
-            for table in _row_groups(tables):
-                writer.write_table(table)
-                counts.update(table["crystal_system"].to_pylist())
-                yield from range(table.num_rows)
+    def counted() -> Iterator[pa.Table]:
+        for table in _row_groups(tables):
+            counts.update(table["crystal_system"].to_pylist())
+            yield table
 
-        for _ in progress(rows(), "structures", total, "structures"):
-            pass
+    for _ in progress(written(path, STRUCTURES, counted(), total), "structures", total, "structures"):
+        pass
     return counts
 
 
@@ -209,7 +205,7 @@ STAGE = Stage(
         "keep_out": "as imperfect: patterns of materials that no classifier learns, to be tested on in another run",
     },
     outputs={
-        "collected_structures": "the structures, Parquet",
+        "collected_structures": "the structures, Parquet; very many are a folder of files",
         "collected_patterns": "the imperfect patterns, Parquet",
         "rejected": "what was left out and why, CSV",
     },

@@ -34,12 +34,14 @@ from imitation_refinement.tables import (
     ideal_schema,
     measured_schema,
     null_rows,
+    read_batches,
     read_table,
     to_table,
     write_rejected,
 )
 from imitation_refinement.tracking import Tracker
 
+ROWS_AT_A_TIME = 4096  # of the structures' table, while a shard's own are looked for
 CHUNK = 256  # rows at a time, and a row group of the output
 LEAST, MOST = 0.01, 179.9  # 2θ [°] that is asked for at all
 OUT_OF_REACH = 360.0  # 2θ [°] of a line that the grid's wavelength can't reach: nowhere near the grid
@@ -66,13 +68,12 @@ def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> None
 
 def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
     """Ideal patterns of a shard of the structures; returns (patterns written, structures left out)."""
-    table = read_table(source, STRUCTURES)
+    table = _own_rows(source, config)
     if not has_structure(table).all():
-        row = int(np.flatnonzero(~has_structure(table))[0])
+        row = config.shard + config.shards * int(np.flatnonzero(~has_structure(table))[0])
         raise InputError(
             source, f"row {row} has no lattice or sites.", "Give the table that collect_structures writes."
         )
-    table = table.take(np.arange(config.shard, table.num_rows, config.shards))
     grid, schema, reach = config.grid, ideal_schema(config.grid), REACH * config.profile.fwhm
     low, high = max(LEAST, grid.start - reach), min(MOST, grid.stop + reach)
 
@@ -91,6 +92,18 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
 
     starts = range(0, table.num_rows, CHUNK)
     return _stream(simulate, starts, table.num_rows, target, schema, "ideal patterns", config.threads)
+
+
+def _own_rows(source: Path, config: SimulateConfig) -> pa.Table:
+    """A shard's rows of the structures; of the others a few thousand at a time are in memory."""
+    first, parts = 0, []
+    for batch in read_batches(source, STRUCTURES, ROWS_AT_A_TIME):
+        own = np.arange((config.shard - first) % config.shards, len(batch), config.shards)
+        parts.append(pa.Table.from_batches([batch]).take(own))
+        first += len(batch)
+    if not first:
+        raise InputError(source, "has no rows.", "Give at least one.")
+    return pa.concat_tables(parts)
 
 
 def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:

@@ -14,6 +14,7 @@ many rows is a folder of Parquet files, the rows of one following those of the o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -185,10 +186,10 @@ def read_batches(
     """A table's rows, ``rows`` at a time at most, with all columns or some.
 
     Raises:
-        InputError: if a file breaks ``schema``'s contract.
+        InputError: if a file is not there, is no Parquet table, or breaks ``schema``'s contract.
     """
     for part in parts(path):
-        with pq.ParquetFile(part) as table:
+        with _readable(part), pq.ParquetFile(part) as table:
             check_schema(part, table.schema_arrow, schema)
             yield from table.iter_batches(rows, columns=columns)
 
@@ -216,8 +217,14 @@ def open_table(path: str | Path) -> pa.Table:
     Raises:
         InputError: if the file is not there or is no Parquet table.
     """
-    try:
+    with _readable(path):
         return pq.read_table(path)
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(path, "there is no such file.", "Check the path.") from None
     except (pa.ArrowInvalid, OSError) as error:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from components.simulate import painting
+from components.simulate import painting, stage
 from components.simulate.config import SimulateConfig
 from components.simulate.kernel import Peaks, Structures, peaks, reflections
 from components.simulate.stage import STAGE
@@ -150,6 +150,21 @@ def test_sharded_is_unsharded(tables: dict[str, Path], tmp_path: Path) -> None:
             assert parts[i % 3][i // 3] == row
     other = simulate(tables, tmp_path / "other", seed=6)
     assert pq.read_table(other["imperfect"])["parameters"] != pq.read_table(whole["imperfect"])["parameters"]
+
+
+def test_structures_in_several_files(tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As collect_structures writes very many; each shard looks for its rows a few at a time."""
+    monkeypatch.setattr(stage, "ROWS_AT_A_TIME", 2)
+    table, folder = read_table(tables["structures"], STRUCTURES), tmp_path / "folder"
+    folder.mkdir()
+    for number, rows in enumerate((slice(0, 4), slice(4, 5), slice(5, 9))):
+        pq.write_table(table[rows], folder / f"part-{number:05}.parquet")
+    for shard in range(4):
+        one, other = (
+            simulate({**tables, "structures": path}, tmp_path / f"{shard}{path.name}", shard=shard, shards=4)["ideal"]
+            for path in (tables["structures"], folder)
+        )
+        assert pq.read_table(one).equals(pq.read_table(other))
 
 
 def test_what_cannot_be_simulated_is_listed(tables: dict[str, Path], tmp_path: Path) -> None:
