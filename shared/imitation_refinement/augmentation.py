@@ -24,6 +24,7 @@ CORRELATION = 0.5  # [°]: lines as far apart have texture factors of their own
 NODES = 6  # angles at which line widths are worked out; between them patterns are blended
 MEASURED_STEP = 0.02  # [°], of a measurement: a point of the grid has the counts of all steps in its cell
 NARROWEST = 1.5  # [points]: no line can be narrower on a grid
+SHARPEST = 1e3  # most that a spatial frequency is raised, where lines become narrower: float32 has no more to give
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Augmentation:
         padded = n + math.ceil(8 * self.profile.fwhm / step)  # what leaves at one end must not come in at the other
         k = torch.fft.rfftfreq(padded, step, dtype=x.dtype, device=x.device)  # cycles a degree
         ideal = _transform(k, *(torch.full_like(u, value) for value in (self.profile.fwhm, self.profile.mixing)))
-        spectrum = torch.fft.rfft(x, padded) / ideal
+        ideal = ideal.clamp_min(1e-30)
+        spectrum = torch.fft.rfft(x, padded)
         nodes = torch.linspace(0, n - 1, NODES).round().long().tolist()
         place = torch.arange(n, dtype=x.dtype, device=x.device)
         out = torch.zeros_like(x)
@@ -99,7 +101,8 @@ class Augmentation:
                 weight = weight * ((place - nodes[index - 1]) / (node - nodes[index - 1])).clamp(0, 1)
             if index < NODES - 1:
                 weight = weight * ((nodes[index + 1] - place) / (nodes[index + 1] - node)).clamp(0, 1)
-            out += weight * torch.fft.irfft(spectrum * _transform(k, fwhm, mixing), padded)[:, :n]
+            change = (_transform(k, fwhm, mixing) / ideal).clamp(max=SHARPEST)
+            out += weight * torch.fft.irfft(spectrum * change, padded)[:, :n]
         return out.clamp_min(0)
 
     def _shifted(self, x: Tensor, two_theta: Tensor, draw: Draw) -> Tensor:
