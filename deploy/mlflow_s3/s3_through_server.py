@@ -1,8 +1,8 @@
 """Files in S3 that clients read and write through the MLflow server alone.
 
 MLflow's own class for S3 makes the server offer presigned addresses of the store: for each download, and for uploads of
-500 MB or more. Clients follow such an offer, and can't reach a store that only the server sees. A class that can't presign
-is offered as one that can't, and everything goes through the server.
+500 MB or more. Clients follow such an offer, and can't reach a store that only the server sees. Of a class that can't
+presign the server offers none, and everything goes through it.
 """
 
 from __future__ import annotations
