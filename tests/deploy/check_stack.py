@@ -1,6 +1,6 @@
 """Tries the MLflow server of deploy/compose.yaml while it runs: python tests/deploy/check_stack.py
 
-It says what holds, removes what it made, and ends with 1 after the first thing that does not hold. `admin` logs in with
+It says what holds, deletes what it made, and ends with 1 after the first thing that does not hold. `admin` logs in with
 MLFLOW_TRACKING_PASSWORD, or without it with the password of deploy/.env.
 """
 
