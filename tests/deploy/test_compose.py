@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import re
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 import yaml
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+sys.path.insert(0, str(DEPLOY / "mlflow_s3"))
+
+from s3_through_server import S3ThroughServer  # noqa: E402
+
 TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -21,6 +26,7 @@ SETTINGS = dict(
     for line in (DEPLOY / ".env.example").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 )
+DATABASE = "postgresql+psycopg2://mlflow@postgres/mlflow"
 SECRETS = {name for name, value in SETTINGS.items() if not value}
 
 
@@ -54,7 +60,7 @@ def test_mlflow_takes_its_command_line() -> None:
     assert (program, command) == ("mlflow", "server")
     context = server.make_context("server", arguments)
     assert context.params["host"] == "0.0.0.0" and context.params["serve_artifacts"]
-    assert context.params["backend_store_uri"] == "postgresql://mlflow@postgres/mlflow"
+    assert context.params["backend_store_uri"] == DATABASE
     assert context.params["artifacts_destination"] == "s3://mlflow"
     assert context.params["default_artifact_root"] is None  # so that files go through the server
     assert context.params["allowed_hosts"].endswith(SETTINGS["MLFLOW_ALLOWED_HOSTS"])
@@ -71,11 +77,86 @@ def test_mlflow_reads_its_users_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_AUTH_ADMIN_USERNAME", "admin")
     monkeypatch.setenv("MLFLOW_AUTH_ADMIN_PASSWORD", "of the environment")
     found = read_auth_config()
-    assert found.database_uri in " ".join(SERVICES["mlflow"]["command"])
+    assert found.database_uri == DATABASE
     assert (found.admin_password, found.auth_cache_ttl_seconds) == ("of the environment", 60)
     known = configparser.ConfigParser()
     known.read(DEPLOY / "auth.ini")
     assert set(known["mlflow"]) <= set(found._fields)
+
+
+def test_addresses_of_the_database_name_the_driver_that_is_installed() -> None:
+    """SQLAlchemy 2.1 takes psycopg 3 where an address names none, and that the image does not have."""
+    from sqlalchemy.engine import make_url
+
+    assert make_url(DATABASE).get_driver_name() == "psycopg2"
+    assert "psycopg2-binary==" in (DEPLOY / "Dockerfile.mlflow").read_text(encoding="utf-8")
+    texts = [TEXT, (DEPLOY / "auth.ini").read_text(encoding="utf-8")]
+    assert [re.findall(r"postgresql\S*://\S+", text) for text in texts] == [[DATABASE, DATABASE], [DATABASE]]
+
+
+def test_mlflow_knows_its_variables() -> None:
+    import mlflow.environment_variables as known
+
+    variables = {name for service in SERVICES.values() for name in service.get("environment", ())}
+    assert [name for name in sorted(variables) if name.startswith("MLFLOW_") and not hasattr(known, name)] == []
+    assert SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+def test_the_image_has_the_class_that_serves_files() -> None:
+    """The build sees what the Dockerfile copies and no more, and the entry point names a class that is there."""
+    file = (DEPLOY / "Dockerfile.mlflow").read_text(encoding="utf-8")
+    copied = re.findall(r"^COPY (\S+) ", file, re.MULTILINE)
+    shown = (DEPLOY / "Dockerfile.mlflow.dockerignore").read_text(encoding="utf-8").split()
+    assert shown == ["*", *(f"!{path}" for path in copied)]
+    assert all((DEPLOY.parent / path).exists() for path in copied)
+    project = tomllib.loads((DEPLOY / "mlflow_s3/pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["entry-points"] == {
+        "mlflow.artifact_repository": {"s3": f"{S3ThroughServer.__module__}:{S3ThroughServer.__name__}"}
+    }
+    assert project["tool"]["setuptools"]["py-modules"] == [S3ThroughServer.__module__]
+
+
+def test_the_server_offers_no_address_of_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR, handlers
+    from mlflow.store.artifact import artifact_repository_registry
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+    monkeypatch.setenv(SERVE_ARTIFACTS_ENV_VAR, "true")
+    monkeypatch.setenv(ARTIFACTS_DESTINATION_ENV_VAR, "s3://mlflow")
+    monkeypatch.setattr(handlers, "_get_tracking_store", lambda: None)
+    registry = artifact_repository_registry._artifact_repository_registry._registry
+    offers = []
+    for repository in (S3ArtifactRepository, S3ThroughServer):
+        monkeypatch.setitem(registry, "s3", repository)
+        monkeypatch.setattr(handlers, "_artifact_repo", None)
+        payload = handlers.build_server_info_payload()
+        offers.append((payload["multipart_uploads_enabled"], payload["multipart_downloads_enabled"]))
+    assert offers == [(True, True), (False, False)]  # MLflow's own, and ours
+
+
+def test_files_reach_the_store(tmp_path: Path) -> None:
+    """Each of its methods is that of the class behind it, for which a folder takes the store's place."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    store = S3ThroughServer("s3://mlflow/1")
+    assert type(store._s3).__name__ == "S3ArtifactRepository" and store._s3.artifact_uri == "s3://mlflow/1"
+    store._s3 = LocalArtifactRepository(str(tmp_path / "store"))
+    (tmp_path / "folder").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "folder" / name).write_text(name, encoding="utf-8")
+    store.log_artifact(str(tmp_path / "folder/a.txt"), "one")
+    store.log_artifacts(str(tmp_path / "folder"), "two")
+    assert [file.path for file in store.list_artifacts("two")] == ["two/a.txt", "two/b.txt"]
+    (tmp_path / "down").mkdir()
+    there = store.download_artifacts("two/b.txt", str(tmp_path / "down"))
+    assert Path(there).read_text(encoding="utf-8") == "b.txt"
+    store.delete_artifacts("two")
+    assert [file.path for file in store.list_artifacts()] == ["one"]
+
+
+def test_the_database_is_healthy_once_others_reach_it() -> None:
+    """Its first start is by a server that listens on its own socket alone."""
+    assert {"--host", "127.0.0.1"} <= set(SERVICES["postgres"]["healthcheck"]["test"])
 
 
 def test_secrets_come_from_the_environment_alone() -> None:
