@@ -56,7 +56,7 @@ class Tracker:
             options: the stage's options, which tell it from other tasks of that name.
 
         Raises:
-            InputError: if MLFLOW_RUN_ID names no run of the store.
+            InputError: if MLFLOW_RUN_ID names no run of the store, or the store can't be reached or refuses.
         """
         given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
         store, pipeline = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get(RUN_VARIABLE)
@@ -68,6 +68,7 @@ class Tracker:
         import mlflow
 
         client = mlflow.MlflowClient()
+        _greet(client)
         if given:
             # Kubeflow Pipelines ends this run, and logs a component's parameters to it under their own names.
             _mark(client, given, name)
@@ -100,12 +101,16 @@ class Tracker:
             name: the run's name.
             tracking_uri: the store, ``sqlite:///…`` or a server; initialised here, before stages race for it.
             artifacts: the experiment's artifact folder when it is new.
+
+        Raises:
+            InputError: if the store can't be reached or refuses.
         """
         import mlflow
 
         before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", PARENT_RUN_VARIABLE)}
         mlflow.set_tracking_uri(tracking_uri)
         client = mlflow.MlflowClient(tracking_uri)
+        _greet(client)
         experiment = _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
         run = client.create_run(experiment, run_name=name)
         os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
@@ -220,6 +225,20 @@ def _ended_by_block(client: Any, run_id: str) -> Iterator[None]:
         client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
+
+
+def _greet(client: Any) -> None:
+    """Asks the store for anything, so that one which can't be used is told by one line, before work begins."""
+    from mlflow import MlflowException
+
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        said = str(error).partition("\n")[0]
+        remedy = "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
+        if error.get_http_status_code() in (401, 403):
+            remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it wants."
+        raise InputError("MLFLOW_TRACKING_URI", f"can't be used: {said}.", remedy) from None
 
 
 def _experiment(client: Any, artifacts: str | None = None) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.tracking import EXPERIMENT, PARENT_RUN_VARIABLE, Tracker
 
@@ -229,3 +232,38 @@ def test_two_stages_log_the_same_new_inputs_at_once(tmp_path: Path) -> None:
     assert [(p.communicate()[1], p.returncode)[1] for p in both] == [0, 0]
     runs = client.search_runs(["0"])
     assert [len(run.inputs.dataset_inputs) for run in runs] == [20, 20]
+
+
+class Refusal(BaseHTTPRequestHandler):
+    """A server that knows nobody."""
+
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_store_that_refuses_or_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
+        uri = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(uri)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: .*401.* Set MLFLOW_TRACKING_USERNAME"):
+            Tracker.stage("a stage").__enter__()
+        with pytest.raises(InputError, match="401"):
+            Tracker.parent("a run", uri).__enter__()
+        server.shutdown()
+        thread.join()
+    with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: can't be used: .*127\.0\.0\.1.* Start the server"):
+        Tracker.stage("a stage").__enter__()
+    mlflow.set_tracking_uri(before)
