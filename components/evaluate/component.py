@@ -57,7 +57,7 @@ def evaluate(
             "structures": structures or "built-in",
             "imperfect": imperfect or "built-in",
             "test": test,
-            "classifiers": classifiers,
+            "classifiers_from": classifiers,
         },
     )
 
@@ -153,6 +153,6 @@ def evaluate_paper(
             "structures": structures or "built-in",
             "imperfect": imperfect or "built-in",
             "test": test,
-            "classifiers": classifiers,
+            "classifiers_from": classifiers,
         },
     )

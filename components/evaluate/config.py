@@ -19,5 +19,5 @@ class EvaluateConfig(StageConfig):
     structures: str = Field("built-in", description="where the structures came from, for the record")
     imperfect: str = Field("built-in", description="where the imperfect patterns came from, for the record")
     test: str = Field("", description="where the patterns came from that were tested on alone, for the record")
-    classifiers: str = Field("", description="the run that the classifiers were trained in, for the record")
+    classifiers_from: str = Field("", description="the run that the classifiers were trained in, for the record")
     seed: int = Field(0, ge=0, description="seed of bootstrap and embedding; the run's seed, for the record")

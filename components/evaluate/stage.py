@@ -108,8 +108,8 @@ def _data_record(paths: Mapping[str, Any], config: EvaluateConfig, parts: Parts)
         }
     if config.test:
         record["imperfect"]["test"] = config.test
-    if config.classifiers:
-        record["classifiers"] = {"source": config.classifiers}
+    if config.classifiers_from:
+        record["classifiers"] = {"source": config.classifiers_from}
     return record
 
 

@@ -34,7 +34,7 @@ def test_every_model_is_given_as_what_it_is(
         "structures": "built-in",
         "imperfect": "p",
         "test": "t",
-        "classifiers": "r",
+        "classifiers_from": "r",
     }
     lists = [paths.get(key, []) for key in ("classifiers", "refiners", "generators")]
     assert tuple(map(len, lists)) == models
