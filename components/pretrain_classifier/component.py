@@ -20,13 +20,8 @@ def pretrain_classifier(
     """
     from components.pretrain_classifier.stage import STAGE
 
-    name = label.removeprefix("pretrain_classifier ").replace("_", "-")
     STAGE.task(
-        {
-            "ideal_dataset": ideal_dataset.path,
-            "given": f"{classifiers}/models/{name}.safetensors" if classifiers else "",
-            "classifier": classifier.path,
-        },
+        {"ideal_dataset": ideal_dataset.path, "classifiers": classifiers, "classifier": classifier.path},
         {**config, "method": method},
         label,
     )

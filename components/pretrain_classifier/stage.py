@@ -25,7 +25,7 @@ ANOTHER_SEED = 1000
 
 def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
-    if "given" in paths:
+    if "classifiers" in paths:
         _take(paths, config, tracker)
         return
     with checkpoint_of(paths["classifier"]) as checkpoint:
@@ -33,8 +33,9 @@ def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None
 
 
 def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
-    """A classifier as it was trained elsewhere, if it is what this one would be and fits the data."""
-    given = Path(paths["given"])
+    """The classifier that another run trained in this one's place, if it is what this would be and fits the data."""
+    name = "-".join([config.network.architecture, *([config.method] if config.method != "prototypical" else [])])
+    given = Path(paths["classifiers"]) / "models" / f"{name}.safetensors"
     model, grid, about = load_classifier(given)
     found, wanted = (about.get("method"), model.config.architecture), (config.method, config.network.architecture)
     if found != wanted:
@@ -78,11 +79,11 @@ STAGE = Stage(
     summary="Trains a classifier of the seven crystal systems, with a prototype each, on ideal patterns only.",
     inputs={
         "ideal_dataset": "gridded ideal patterns with their splits (Parquet)",
-        "given": "a classifier that was trained before, which is taken as it is (safetensors)",
+        "classifiers": "folder of a finished run, whose classifier of this kind is taken as it is",
     },
     outputs={"classifier": "the classifier with its prototypes (safetensors)"},
     config=PretrainConfig,
     run=run,
     distributed=True,
-    optional=frozenset({"given"}),
+    optional=frozenset({"classifiers"}),
 )

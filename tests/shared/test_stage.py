@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 from configparser import ConfigParser
-from importlib import import_module
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,6 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-import components
 from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.stage import ERROR_FILE_VARIABLE, Stage
@@ -323,16 +321,3 @@ def test_simulate_and_preprocess_run_without_the_others_packages(tmp_path: Path)
         "--imperfect-dataset {0}/p2.parquet --manifest {0}/m.csv --rejected {0}/r.csv --folds 3",
     )
     assert len((tmp_path / "m.csv").read_text().splitlines()) == 1 + 2 * n
-
-
-@pytest.mark.parametrize(
-    "name", sorted(path.parent.name for path in Path(components.__file__).parent.glob("*/stage.py"))
-)
-def test_every_stage_has_its_command_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """No option stands for two things, and each input and output is one."""
-    found = import_module(f"components.{name}.stage").STAGE
-    with pytest.raises(SystemExit) as end:
-        found.main(["--help"])
-    assert end.value.code == 0
-    said = capsys.readouterr().out
-    assert all(f"--{path.replace('_', '-')}" in said for path in (*found.inputs, *found.outputs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -128,24 +129,24 @@ def test_the_augmented_classifier_learns_what_is_flawed(toy_tables: dict[str, Pa
     assert digest(tmp_path / "again") == digest(tmp_path / "augmented")
 
 
-def test_a_given_classifier_is_taken_as_it_is(toy_tables: dict[str, Path], tmp_path: Path) -> None:
-    data = {"ideal_dataset": toy_tables["ideal_dataset"]}
+def test_the_classifier_of_another_run_is_taken_as_it_is(toy_tables: dict[str, Path], tmp_path: Path) -> None:
+    data, models = {"ideal_dataset": toy_tables["ideal_dataset"]}, tmp_path / "run" / "models"
     config = {**CONFIG, "optimiser": {**OPTIMISER, "epochs": 1}}
-    STAGE.execute({**data, "classifier": tmp_path / "first"}, config)
-    again = {**data, "given": tmp_path / "first", "classifier": tmp_path / "second"}
-    STAGE.execute(again, {**config, "optimiser": {**OPTIMISER, "epochs": 9}})
-    assert digest(tmp_path / "second") == digest(tmp_path / "first")
-    for other, problem in (
-        ({"method": "augmented"}, "first: is vgg, prototypical, not vgg, augmented"),
-        ({"network": {"architecture": "densenet"}}, "first: is vgg, prototypical, not densenet, prototypical"),
-    ):
-        with pytest.raises(InputError, match=problem):
-            STAGE.execute({**again, "classifier": tmp_path / "third"}, {**config, **other})
+    for name, method in (("vgg", "prototypical"), ("vgg-standard", "standard")):
+        STAGE.execute({**data, "classifier": models / f"{name}.safetensors"}, {**config, "method": method})
+    again = {**data, "classifiers": tmp_path / "run", "classifier": tmp_path / "c"}
+    for name, method in (("vgg", "prototypical"), ("vgg-standard", "standard")):
+        STAGE.execute(again, {**config, "method": method, "optimiser": {**OPTIMISER, "epochs": 9}})
+        assert digest(tmp_path / "c") == digest(models / f"{name}.safetensors")
+    (tmp_path / "c").unlink()
+    with pytest.raises(InputError, match=r"vgg-augmented\.safetensors: there is no such model"):
+        STAGE.execute(again, {**config, "method": "augmented"})
+    shutil.copy(models / "vgg.safetensors", models / "densenet.safetensors")
+    with pytest.raises(InputError, match=r"is vgg, prototypical, not densenet, prototypical"):
+        STAGE.execute(again, {**config, "network": {"architecture": "densenet"}})
     rows = read_ideal(data["ideal_dataset"])
     columns = {name: rows.rows[name].to_numpy(object) for name in rows.rows} | {"intensity": rows.intensity}
     write_table(tmp_path / "wide.parquet", columns, ideal_schema(Grid(points=128, stop=80)))
-    with pytest.raises(InputError, match="first: is on the grid"):
-        STAGE.execute({**again, "ideal_dataset": tmp_path / "wide.parquet", "classifier": tmp_path / "third"}, config)
-    with pytest.raises(InputError, match="nowhere"):
-        STAGE.execute({**again, "given": tmp_path / "nowhere", "classifier": tmp_path / "third"}, config)
-    assert not (tmp_path / "third").exists()
+    with pytest.raises(InputError, match=r"vgg\.safetensors: is on the grid"):
+        STAGE.execute({**again, "ideal_dataset": tmp_path / "wide.parquet"}, config)
+    assert not (tmp_path / "c").exists()
