@@ -67,6 +67,10 @@ def gather(torch: bool) -> None:
         lines = {line for line in lines if not line.startswith("torch==")} | {"setuptools"}
         pip("wheel", "--no-deps", *TO_WHEELS, executor)
     pip("wheel", *TO_WHEELS, *(["--extra-index-url", index] if index else []), *sorted(lines))
+    if torch and not os.environ["TORCH"] and (found := sorted(WHEELS.glob("torch-*+cpu-*"))):
+        sys.exit(
+            f"error: pip chose {found[0].name} for an image with CUDA. Let its settings name no wheels without it."
+        )
 
 
 def install(*wanted: str) -> None:

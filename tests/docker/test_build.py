@@ -112,3 +112,19 @@ def test_what_is_installed_from_the_lock(tmp_path: Path, monkeypatch: pytest.Mon
     install.gather(torch=True)
     assert [word for word in calls[2] if not word.startswith("-")][-1] == "torch==2.13.0+cpu"
     assert all("--constraint" in call for call in calls)
+
+
+@pytest.mark.parametrize(("torch", "wheel", "fits"), [("", "+cpu", False), ("", "", True), ("+cpu", "+cpu", True)])
+def test_an_image_with_cuda_has_no_torch_without_it(
+    torch: str, wheel: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip takes 2.13.0+cpu for 2.13.0 where its settings know such a wheel."""
+    monkeypatch.setattr(install, "TOOLS", ROOT)
+    monkeypatch.setattr(install, "WHEELS", tmp_path)
+    monkeypatch.setattr(install, "pip", lambda *_: (tmp_path / f"torch-2.13.0{wheel}-cp311-cp311-any.whl").touch())
+    monkeypatch.setenv("TORCH", torch)
+    if fits:
+        install.gather(torch=True)
+    else:
+        with pytest.raises(SystemExit, match=r"error: pip chose torch-2\.13\.0\+cpu.* for an image with CUDA"):
+            install.gather(torch=True)
