@@ -283,7 +283,7 @@ def read_cluster(path: str | Path) -> Cluster:
 
 
 def check_source(name: str, source: str, cluster: Cluster) -> None:
-    """Refuses structures or imperfect patterns that no pod can see.
+    """Refuses files that the pods which read them can't see: those that train see the checkpoints, not the data.
 
     Args:
         name: the pipeline's parameter.
@@ -291,16 +291,18 @@ def check_source(name: str, source: str, cluster: Cluster) -> None:
         cluster: where the pipeline runs.
 
     Raises:
-        InputError: if it is a path outside the cluster's data volume.
+        InputError: if it is a path outside the volume of these pods.
     """
     if not source or (name == "structures" and source in NAMED_SOURCES):
         return
-    if cluster.data is None:
-        problem = "is a path, and the cluster has no volume with data."
-        raise InputError(f"{name} {source}", problem, "Set data in the cluster's file, and copy the files there.")
-    if not below(source, cluster.data.path):
-        problem = f"is not on the cluster's data volume, {cluster.data.path}."
-        raise InputError(f"{name} {source}", problem, f"Copy it there and name it {cluster.data.path}/….")
+    field = "checkpoints" if name == "classifiers" else "data"
+    volume = getattr(cluster, field)
+    if volume is None:
+        problem = f"is a path, and the cluster has no volume with {field}."
+        raise InputError(f"{name} {source}", problem, f"Set {field} in the cluster's file, and copy the files there.")
+    if not below(source, volume.path):
+        problem = f"is not on the cluster's {field} volume, {volume.path}."
+        raise InputError(f"{name} {source}", problem, f"Copy it there and name it {volume.path}/….")
 
 
 def below(path: str, folder: str) -> bool:

@@ -36,7 +36,7 @@ def run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker) -> None:
 def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoint: Path) -> None:
     source, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
-    check_unseen(paths["classifier"], data.select("test").rows["formula"])
+    check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])
     train: Labelled = data.part("train")
     validation = _labelled(data.part("validation"))
     about: dict[str, Any] = {

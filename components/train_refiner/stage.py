@@ -42,7 +42,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         config = config.model_copy(update={"diversity_weight": config.diversity_weight or 1.0})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
-    check_unseen(paths["classifier"], data.select("test").rows["formula"])
+    check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])
     learning, validation = data.select("train"), data.part("validation")
     assert learning.theory is not None, "an imperfect dataset has a theory column"
     train, theory = (learning.intensity, learning.labels), learning.theory

@@ -171,7 +171,7 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
         "--classifiers",
         default="",
         metavar="RUN",
-        help="a finished run whose classifiers are taken (default: train them)",
+        help="a finished run whose classifiers are taken, on the volume of the checkpoints (default: train them)",
     )
     parser.add_argument("--experiment", default="imitation-refinement", metavar="NAME", help="experiment of the run")
     parser.add_argument("--name", default="", help="what the run is called (default: profile, seed and time)")

@@ -294,3 +294,13 @@ def test_sources_that_pods_can_see() -> None:
             check_source("structures", source, volume)
     with pytest.raises(InputError, match=r"imperfect /data/x: .* no volume with data"):
         check_source("imperfect", "/data/x", Cluster())
+
+
+def test_classifiers_are_where_pods_that_train_see_them() -> None:
+    cluster = read_cluster(EXAMPLE)
+    assert cluster.checkpoints
+    check_source("classifiers", f"{cluster.checkpoints.path}/run", cluster)
+    with pytest.raises(InputError, match=r"classifiers /data/run: is not on the cluster's checkpoints volume"):
+        check_source("classifiers", "/data/run", cluster)
+    with pytest.raises(InputError, match=r"classifiers /x: .* no volume with checkpoints"):
+        check_source("classifiers", "/x", Cluster())
