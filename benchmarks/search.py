@@ -6,8 +6,8 @@
 One option at a time is changed from the run's profile and the network trained anew, on the run's own data; the test
 part is not read. Classifiers are judged by ideal validation patterns, by the theory of the imperfect validation
 materials (which no classifier has seen), and by those patterns as measured; refiners, through the run's own DenseNet,
-by what the classifier makes of the refined validation patterns, and by their distances to theory. Each candidate is
-trained once a seed; the table holds means over seeds, and how many patterns they are of.
+by what the classifier makes of the refined validation patterns and of refined ideal ones, and by their distances to
+theory. Each candidate is trained once a seed; the table holds means over seeds, and how many patterns they are of.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ REFINER: Mapping[str, Sequence[Any]] = {
     "feature_depth": (1, 2),
     "optimiser.learning_rate": (3e-4, 3e-3),
     "optimiser.least_steps": (100, 900),
+    "ideal_weight": (0.3, 1.0, 3.0),
 }
 DIVERSITY: Mapping[str, Sequence[Any]] = {"diversity_weight": (0.0, 0.3, 3.0), "optimiser.least_steps": (100,)}
 SECTIONS = {"densenet": CLASSIFIER, "targeted": REFINER, "non_targeted": DIVERSITY}
@@ -96,11 +97,16 @@ def refiner_scores(options: Mapping[str, Any], data: Data) -> dict[str, float]:
     config, _ = with_zero_error(config, train.intensity, train.theory, data.imperfect.grid)
     classifier, _, _ = load_classifier(data.classifier)
     both = [(part.intensity, part.labels) for part in (train, data.validation)]
-    refiner, _ = train_refiner(classifier, both[0], both[1], config, lambda *_: None)
+    refiner, _ = train_refiner(classifier, both[0], both[1], config, lambda *_: None, ideal=data.ideal.part("train"))
     refined = apply(refiner, data.validation.intensity)
     found = metrics.distances(refined, theory)
     distances = {name: float(np.nanmedian(values)) for name, values in found.items()}
-    return {"accuracy": _accuracy(classifier, refined, data.validation.labels), **distances}
+    ideal, labels = data.ideal.part("validation")
+    return {
+        "ideal_accuracy": _accuracy(classifier, apply(refiner.adjusted(), ideal), labels),
+        "accuracy": _accuracy(classifier, refined, data.validation.labels),
+        **distances,
+    }
 
 
 def _accuracy(model: Classifier, patterns: np.ndarray, labels: np.ndarray) -> float:

@@ -148,6 +148,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
             label = f"{name}_{variant or (f'labelled_{labelled}' if labelled else supervision)}"
             task = train_refiner(
                 classifier=models[name],
+                ideal_dataset=ideal_dataset,
                 imperfect_dataset=imperfect_dataset,
                 label=f"train_refiner {label}",
                 supervision=supervision,
@@ -181,6 +182,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
                     config=finetuned,
                 )
                 made(task, "adapted", f"{name}_finetuned", f"{name}-finetuned")
+                refiner(name, "targeted", targeted, "with_ideal")
                 refiner(name, "non_targeted", non_targeted, "with_diversity")
             for ablation in ABLATIONS:
                 refiner("densenet", "targeted", targeted, ablation)

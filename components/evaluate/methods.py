@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from imitation_refinement import metrics
+from imitation_refinement.config import NAMED_FORMS
 from imitation_refinement.crystal import CLASS_INDEX, CrystalSystem
 from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.errors import InputError
@@ -97,6 +98,11 @@ class Method:
     def plain(self) -> bool:
         """Whether it is imitation refinement as published, with all labels that there are."""
         return self.method == "ir" and not self.variant and not self.labelled
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is imitation refinement in one of its forms: no ablation, no control, all labels."""
+        return self.method == "ir" and self.variant in NAMED_FORMS and not self.labelled
 
     def row(self) -> dict[str, Any]:
         """What the row of the results says about the method itself."""

@@ -50,7 +50,7 @@ def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config:
         )
         whole = plain.get((method.classifier, method.supervision)) if refined and not method.plain else None
         row["against_plain"] = _against(method, whole, parts.test, config.seed, "gain", "p_value") if whole else None
-        if method.plain or method.variant == "shuffled_labels" or (method.method == "gta" and method.refiner):
+        if method.usable or method.variant == "shuffled_labels" or (method.method == "gta" and method.refiner):
             row |= _honesty(method, judge(method, methods), parts.test, ideal, config.seed)
         row["predicted_counts"] = counts(method.predicted)
         told = method.probabilities

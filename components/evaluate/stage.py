@@ -65,11 +65,11 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None
 
 
 def _selected(methods: Sequence[Method], where: Path) -> Method:
-    """The refiner that ``refine`` uses: the best plain one on the validation part, never by the test part."""
-    plain = [m for m in methods if m.plain]
-    if not plain:
-        raise InputError(where, "is no plain refiner, nor is another one given.", "Give one that is no variant.")
-    return max(plain, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
+    """The refiner that ``refine`` uses: the best on the validation part, never by the test part."""
+    usable = [m for m in methods if m.usable]
+    if not usable:
+        raise InputError(where, "is an ablation or a control, and no other refiner is given.", "Give one that is not.")
+    return max(usable, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
 
 
 def _register(selected: Method, rows: Sequence[Mapping[str, Any]], test: Dataset, tracker: Tracker) -> None:
@@ -92,7 +92,7 @@ def _ideal_accuracy(method: Method, ideal: Dataset) -> float | None:
 
 def _files(methods: Sequence[Method]) -> dict[str, str]:
     """Where a run keeps the models that ``refine`` can use, and each pattern's answers."""
-    kept = [m for m in methods if m.plain or m.method == "raw"]
+    kept = [m for m in methods if m.usable or m.method == "raw"]
     models = {f"{label(m)}, model": f"models/{model_name(m)}.safetensors" for m in kept}
     return {"answers to each test pattern": "predictions.csv", "all numbers": "results.json", **models}
 

@@ -8,6 +8,7 @@ IMAGE = "imitation-refinement/train-refiner-python:0.1.0"
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train_refiner(
     classifier: dsl.Input[dsl.Model],
+    ideal_dataset: dsl.Input[dsl.Dataset],
     imperfect_dataset: dsl.Input[dsl.Dataset],
     refiner: dsl.Output[dsl.Model],
     label: str,
@@ -20,7 +21,12 @@ def train_refiner(
     from components.train_refiner.stage import STAGE
 
     STAGE.task(
-        {"classifier": classifier.path, "imperfect_dataset": imperfect_dataset.path, "refiner": refiner.path},
+        {
+            "classifier": classifier.path,
+            "ideal_dataset": ideal_dataset.path,
+            "imperfect_dataset": imperfect_dataset.path,
+            "refiner": refiner.path,
+        },
         {**config, "supervision": supervision, "variant": variant, "labelled": labelled},
         label,
     )

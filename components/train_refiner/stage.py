@@ -10,23 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imitation_refinement.checkpoints import checkpoint_of
-from imitation_refinement.config import RefineConfig
-from imitation_refinement.datasets import UNLABELLED, read_imperfect
+from imitation_refinement.config import NAMED_FORMS, RefineConfig
+from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
+from imitation_refinement.grid import Grid
 from imitation_refinement.models import apply, check_unseen, fit_temperature, load_classifier, save_model
 from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
+from imitation_refinement.tables import read_grid
 from imitation_refinement.tracking import Tracker
-from imitation_refinement.training import train_refiner
+from imitation_refinement.training import Labelled, train_refiner
 from imitation_refinement.zero_error import with_zero_error
 
-WEIGHTS = {  # what an ablation of the loss leaves out
+LEFT_OUT = {  # by an ablation of the loss
     "without_prediction": "prediction_weight",
     "without_prototype": "prototype_weight",
     "without_regularisation": "regularisation_weight",
 }
+ADDED = {"with_ideal": "ideal_weight", "with_diversity": "diversity_weight"}
 
 
 def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
@@ -36,10 +39,10 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
 
 
 def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoint: Path) -> None:
-    if config.variant in WEIGHTS:
-        config = config.model_copy(update={WEIGHTS[config.variant]: 0.0})
-    if config.variant == "with_diversity":
-        config = config.model_copy(update={"diversity_weight": config.diversity_weight or 1.0})
+    if weight := LEFT_OUT.get(config.variant):
+        config = config.model_copy(update={weight: 0.0})
+    if weight := ADDED.get(config.variant):
+        config = config.model_copy(update={weight: getattr(config, weight) or 1.0})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])
@@ -64,7 +67,8 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     config, found = with_zero_error(config, train[0], theory, grid)
     if found:
         say(f"zero error of 2θ: {found}")
-    refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics, checkpoint)
+    ideal = _ideal(paths, grid) if config.ideal_weight else None
+    refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics, checkpoint, ideal)
     if not leads():
         return
     n_train = labelled if targeted else len(train[1])
@@ -86,11 +90,19 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     }
     save_model(paths["refiner"], refiner, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    if config.variant or config.labelled:
+    if config.variant not in NAMED_FORMS or config.labelled:
         tracker.log_artifact(paths["refiner"], "refiner")  # a control, not a model to be used
     else:
         tracker.log_model(refiner, "refiner", train[0][:2])
     say(f"{config.supervision} refiner through {classifier.config.architecture}: {n_train} imperfect patterns")
+
+
+def _ideal(paths: dict[str, Any], grid: Grid) -> Labelled:
+    """The ideal patterns that classifiers learn from, too."""
+    if "ideal_dataset" not in paths:
+        raise InputError("ideal_weight", "asks for ideal patterns, and none are given.", "Give --ideal-dataset.")
+    read_grid(paths["ideal_dataset"], grid)
+    return read_ideal(paths["ideal_dataset"], "train").part("train")
 
 
 def shuffled(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -114,10 +126,12 @@ STAGE = Stage(
     summary="Trains a U-Net that refines imperfect patterns, through a frozen classifier; targeted or non-targeted.",
     inputs={
         "classifier": "the classifier with its prototypes (safetensors)",
+        "ideal_dataset": "gridded ideal patterns with their splits (Parquet), for ideal_weight",
         "imperfect_dataset": "gridded imperfect patterns with their splits (Parquet)",
     },
     outputs={"refiner": "the refiner (safetensors)"},
     config=RefineConfig,
     run=run,
     distributed=True,
+    optional=frozenset({"ideal_dataset"}),
 )

@@ -105,7 +105,7 @@ class PretrainConfig(StageConfig):
 
 
 # Variants that are methods of their own right: the plain form, and those that are no ablation and no control.
-NAMED_FORMS = ("", "with_diversity")
+NAMED_FORMS = ("", "with_ideal", "with_diversity")
 
 
 class RefineConfig(StageConfig):
@@ -118,17 +118,26 @@ class RefineConfig(StageConfig):
     regularisation_weight: float = Field(1.0, ge=0, description="α, weight of ℓ_reg")
     prototype_weight: float = Field(0.1, ge=0, description="β, weight of ℓ_proto")
     diversity_weight: float = Field(0.0, ge=0, description="weight of SHOT's diversity term; no part of the paper")
+    ideal_weight: float = Field(
+        0.0, ge=0, description="weight of the targeted loss of ideal patterns beside the others; no part of the paper"
+    )
     zero_error: bool = Field(
         True, description="targeted: whether the zero error of 2θ is found from training patterns of known structure"
     )
     feature_depth: int = Field(1, ge=0, le=2, description="Ψ: 0 the pattern, 1 or 2 the maps after that convolution")
     norm: float = Field(1.0, ge=1, description="p of ℓ_reg")
     variant: Literal[
-        "", "without_prediction", "without_prototype", "without_regularisation", "with_diversity", "shuffled_labels"
+        "",
+        "without_prediction",
+        "without_prototype",
+        "without_regularisation",
+        "with_ideal",
+        "with_diversity",
+        "shuffled_labels",
     ] = Field(
         "",
-        description="an ablation of the loss, the diversity term added (weight 1 if none is set), or the control that "
-        "learns from shuffled labels",
+        description="an ablation of the loss, ideal patterns or the diversity term added (weight 1 if none is set), or "
+        "the control that learns from shuffled labels",
     )
     labelled: int = Field(
         0, ge=0, description="labelled patterns to learn from, 0 for all; with fewer the last epoch's weights are kept"

@@ -71,6 +71,7 @@ VARIANT_LABELS = {
     "without_prediction": "without ℓ_pred",
     "without_prototype": "without ℓ_proto",
     "without_regularisation": "without ℓ_reg",
+    "with_ideal": "with ideal patterns",
     "with_diversity": "with diversity",
     "shuffled_labels": "shuffled labels",
 }

@@ -211,6 +211,7 @@ def train_refiner(
     config: RefineConfig,
     report: Report,
     checkpoint: Path | None = None,
+    ideal: Labelled | None = None,
 ) -> tuple[Refiner, History]:
     """Trains R through the frozen classifier on imperfect patterns.
 
@@ -219,6 +220,10 @@ def train_refiner(
     ones, since choosing would use others'. Non-targeted training sees no label at all, neither in its batches nor in
     what it keeps: the weights of the last epoch.
 
+    With ``config.ideal_weight`` half as many ideal patterns, drawn at random, go with each batch under the targeted
+    loss: what is ideal already is to stay so, and to be read as before (as Taigman et al., ICLR 2017, ask with L_TID
+    and L_CONST of a generator that is given what it should make).
+
     Args:
         classifier: C with its prototypes; it is frozen here, batch-norm statistics included.
         train: intensities (n, points) with maximum 1, class indices (n,), :data:`UNLABELLED` where there is no label.
@@ -226,12 +231,13 @@ def train_refiner(
         config: network and options.
         report: called with each epoch's metrics and its number.
         checkpoint: where the state is kept after each epoch, and gone on from; nowhere by default.
+        ideal: ideal patterns and their classes, as ``train``; needed and read with ``config.ideal_weight`` alone.
 
     Returns:
         The refiner, in evaluation mode on the CPU, and the metrics by epoch.
 
     Raises:
-        ValueError: if targeted training has no labelled pattern.
+        ValueError: if targeted training has no labelled pattern, or ideal ones weigh something and there are none.
     """
     options, targeted = config.optimiser, config.supervision == "targeted"
     device = join_processes(options.device)
@@ -247,12 +253,24 @@ def train_refiner(
     (x, y), (vx, vy) = tensors(patterns, labels, device), tensors(*validation, device)
     x, vx = refiner.aligned(x), refiner.aligned(vx)
     respond = fast(_responses, options)
+    if config.ideal_weight:
+        if ideal is None or not len(ideal[1]):
+            raise ValueError("ideal_weight needs ideal patterns")
+        ideal_x, ideal_y = held(ideal[0], device), torch.from_numpy(ideal[1].astype(np.int64)).to(device)
+        as_published = config.model_copy(update={"diversity_weight": 0.0})
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]
-        return refiner_losses(
+        losses = refiner_losses(
             refiner, classifier, x[own], y[own] if targeted else None, config, len(index), respond=respond
         )
+        if config.ideal_weight:
+            drawn = torch.randint(len(ideal_y), (max(1, len(own) // 2),), device=ideal_x.device)
+            given = ideal_x[drawn].to(device), ideal_y[drawn.to(device)]
+            of_ideal = refiner_losses(refiner, classifier, *given, as_published, respond=respond)
+            losses["ideal_loss"] = of_ideal["loss"]
+            losses["loss"] = losses["loss"] + config.ideal_weight * of_ideal["loss"]
+        return losses
 
     def batches() -> Iterator[NDArray[np.int64]]:
         if targeted:
@@ -268,6 +286,7 @@ def train_refiner(
 
     # Without labels in what training comes from, none can change where it goes on.
     sources = [*train, *validation] if targeted else [patterns, validation[0]]
+    sources += [*ideal] if config.ideal_weight and ideal else []
     kept = checkpoint_at(checkpoint, "refiner", config, [*sources, *classifier.state_dict().values()])
     label = f"refine {config.supervision}"
     keep_best = targeted and not config.labelled

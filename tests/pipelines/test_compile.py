@@ -33,7 +33,7 @@ STAGES = {
         "simulate": 1,
         "preprocess": 1,
         "pretrain-classifier": 6,
-        "train-refiner": 14,
+        "train-refiner": 16,
         "adapt-classifier": 4,
         "baselines": 1,
         "evaluate": 1,
@@ -122,7 +122,8 @@ def test_each_refiner_waits_for_its_own_classifier(spec: dict[str, Any]) -> None
         f"densenet-targeted-{o if isinstance(o, str) else f'labelled_{o}'}": ("densenet", "targeted", o) for o in others
     }
     diverse = {f"{c}-non_targeted-with_diversity": (c, "non_targeted", "with_diversity") for c in ("vgg", "densenet")}
-    assert sources == plain | special | diverse
+    kept_ideal = {f"{c}-targeted-with_ideal": (c, "targeted", "with_ideal") for c in ("vgg", "densenet")}
+    assert sources == plain | special | diverse | kept_ideal
     (evaluated,) = (task for name, task in dag_tasks.items() if name.startswith("evaluate"))
     for name, artifact in evaluated["inputs"]["artifacts"].items():
         producer = artifact["taskOutputArtifact"]

@@ -24,7 +24,9 @@ def test_the_study_from_structures_to_tables(tmp_path: Path) -> None:
     assert set(PAPER_TABLE_1) <= {*rows, "vgg-adda", "vgg-gta"}  # ours are on DenseNet, the paper does not say
     special = [*ABLATIONS, "shuffled_labels", *(f"labelled_{n}" for n in LABELLED)]
     assert {f"densenet-targeted-{name}" for name in special} <= set(rows)
-    assert {f"{c}-non_targeted-with_diversity" for c in ("vgg", "densenet")} <= set(rows)
+    for form in ("targeted-with_ideal", "non_targeted-with_diversity"):
+        for row in (rows[f"{c}-{form}"] for c in ("vgg", "densenet")):
+            assert 0 <= row["judge_accuracy"] <= 1 and 0 <= row["ideal_accuracy_refined"] <= 1
     assert {f"{c}-{m}" for c in ("vgg", "densenet") for m in ("standard", "augmented", "finetuned")} <= set(rows)
     assert [rows[f"densenet-targeted-labelled_{n}"]["n_train"] for n in (10, 30)] == [10, 30]
     predicted = pd.read_csv(folder / "predictions.csv")

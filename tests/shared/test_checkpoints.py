@@ -59,7 +59,7 @@ sys.addaudithook(count)
 def killed(stage: Stage, arguments: list[str], folder: Path) -> None:
     """Runs the stage's command until it is killed."""
     (folder / "sitecustomize.py").write_text(KILLER)
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-m", f"components.{stage.name}", *arguments]
     ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
@@ -141,7 +141,7 @@ def refiner_run(toy: Toy, checkpoint: Path | None, reported: list[Any], **option
     )
     torch.manual_seed(0)
     classifier = Classifier(PretrainConfig(network=NETWORK).network)
-    config = RefineConfig(network={"widths": (8, 8), "factor": 2}, optimiser=optimiser)
+    config = RefineConfig(network={"widths": (8, 8), "factor": 2}, optimiser=optimiser, ideal_weight=1.0)
     model, history = train_refiner(
         classifier,
         toy(8, 0, flawed=True),
@@ -149,6 +149,7 @@ def refiner_run(toy: Toy, checkpoint: Path | None, reported: list[Any], **option
         config,
         lambda metrics, epoch: reported.append((epoch, dict(metrics))),
         checkpoint,
+        toy(4, 2),
     )
     return {**model.state_dict(), "history": history.metrics}
 

@@ -39,12 +39,14 @@ def pretrain(train: Any, validation: Any = NOTHING, network: Any = CLASSIFIER, *
     return train_classifier(train, validation, config, silent)
 
 
-def train(classifier: Classifier, data: Any, validation: Any = NOTHING, **options: Any) -> tuple[Refiner, History]:
+def train(
+    classifier: Classifier, data: Any, validation: Any = NOTHING, ideal: Any = None, **options: Any
+) -> tuple[Refiner, History]:
     config = RefineConfig(
         **{"network": REFINER, "supervision": options.pop("supervision", "targeted"), **options.pop("weights", {})},
         optimiser=optimiser(**options),
     )
-    return train_refiner(classifier, data, validation, config, silent)
+    return train_refiner(classifier, data, validation, config, silent, ideal=ideal)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +147,21 @@ def test_targeted_refinement_mends_a_flaw(toy: Toy, classifier: Classifier) -> N
     assert accuracy(classifier, refined, labels) > raw + 0.25
     assert history.metrics["loss"][-1] < history.metrics["loss"][0]
     assert refined.shape == test.shape and (refined >= 0).all() and not refiner.training
+
+
+def test_ideal_patterns_beside_the_others_stay_as_they_are(toy: Toy, classifier: Classifier) -> None:
+    test, (ideal, labels) = toy(10, 5, flawed=True), toy(10, 6)
+    changed, read = [], []
+    for weight in (0.0, 1.0):
+        weights = {"regularisation_weight": 0.1, "ideal_weight": weight}
+        refiner, _ = train(classifier, toy(20, 3, True), toy(6, 4, True), toy(20, 7), epochs=25, weights=weights)
+        refined = apply(refiner, ideal)
+        changed.append(np.abs(refined - ideal).mean())
+        read.append(accuracy(classifier, refined, labels))
+        assert accuracy(classifier, apply(refiner, test[0]), test[1]) > accuracy(classifier, *test) + 0.25
+    assert changed[1] < 0.8 * changed[0] and read[1] >= max(read[0], 0.9)
+    with pytest.raises(ValueError, match="ideal"):
+        train(classifier, toy(4, 3, True), weights={"ideal_weight": 1.0})
 
 
 def test_targeted_training_keeps_the_epoch_of_the_lowest_validation_loss(toy: Toy, classifier: Classifier) -> None:

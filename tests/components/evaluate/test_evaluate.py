@@ -362,7 +362,7 @@ def test_models_must_say_what_they_are(toy_run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="vgg-targeted: stands for 2 of the models given"):
         evaluate(toy_run, out, refiners=[path, again])
     variant = resaved(path, tmp_path / "v.safetensors", load_refiner, variant="without_prediction")
-    with pytest.raises(InputError, match="is no plain refiner"):
+    with pytest.raises(InputError, match="is an ablation or a control"):
         evaluate(toy_run, out, refiners=[variant])
     assert not list(out.rglob("*"))
 

@@ -14,7 +14,7 @@ from imitation_refinement.stage import Stage
 VARIANTS = ("_targeted", "_with_", "_without_", "_labelled_", "_shuffled_labels")
 
 
-@pytest.mark.parametrize(("name", "models"), [("evaluate", (2, 5, 0)), ("evaluate_paper", (10, 14, 1))])
+@pytest.mark.parametrize(("name", "models"), [("evaluate", (2, 5, 0)), ("evaluate_paper", (10, 16, 1))])
 def test_every_model_is_given_as_what_it_is(
     monkeypatch: pytest.MonkeyPatch, name: str, models: tuple[int, int, int]
 ) -> None:

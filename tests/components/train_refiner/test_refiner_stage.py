@@ -31,9 +31,10 @@ def classifier(tmp_path: Path) -> Path:
     return path
 
 
-def train(classifier: Path, table: Path, out: Path, **config: Any) -> dict[str, Any]:
+def train(classifier: Path, table: Path, out: Path, ideal: Path | None = None, **config: Any) -> dict[str, Any]:
     """Runs the stage; returns what is kept with the refiner."""
     paths = {"classifier": classifier, "imperfect_dataset": table, "refiner": out}
+    paths |= {"ideal_dataset": ideal} if ideal else {}
     STAGE.execute(paths, {"network": NETWORK, "optimiser": OPTIMISER, **config})
     return load_refiner(out)[2]
 
@@ -161,3 +162,20 @@ def test_the_diversity_term_is_a_variant(toy_tables: dict[str, Path], classifier
     assert "diversity_loss" in about["history"]
     about = train(classifier, table, tmp_path / "r", **given, diversity_weight=0.3)
     assert about["training"]["diversity_weight"] == 0.3
+
+
+def test_ideal_patterns_beside_the_others_are_a_variant(
+    toy_tables: dict[str, Path], classifier: Path, tmp_path: Path
+) -> None:
+    table, ideal = toy_tables["imperfect_dataset"], toy_tables["ideal_dataset"]
+    about = train(classifier, table, tmp_path / "r", ideal, variant="with_ideal")
+    assert about["training"]["ideal_weight"] == 1 and about["variant"] == "with_ideal"
+    assert "ideal_loss" in about["history"]
+    about = train(classifier, table, tmp_path / "r", ideal, variant="with_ideal", ideal_weight=0.3)
+    assert about["training"]["ideal_weight"] == 0.3
+    assert "ideal_loss" not in train(classifier, table, tmp_path / "r", ideal)["history"]
+    with pytest.raises(InputError, match=r"ideal_weight: asks for ideal patterns.*--ideal-dataset"):
+        train(classifier, table, tmp_path / "none", variant="with_ideal")
+    with pytest.raises(InputError, match=r"imperfect_dataset\.parquet"):
+        train(classifier, table, tmp_path / "none", table, variant="with_ideal")
+    assert not (tmp_path / "none").exists()
