@@ -47,7 +47,7 @@ REFINER: Mapping[str, Sequence[Any]] = {
     "optimiser.least_steps": (100, 900),
     "ideal_weight": (0.3, 1.0, 3.0),
 }
-DIVERSITY: Mapping[str, Sequence[Any]] = {"diversity_weight": (0.0, 0.3, 3.0), "optimiser.least_steps": (100,)}
+DIVERSITY: Mapping[str, Sequence[Any]] = {"diversity_weight": (0.0, 0.3, 1.0), "optimiser.least_steps": (100,)}
 SECTIONS = {"densenet": CLASSIFIER, "targeted": REFINER, "non_targeted": DIVERSITY}
 
 
@@ -119,7 +119,7 @@ def search(run: Path, seeds: Sequence[int], only: str) -> pd.DataFrame:
     imperfect = read_imperfect(run / "data" / "imperfect.parquet")
     ideal = read_ideal(run / "data" / "ideal.parquet")
     data = Data(ideal, imperfect, imperfect.select("validation"), run / "models" / "densenet.safetensors")
-    profile["non_targeted"] = changed(profile["non_targeted"], "diversity_weight", 1.0)
+    profile["non_targeted"] = changed(profile["non_targeted"], "diversity_weight", 3.0)
     work = [
         (section, name, value, options)
         for section, tried in SECTIONS.items()

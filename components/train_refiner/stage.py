@@ -29,7 +29,7 @@ LEFT_OUT = {  # by an ablation of the loss
     "without_prototype": "prototype_weight",
     "without_regularisation": "regularisation_weight",
 }
-ADDED = {"with_ideal": "ideal_weight", "with_diversity": "diversity_weight"}
+ADDED = {"with_ideal": ("ideal_weight", 1.0), "with_diversity": ("diversity_weight", 3.0)}  # if no weight is set
 
 
 def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
@@ -41,8 +41,9 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
 def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoint: Path) -> None:
     if weight := LEFT_OUT.get(config.variant):
         config = config.model_copy(update={weight: 0.0})
-    if weight := ADDED.get(config.variant):
-        config = config.model_copy(update={weight: getattr(config, weight) or 1.0})
+    if config.variant in ADDED:
+        weight, usual = ADDED[config.variant]
+        config = config.model_copy(update={weight: getattr(config, weight) or usual})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])

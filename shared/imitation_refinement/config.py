@@ -136,8 +136,8 @@ class RefineConfig(StageConfig):
         "shuffled_labels",
     ] = Field(
         "",
-        description="an ablation of the loss, ideal patterns or the diversity term added (weight 1 if none is set), or "
-        "the control that learns from shuffled labels",
+        description="an ablation of the loss, ideal patterns (weight 1 if none is set) or the diversity term (3) "
+        "added, or the control that learns from shuffled labels",
     )
     labelled: int = Field(
         0, ge=0, description="labelled patterns to learn from, 0 for all; with fewer the last epoch's weights are kept"

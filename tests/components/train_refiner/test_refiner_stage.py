@@ -158,7 +158,7 @@ def test_the_diversity_term_is_a_variant(toy_tables: dict[str, Path], classifier
     table = toy_tables["imperfect_dataset"]
     given = {"supervision": "non_targeted", "variant": "with_diversity"}
     about = train(classifier, table, tmp_path / "r", **given)
-    assert about["training"]["diversity_weight"] == 1 and about["variant"] == "with_diversity"
+    assert about["training"]["diversity_weight"] == 3 and about["variant"] == "with_diversity"
     assert "diversity_loss" in about["history"]
     about = train(classifier, table, tmp_path / "r", **given, diversity_weight=0.3)
     assert about["training"]["diversity_weight"] == 0.3
