@@ -10,6 +10,7 @@ it costs seconds.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN_ID"
+SQLITE = "sqlite:///"
 EXPERIMENT = "imitation-refinement"
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 
@@ -109,9 +111,10 @@ class Tracker:
 
         before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", PARENT_RUN_VARIABLE)}
         mlflow.set_tracking_uri(tracking_uri)
-        client = mlflow.MlflowClient(tracking_uri)
-        _greet(client)
-        experiment = _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
+        with _alone(tracking_uri):
+            client = mlflow.MlflowClient(tracking_uri)
+            _greet(client)
+            experiment = _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
         run = client.create_run(experiment, run_name=name)
         os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
         os.environ[PARENT_RUN_VARIABLE] = run.info.run_id
@@ -239,6 +242,21 @@ def _greet(client: Any) -> None:
         if error.get_http_status_code() in (401, 403):
             remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it wants."
         raise InputError("MLFLOW_TRACKING_URI", f"can't be used: {said}.", remedy) from None
+
+
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """The block with no other process of this machine in it for the same SQLite file: MLflow can't make one twice."""
+    parent = Path(tracking_uri.removeprefix(SQLITE)).parent
+    if not tracking_uri.startswith(SQLITE) or not parent.is_dir():
+        yield
+        return
+    folder = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _experiment(client: Any, artifacts: str | None = None) -> str:

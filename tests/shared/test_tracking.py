@@ -234,6 +234,35 @@ def test_two_stages_log_the_same_new_inputs_at_once(tmp_path: Path) -> None:
     assert [len(run.inputs.dataset_inputs) for run in runs] == [20, 20]
 
 
+START = """
+import sys, time
+from pathlib import Path
+import mlflow, mlflow.store.tracking.sqlalchemy_store
+from imitation_refinement.tracking import Tracker
+
+folder = Path(sys.argv[1])
+(folder / f"{sys.argv[2]}.ready").touch()
+while len(list(folder.glob("*.ready"))) < 3:
+    time.sleep(0.001)
+with Tracker.parent(sys.argv[2], f"sqlite:///{folder / 'mlflow.db'}"):
+    pass
+"""
+
+
+def test_pipeline_runs_that_begin_at_once_in_a_new_store(tmp_path: Path) -> None:
+    import mlflow
+
+    names = ("a", "b", "c")
+    command = [sys.executable, "-c", START, str(tmp_path)]
+    all_three = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in names]
+    ended = [(p.communicate()[1], p.returncode) for p in all_three]
+    assert [code for _, code in ended] == [0, 0, 0], ended
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.info.run_name for run in runs) == list(names)
+
+
 class Refusal(BaseHTTPRequestHandler):
     """A server that knows nobody."""
 
