@@ -45,10 +45,10 @@ REFINER: Mapping[str, Sequence[Any]] = {
     "feature_depth": (1, 2),
     "optimiser.learning_rate": (3e-4, 3e-3),
     "optimiser.least_steps": (100, 900),
-    "ideal_weight": (0.3, 1.0, 3.0),
 }
+IDEAL: Mapping[str, Sequence[Any]] = {"ideal_weight": (0.3, 3.0)}
 DIVERSITY: Mapping[str, Sequence[Any]] = {"diversity_weight": (0.0, 0.3, 1.0), "optimiser.least_steps": (100,)}
-SECTIONS = {"densenet": CLASSIFIER, "targeted": REFINER, "non_targeted": DIVERSITY}
+SECTIONS = {"densenet": CLASSIFIER, "targeted": REFINER, "with_ideal": IDEAL, "with_diversity": DIVERSITY}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def search(run: Path, seeds: Sequence[int], only: str) -> pd.DataFrame:
     imperfect = read_imperfect(run / "data" / "imperfect.parquet")
     ideal = read_ideal(run / "data" / "ideal.parquet")
     data = Data(ideal, imperfect, imperfect.select("validation"), run / "models" / "densenet.safetensors")
-    profile["non_targeted"] = changed(profile["non_targeted"], "diversity_weight", 3.0)
+    profile["with_ideal"] = changed(profile["targeted"], "variant", "with_ideal")
+    profile["with_diversity"] = changed(profile["non_targeted"], "variant", "with_diversity")
     work = [
         (section, name, value, options)
         for section, tried in SECTIONS.items()

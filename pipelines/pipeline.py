@@ -148,12 +148,12 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
             label = f"{name}_{variant or (f'labelled_{labelled}' if labelled else supervision)}"
             task = train_refiner(
                 classifier=models[name],
-                ideal_dataset=ideal_dataset,
                 imperfect_dataset=imperfect_dataset,
                 label=f"train_refiner {label}",
                 supervision=supervision,
                 variant=variant,
                 labelled=labelled,
+                **({"ideal_dataset": ideal_dataset} if variant == "with_ideal" else {}),
                 config=options,
             )
             special = variant or (f"labelled_{labelled}" if labelled else "")

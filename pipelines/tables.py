@@ -53,6 +53,7 @@ HONESTY: tuple[tuple[str, str, str, Callable[..., str]], ...] = (
     ("peak_precision", "peak_precision_raw", "peak precision against theory, % (100)", percent),
     ("peak_recall", "peak_recall_raw", "peak recall against theory, % (100)", percent),
     ("invented", "invented_raw", "peaks invented, a pattern (0)", number),
+    ("invented_faint", "invented_faint_raw", "peaks invented, faint ones too, a pattern (0)", number),
     ("lost", "lost_raw", "peaks lost, a pattern (0)", number),
     ("narrow_share", "narrow_share_raw", "peaks narrower than the instrument allows, % (0)", percent),
     ("ideal_accuracy_refined", "ideal_accuracy", "accuracy on ideal patterns, refined, % (as raw)", percent),

@@ -24,13 +24,6 @@ from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import Labelled, train_refiner
 from imitation_refinement.zero_error import with_zero_error
 
-LEFT_OUT = {  # by an ablation of the loss
-    "without_prediction": "prediction_weight",
-    "without_prototype": "prototype_weight",
-    "without_regularisation": "regularisation_weight",
-}
-ADDED = {"with_ideal": ("ideal_weight", 1.0), "with_diversity": ("diversity_weight", 3.0)}  # if no weight is set
-
 
 def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
@@ -39,11 +32,6 @@ def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
 
 
 def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoint: Path) -> None:
-    if weight := LEFT_OUT.get(config.variant):
-        config = config.model_copy(update={weight: 0.0})
-    if config.variant in ADDED:
-        weight, usual = ADDED[config.variant]
-        config = config.model_copy(update={weight: getattr(config, weight) or usual})
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])
@@ -68,7 +56,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     config, found = with_zero_error(config, train[0], theory, grid)
     if found:
         say(f"zero error of 2θ: {found}")
-    ideal = _ideal(paths, grid) if config.ideal_weight else None
+    ideal = _ideal(paths, grid) if config.weights["ideal"] else None
     refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics, checkpoint, ideal)
     if not leads():
         return
@@ -78,6 +66,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     temperature = fit_temperature(classifier, apply(refiner, validation[0]), validation[1]) if calibrated else 1.0
     about = {
         "training": config.model_dump(),
+        "weights": config.weights,
         "method": "ir",
         "classifier": classifier.config.architecture,
         "classifier_sha256": digest(paths["classifier"]),
@@ -101,7 +90,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
 def _ideal(paths: dict[str, Any], grid: Grid) -> Labelled:
     """The ideal patterns that classifiers learn from, too."""
     if "ideal_dataset" not in paths:
-        raise InputError("ideal_weight", "asks for ideal patterns, and none are given.", "Give --ideal-dataset.")
+        raise InputError("variant with_ideal", "asks for ideal patterns, and none are given.", "Give --ideal-dataset.")
     read_grid(paths["ideal_dataset"], grid)
     return read_ideal(paths["ideal_dataset"], "train").part("train")
 
@@ -127,7 +116,7 @@ STAGE = Stage(
     summary="Trains a U-Net that refines imperfect patterns, through a frozen classifier; targeted or non-targeted.",
     inputs={
         "classifier": "the classifier with its prototypes (safetensors)",
-        "ideal_dataset": "gridded ideal patterns with their splits (Parquet), for ideal_weight",
+        "ideal_dataset": "gridded ideal patterns with their splits (Parquet), for the variant with_ideal",
         "imperfect_dataset": "gridded imperfect patterns with their splits (Parquet)",
     },
     outputs={"refiner": "the refiner (safetensors)"},

@@ -114,12 +114,14 @@ class RefineConfig(StageConfig):
     supervision: Literal["targeted", "non_targeted"] = Field("targeted", description="with labels or without")
     network: RefinerConfig = RefinerConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
-    prediction_weight: float = Field(1.0, ge=0, description="weight of ℓ_pred; the paper's is 1, its ablation 0")
+    prediction_weight: float = Field(1.0, ge=0, description="weight of ℓ_pred; the paper's is 1")
     regularisation_weight: float = Field(1.0, ge=0, description="α, weight of ℓ_reg")
     prototype_weight: float = Field(0.1, ge=0, description="β, weight of ℓ_proto")
-    diversity_weight: float = Field(0.0, ge=0, description="weight of SHOT's diversity term; no part of the paper")
     ideal_weight: float = Field(
-        0.0, ge=0, description="weight of the targeted loss of ideal patterns beside the others; no part of the paper"
+        1.0, ge=0, description="in the variant with_ideal alone: weight of the targeted loss of ideal patterns"
+    )
+    diversity_weight: float = Field(
+        3.0, ge=0, description="in the variant with_diversity alone: weight of SHOT's diversity term"
     )
     zero_error: bool = Field(
         True, description="targeted: whether the zero error of 2θ is found from training patterns of known structure"
@@ -136,12 +138,20 @@ class RefineConfig(StageConfig):
         "shuffled_labels",
     ] = Field(
         "",
-        description="an ablation of the loss, ideal patterns (weight 1 if none is set) or the diversity term (3) "
-        "added, or the control that learns from shuffled labels",
+        description="an ablation of the loss, a term added that is no part of the paper, or the control that learns "
+        "from shuffled labels",
     )
     labelled: int = Field(
         0, ge=0, description="labelled patterns to learn from, 0 for all; with fewer the last epoch's weights are kept"
     )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term of the loss, 0 of those that the variant has not."""
+        missing = {"ideal", "diversity"} - {self.variant.removeprefix("with_")}
+        missing.add(self.variant.removeprefix("without_"))
+        terms = ("prediction", "regularisation", "prototype", "ideal", "diversity")
+        return {term: 0.0 if term in missing else getattr(self, f"{term}_weight") for term in terms}
 
 
 class AddaConfig(StageConfig):

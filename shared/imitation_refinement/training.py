@@ -184,16 +184,11 @@ def refiner_losses(
     else:
         prediction, prototype = F.cross_entropy(logits, labels), F.cross_entropy(prototype_logits, labels)
     change = regularisation(refined.float(), raw.float(), config.norm)
-    terms = {"prediction_loss": prediction, "regularisation_loss": change, "prototype_loss": prototype}
-    loss = (
-        config.prediction_weight * prediction
-        + config.regularisation_weight * change
-        + config.prototype_weight * prototype
-    )
-    if config.diversity_weight:
-        terms["diversity_loss"] = diversity(logits if batch is None else gathered(logits, batch))
-        loss = loss + config.diversity_weight * terms["diversity_loss"]
-    return {"loss": loss, **terms}
+    terms = {"prediction": prediction, "regularisation": change, "prototype": prototype}
+    if config.weights["diversity"]:
+        terms["diversity"] = diversity(logits if batch is None else gathered(logits, batch))
+    loss = sum((config.weights[name] * term for name, term in terms.items()), x.new_zeros(()))
+    return {"loss": loss, **{f"{name}_loss": term for name, term in terms.items()}}
 
 
 def _responses(refiner: Refiner, classifier: Classifier, x: Tensor, depth: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -220,7 +215,7 @@ def train_refiner(
     ones, since choosing would use others'. Non-targeted training sees no label at all, neither in its batches nor in
     what it keeps: the weights of the last epoch.
 
-    With ``config.ideal_weight`` half as many ideal patterns, drawn at random, go with each batch under the targeted
+    In the variant ``with_ideal`` half as many ideal patterns, drawn at random, go with each batch under the targeted
     loss: what is ideal already is to stay so, and to be read as before (as Taigman et al., ICLR 2017, ask with L_TID
     and L_CONST of a generator that is given what it should make).
 
@@ -231,13 +226,13 @@ def train_refiner(
         config: network and options.
         report: called with each epoch's metrics and its number.
         checkpoint: where the state is kept after each epoch, and gone on from; nowhere by default.
-        ideal: ideal patterns and their classes, as ``train``; needed and read with ``config.ideal_weight`` alone.
+        ideal: ideal patterns and their classes, as ``train``; for the variant ``with_ideal``.
 
     Returns:
         The refiner, in evaluation mode on the CPU, and the metrics by epoch.
 
     Raises:
-        ValueError: if targeted training has no labelled pattern, or ideal ones weigh something and there are none.
+        ValueError: if targeted training has no labelled pattern, or ``with_ideal`` no ideal one.
     """
     options, targeted = config.optimiser, config.supervision == "targeted"
     device = join_processes(options.device)
@@ -253,23 +248,24 @@ def train_refiner(
     (x, y), (vx, vy) = tensors(patterns, labels, device), tensors(*validation, device)
     x, vx = refiner.aligned(x), refiner.aligned(vx)
     respond = fast(_responses, options)
-    if config.ideal_weight:
+    ideal_weight = config.weights["ideal"]
+    if ideal_weight:
         if ideal is None or not len(ideal[1]):
-            raise ValueError("ideal_weight needs ideal patterns")
+            raise ValueError("with_ideal needs ideal patterns")
         ideal_x, ideal_y = held(ideal[0], device), torch.from_numpy(ideal[1].astype(np.int64)).to(device)
-        as_published = config.model_copy(update={"diversity_weight": 0.0})
+        as_published = config.model_copy(update={"variant": ""})
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]
         losses = refiner_losses(
             refiner, classifier, x[own], y[own] if targeted else None, config, len(index), respond=respond
         )
-        if config.ideal_weight:
+        if ideal_weight:
             drawn = torch.randint(len(ideal_y), (max(1, len(own) // 2),), device=ideal_x.device)
             given = ideal_x[drawn].to(device), ideal_y[drawn.to(device)]
             of_ideal = refiner_losses(refiner, classifier, *given, as_published, respond=respond)
             losses["ideal_loss"] = of_ideal["loss"]
-            losses["loss"] = losses["loss"] + config.ideal_weight * of_ideal["loss"]
+            losses["loss"] = losses["loss"] + ideal_weight * of_ideal["loss"]
         return losses
 
     def batches() -> Iterator[NDArray[np.int64]]:
@@ -286,7 +282,7 @@ def train_refiner(
 
     # Without labels in what training comes from, none can change where it goes on.
     sources = [*train, *validation] if targeted else [patterns, validation[0]]
-    sources += [*ideal] if config.ideal_weight and ideal else []
+    sources += [*ideal] if ideal_weight and ideal else []
     kept = checkpoint_at(checkpoint, "refiner", config, [*sources, *classifier.state_dict().values()])
     label = f"refine {config.supervision}"
     keep_best = targeted and not config.labelled

@@ -141,7 +141,7 @@ def refiner_run(toy: Toy, checkpoint: Path | None, reported: list[Any], **option
     )
     torch.manual_seed(0)
     classifier = Classifier(PretrainConfig(network=NETWORK).network)
-    config = RefineConfig(network={"widths": (8, 8), "factor": 2}, optimiser=optimiser, ideal_weight=1.0)
+    config = RefineConfig(network={"widths": (8, 8), "factor": 2}, optimiser=optimiser, variant="with_ideal")
     model, history = train_refiner(
         classifier,
         toy(8, 0, flawed=True),

@@ -25,7 +25,7 @@ from imitation_refinement.training import train_classifier, train_refiner
 ROOT = Path(__file__).parents[2]
 OPTIMISER = {"epochs": 2, "batch_size": 21, "learning_rate": 1e-2, "device": "cpu"}
 CLASSIFIER = {"depths": (1, 1), "widths": (8, 8), "stem_stride": 2, "embedding": 8, "dropout": 0.0}
-REFINER = {"network": {"widths": (8, 8), "factor": 2}, "optimiser": OPTIMISER, "diversity_weight": 0.5}
+REFINER = {"network": {"widths": (8, 8), "factor": 2}, "optimiser": OPTIMISER, "variant": "with_diversity"}
 
 # Runs under torchrun: the first stage by its command line, then whatever else trains, here.
 SCRIPT = """

@@ -152,8 +152,8 @@ def test_targeted_refinement_mends_a_flaw(toy: Toy, classifier: Classifier) -> N
 def test_ideal_patterns_beside_the_others_stay_as_they_are(toy: Toy, classifier: Classifier) -> None:
     test, (ideal, labels) = toy(10, 5, flawed=True), toy(10, 6)
     changed, read = [], []
-    for weight in (0.0, 1.0):
-        weights = {"regularisation_weight": 0.1, "ideal_weight": weight}
+    for variant in ("", "with_ideal"):
+        weights = {"regularisation_weight": 0.1, "variant": variant}
         refiner, _ = train(classifier, toy(20, 3, True), toy(6, 4, True), toy(20, 7), epochs=25, weights=weights)
         refined = apply(refiner, ideal)
         changed.append(np.abs(refined - ideal).mean())
@@ -161,7 +161,7 @@ def test_ideal_patterns_beside_the_others_stay_as_they_are(toy: Toy, classifier:
         assert accuracy(classifier, apply(refiner, test[0]), test[1]) > accuracy(classifier, *test) + 0.25
     assert changed[1] < 0.8 * changed[0] and read[1] >= max(read[0], 0.9)
     with pytest.raises(ValueError, match="ideal"):
-        train(classifier, toy(4, 3, True), weights={"ideal_weight": 1.0})
+        train(classifier, toy(4, 3, True), weights={"variant": "with_ideal"})
 
 
 def test_targeted_training_keeps_the_epoch_of_the_lowest_validation_loss(toy: Toy, classifier: Classifier) -> None:
@@ -251,7 +251,7 @@ def test_terms_of_non_targeted_refinement(working: Refiner, classifier: Classifi
     assert found["prototype_loss"] == pytest.approx(prototype, rel=1e-4, abs=1e-7)
     assert found["loss"] == pytest.approx(prediction + 0.5 * prototype, rel=1e-4)
     assert "diversity_loss" not in found
-    with_diversity = losses(working, classifier, x, None, diversity_weight=1.0)
+    with_diversity = losses(working, classifier, x, None, variant="with_diversity")
     assert with_diversity["diversity_loss"] == pytest.approx(-scipy_entropy(softmax(logits, axis=1).mean(0)), rel=1e-4)
 
 

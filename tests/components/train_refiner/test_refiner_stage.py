@@ -127,7 +127,7 @@ def test_an_ablation_has_no_weight_for_what_it_leaves_out(
 ) -> None:
     table = toy_tables["imperfect_dataset"]
     about = train(classifier, table, tmp_path / "a", variant="without_prototype")
-    assert about["training"]["prototype_weight"] == 0 and about["variant"] == "without_prototype"
+    assert about["weights"]["prototype"] == 0 and about["variant"] == "without_prototype"
     train(classifier, table, tmp_path / "b", prototype_weight=0.0)
     states = [load_refiner(tmp_path / name)[0].state_dict() for name in "ab"]
     for name, tensor in states[0].items():
@@ -158,10 +158,10 @@ def test_the_diversity_term_is_a_variant(toy_tables: dict[str, Path], classifier
     table = toy_tables["imperfect_dataset"]
     given = {"supervision": "non_targeted", "variant": "with_diversity"}
     about = train(classifier, table, tmp_path / "r", **given)
-    assert about["training"]["diversity_weight"] == 3 and about["variant"] == "with_diversity"
+    assert about["weights"]["diversity"] == 3 and about["variant"] == "with_diversity"
     assert "diversity_loss" in about["history"]
     about = train(classifier, table, tmp_path / "r", **given, diversity_weight=0.3)
-    assert about["training"]["diversity_weight"] == 0.3
+    assert about["weights"]["diversity"] == 0.3
 
 
 def test_ideal_patterns_beside_the_others_are_a_variant(
@@ -169,12 +169,12 @@ def test_ideal_patterns_beside_the_others_are_a_variant(
 ) -> None:
     table, ideal = toy_tables["imperfect_dataset"], toy_tables["ideal_dataset"]
     about = train(classifier, table, tmp_path / "r", ideal, variant="with_ideal")
-    assert about["training"]["ideal_weight"] == 1 and about["variant"] == "with_ideal"
+    assert about["weights"]["ideal"] == 1 and about["variant"] == "with_ideal"
     assert "ideal_loss" in about["history"]
     about = train(classifier, table, tmp_path / "r", ideal, variant="with_ideal", ideal_weight=0.3)
-    assert about["training"]["ideal_weight"] == 0.3
+    assert about["weights"]["ideal"] == 0.3
     assert "ideal_loss" not in train(classifier, table, tmp_path / "r", ideal)["history"]
-    with pytest.raises(InputError, match=r"ideal_weight: asks for ideal patterns.*--ideal-dataset"):
+    with pytest.raises(InputError, match=r"variant with_ideal: asks for ideal patterns.*--ideal-dataset"):
         train(classifier, table, tmp_path / "none", variant="with_ideal")
     with pytest.raises(InputError, match=r"imperfect_dataset\.parquet"):
         train(classifier, table, tmp_path / "none", table, variant="with_ideal")
