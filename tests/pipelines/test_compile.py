@@ -111,6 +111,8 @@ def test_each_refiner_waits_for_its_own_classifier(spec: dict[str, Any]) -> None
             constants = {
                 k: v["runtimeValue"]["constant"] for k, v in task["inputs"]["parameters"].items() if "runtimeValue" in v
             }
+            large = "ideal_dataset" in task["inputs"]["artifacts"]
+            assert large == (constants["variant"] == "with_ideal"), "copied to who reads it alone"
             sources[Path(kept[name, "refiner"]).stem] = (
                 Path(kept[producer["producerTask"], producer["outputArtifactKey"]]).stem,
                 constants["supervision"],
