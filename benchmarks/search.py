@@ -125,7 +125,7 @@ def search(run: Path, seeds: Sequence[int], only: str) -> pd.DataFrame:
         (section, name, value, options)
         for section, tried in SECTIONS.items()
         for name, value, options in candidates(profile[section], tried)
-        if only in f"{section}.{name}" or not value
+        if only in f"{section}.{name}" or (not value and only.partition(".")[0] in section)
     ]
     rows = []
     for section, name, value, options in progress(work, "search", unit="candidates"):
