@@ -40,7 +40,7 @@ def draw(
     """
     test = parts.test
     drawn = {"accuracy": figures.accuracy_figure(rows)}
-    shown = [m for m in methods if m.plain or m.method in ("raw", "adda", "gta")]
+    shown = [m for m in methods if m.usable or m.method in ("raw", "adda", "gta")]
     shown.sort(key=lambda m: (m.classifier, m.method != "raw"))
     histograms = {label(m): counts(m.predicted) for m in shown}
     drawn["predicted"] = figures.predicted_histogram_figure(histograms, counts(test.labels))

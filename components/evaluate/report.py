@@ -32,6 +32,7 @@ from imitation_refinement.figures import (
     SUPERVISION_LABELS,
     block,
     classifier_label,
+    method_label,
     row_label,
 )
 from imitation_refinement.files import write_text
@@ -324,8 +325,11 @@ def write_report(
         verdicts=verdicts(rows),
         findings=findings(rows, results.get("true_counts", {})),
         tones=TONES,
-        measured=[row_label(row) for row in measured(rows)],
-        measures=measures_table(rows),
+        measured=[
+            (name, [method_label(row) for row in measured(own)], measures_table(own))
+            for name in dict.fromkeys(classifier_label(row) for row in measured(rows))
+            if (own := [row for row in rows if classifier_label(row) == name])
+        ],
         sections=_sections(figures, rows),
         metrics=METRICS,
         files=files or {},
