@@ -249,10 +249,14 @@ def _generated(run: Run) -> bool:
 
 
 def _sources(run: Run) -> dict[str, Any]:
-    """What the data record says of where data came from. Digests and counts of *split* tables differ by seed."""
+    """What the data record says of where data came from. Digests and counts of *split* tables differ by seed.
+
+    So do classifiers that were taken from another run: each seed has its own.
+    """
     return {
         f"{name}.{key}": value
         for name, facts in run.results.data.items()
+        if name != "classifiers"
         for key, value in facts.items()
         if key != "sha256" and not key.startswith("n_") and not (key == "source" and "source_sha256" in facts)
     }

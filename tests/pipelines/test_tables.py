@@ -120,6 +120,13 @@ def pair(tmp_path: Path) -> list[Path]:
     ]
 
 
+def test_each_seed_may_have_taken_its_own_classifiers(pair: list[Path]) -> None:
+    change_json(pair[0] / "results.json", lambda r: r["data"].update(classifiers={"source": "seeds/2"}))
+    assert gathered(pair).seeds == [1, 2]
+    change_json(pair[1] / "results.json", lambda r: r["data"].update(classifiers={"source": "seeds/1"}))
+    assert gathered(pair).seeds == [1, 2]
+
+
 def test_means_and_standard_deviations_over_seeds(tmp_path: Path) -> None:
     right = [(60, 70), (62, 75), (67, 71)]
     folders = [
