@@ -203,7 +203,7 @@ def test_data_and_checkpoints_are_mounted_where_they_are_used(example: Tasks) ->
             assert mounts == []
         tasks.add(told["IMITATION_REFINEMENT_TASK"])
         assert own["fieldPathAsEnv"] == [{"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}]
-    assert set(checkpoints) == {"/checkpoints"} and len(checkpoints) == 6 + 14 + 4
+    assert set(checkpoints) == {"/checkpoints"} and len(checkpoints) == 6 + 16 + 4
     assert tasks == set(example.names)  # no two tasks under one name
 
 
