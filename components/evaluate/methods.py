@@ -97,7 +97,7 @@ class Method:
     @property
     def plain(self) -> bool:
         """Whether it is imitation refinement as published, with all labels that there are."""
-        return self.method == "ir" and not self.variant and not self.labelled
+        return self.usable and not self.variant
 
     @property
     def usable(self) -> bool:

@@ -17,6 +17,7 @@ from components.evaluate.honest import (
     FINE,
     LOOK,
     WARNING,
+    Measure,
     findings,
     gain_text,
     measured,
@@ -325,17 +326,21 @@ def write_report(
         verdicts=verdicts(rows),
         findings=findings(rows, results.get("true_counts", {})),
         tones=TONES,
-        measured=[
-            (name, [method_label(row) for row in measured(own)], measures_table(own))
-            for name in dict.fromkeys(classifier_label(row) for row in measured(rows))
-            if (own := [row for row in rows if classifier_label(row) == name])
-        ],
+        measured=_measured(rows),
         sections=_sections(figures, rows),
         metrics=METRICS,
         files=files or {},
         smallest_step=_smallest_step(rows),
     )
     write_text(path, text)
+
+
+def _measured(rows: Sequence[Row]) -> list[tuple[str, list[str], list[tuple[Measure, list[str]]]]]:
+    """Each classifier, its methods whose honesty was measured, and the measures of these."""
+    groups: dict[str, list[Row]] = {}
+    for row in measured(rows):
+        groups.setdefault(classifier_label(row), []).append(row)
+    return [(name, [method_label(row) for row in own], measures_table(own)) for name, own in groups.items()]
 
 
 def _plain(row: Row) -> bool:

@@ -184,10 +184,10 @@ def refiner_losses(
     else:
         prediction, prototype = F.cross_entropy(logits, labels), F.cross_entropy(prototype_logits, labels)
     change = regularisation(refined.float(), raw.float(), config.norm)
-    terms = {"prediction": prediction, "regularisation": change, "prototype": prototype}
-    if config.weights["diversity"]:
+    terms, weights = {"prediction": prediction, "regularisation": change, "prototype": prototype}, config.weights
+    if weights["diversity"]:
         terms["diversity"] = diversity(logits if batch is None else gathered(logits, batch))
-    loss = sum((config.weights[name] * term for name, term in terms.items()), x.new_zeros(()))
+    loss = sum((weights[name] * term for name, term in terms.items()), x.new_zeros(()))
     return {"loss": loss, **{f"{name}_loss": term for name, term in terms.items()}}
 
 

@@ -111,8 +111,8 @@ def test_a_command_line_says_what_a_task_was_given(
     REFINER_STAGE.main(arguments)
     ((name, given, options, label),) = seen
     assert (name, label) == ("train_refiner", "a label")
-    given = {name: path for name, path in given.items() if path is not None}  # ideal patterns are optional
-    assert given == {"classifier": "c d", "imperfect_dataset": str(tmp_path), "refiner": "./--r"}
+    made = {"classifier": "c d", "ideal_dataset": None, "imperfect_dataset": str(tmp_path), "refiner": "./--r"}
+    assert given == made
     assert REFINER_STAGE.config.model_validate(options) == config
     assert command_line({"shards": ["a", "b"]}, {}, None) == ["--shards", "a", "b", "--config", "{}"]
 
