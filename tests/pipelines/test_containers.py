@@ -14,9 +14,9 @@ import pytest
 from docker.errors import ImageNotFound, NotFound
 
 import docker
-from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
 from pipelines import containers, local
+from pipelines.cli import main
 from pipelines.profiles import read_profile
 
 

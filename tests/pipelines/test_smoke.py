@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from imitation_refinement.cli import main
 from imitation_refinement.files import digest
 from imitation_refinement.patterns import write_xy
 from imitation_refinement.tracking import EXPERIMENT
+from pipelines.cli import main
 from pipelines.local import tracking_uri
 from pipelines.pipeline import dag
 

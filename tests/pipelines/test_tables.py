@@ -15,10 +15,10 @@ import pytest
 from scipy.stats import binom
 
 from imitation_refinement import metrics
-from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
 from imitation_refinement.paper import PAPER_TABLE_1, PAPER_TABLE_2
 from pipelines import tables
+from pipelines.cli import main
 from pipelines.findings import checks
 from pipelines.finished import read_runs
 from pipelines.gathering import Experiment, cluster_intervals, gather, in_words

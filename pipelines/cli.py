@@ -1,4 +1,4 @@
-"""The command line: ``imitation-refinement run | refine | tables | compile | submit | ui``."""
+"""The command line of the whole: ``imitation-refinement run | refine | tables | compile | submit | ui``."""
 
 from __future__ import annotations
 
