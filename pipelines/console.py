@@ -19,7 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm import tqdm
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel, say
@@ -38,13 +41,13 @@ class Row:
         started: when it began, by the monotonic clock [s].
         result: what came of it.
         error: why it failed.
-        bar: how far it is, in a terminal.
+        bar: the number of its bar, in a terminal.
     """
 
     started: float = field(default_factory=time.monotonic)
     result: str = ""
     error: str = ""
-    bar: Any = None
+    bar: TaskID | None = None
 
 
 class Console:
@@ -60,16 +63,21 @@ class Console:
     def __init__(self, stream: TextIO, channel: Channel, log: Path, shows: bool = True) -> None:
         self._stream, self._channel, self._log, self._shows = stream, channel, log, shows
         self._rows: dict[str, Row] = {}  # of stages that have not ended well
-        self._over = threading.Event()
+        self._bars = _bars(stream) if shows and stream.isatty() else None
+        self._over, self._one = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="console")
 
     def __enter__(self) -> Console:
+        if self._bars:
+            self._bars.start()
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
         self._over.set()
         self._thread.join()
+        if self._bars:
+            self._bars.stop()
         for label, row in self._rows.items():
             if error is not None:
                 self._line(_row(label, time.monotonic() - row.started, _fate(row, error)))
@@ -79,19 +87,19 @@ class Console:
     def say(self, text: str) -> None:
         """One line for the person, and for the log."""
         say(text)
+        self._drain()
         self._line(text)
 
     def _watch(self) -> None:
         over = False
         while not over:
             over = self._over.wait(TICK_S)
+            self._drain()
+
+    def _drain(self) -> None:
+        with self._one:
             for event in self._channel.events():
                 self._note(event)
-            for row in self._rows.values():
-                if row.bar is not None:
-                    row.bar.refresh()
-        for row in self._rows.values():
-            _close(row)
 
     def _note(self, event: Mapping[str, Any]) -> None:
         label, row = event["stage"], self._rows.get(event["stage"])
@@ -99,35 +107,35 @@ class Console:
             self._line(f"WARNING: {label}: {event['text']}" if label else f"WARNING: {event['text']}")
         elif event["event"] == "begin":
             if row is not None:
-                _close(row)
+                self._clear(row)
                 self._line(f"WARNING: {label} is tried again" + (f": {row.error}" if row.error else ""))
-            self._rows[label] = Row(bar=self._bar(label))
+            bar = self._bars.add_task(label, total=None, work="") if self._bars else None
+            self._rows[label] = Row(bar=bar)
         elif row is None:
             return  # work that is no stage's
         elif event["event"] == "progress":
-            if row.bar is not None:
-                row.bar.total, row.bar.n = event["total"] or None, event["done"]
-                of = f" of {event['total']}" if event["total"] else ""
-                row.bar.set_postfix_str(f"{event['text']}: {event['done']}{of}", refresh=False)
+            if self._bars and row.bar is not None:
+                done, total = event["done"], event["total"]
+                work = f"{event['text']}: {done}" + (f" of {total}" if total else "")
+                self._bars.update(row.bar, completed=done, total=total, work=work)
         elif event["event"] == "result":
             row.result = event["text"]
         elif event["event"] == "failure":
             row.error = event["text"]
         elif event["event"] == "end":
-            _close(self._rows.pop(label))
+            self._clear(self._rows.pop(label))
             self._line(_row(label, event["seconds"], row.result))
 
-    def _bar(self, label: str) -> Any:
-        if not (self._shows and self._stream.isatty()):
-            return None
-        known = os.get_terminal_size(self._stream.fileno()).columns  # a pseudo-terminal may have no size
-        size: dict[str, Any] = {"dynamic_ncols": True} if known else {"ncols": 100, "nrows": 24}
-        desc, form = f"{label:<{LABEL_WIDTH}}", "{desc} {bar:12} {elapsed}{postfix}"
-        return tqdm(desc=desc, total=1, file=self._stream, leave=False, bar_format=form, **size)
+    def _clear(self, row: Row) -> None:
+        if self._bars and row.bar is not None:
+            self._bars.remove_task(row.bar)
+            self._bars.refresh()
 
     def _line(self, text: str) -> None:
-        if self._shows:
-            tqdm.write(text, file=self._stream)
+        if self._bars:
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif self._shows:
+            self._stream.write(f"{text}\n")
             self._stream.flush()
 
     def _last_lines(self) -> None:
@@ -180,9 +188,26 @@ def _fate(row: Row, error: BaseException) -> str:
     return "failed" if isinstance(error, InputError) or not row.error else f"failed: {row.error}"
 
 
-def _close(row: Row) -> None:
-    if row.bar is not None:
-        row.bar.close()
+class _Clock(ProgressColumn):
+    """How long a stage is at work."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{clock(task.elapsed or 0.0):>7} ")
+
+
+def _bars(stream: TextIO) -> Progress:
+    """A bar for each stage at work; it goes when the stage ends."""
+    whole = Column(no_wrap=True)
+    return Progress(
+        TextColumn(f"{{task.description:<{LABEL_WIDTH}}}", table_column=whole),
+        _Clock(),
+        BarColumn(12),
+        TextColumn("{task.fields[work]}", table_column=whole, markup=False),
+        console=Terminal(file=stream),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 @contextmanager

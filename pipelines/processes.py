@@ -51,7 +51,8 @@ def label_of(command: Sequence[str]) -> str:
     values = given["inputs"].get("parameterValues", {})
     if "shards" in values:
         return shard_name(int(values["shard"]), int(values["shards"]))
-    return values.get("label") or Path(given["outputs"]["outputFile"]).parent.name.replace("-", "_")
+    named = values.get("task", values).get("label")
+    return named or Path(given["outputs"]["outputFile"]).parent.name.replace("-", "_")
 
 
 def death(code: int) -> str:
