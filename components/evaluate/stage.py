@@ -63,7 +63,8 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
         tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
     say(table)
     best = next(row for row in rows if row["name"] == selected.name)
-    return f"selected {selected.name}: {100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
+    right = f"{100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
+    return f"{right} by the selected refiner, {selected.name}"
 
 
 def _selected(methods: Sequence[Method], where: Path) -> Method:

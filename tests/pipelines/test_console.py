@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -145,7 +146,8 @@ def test_bars_in_a_terminal(tell: Tell, tmp_path: Path) -> None:
     seen = read_all(ours)
     assert "simulate" in seen and "patterns: 4 of 8" in seen
     assert "preprocess                                1:02\r\n" in seen
-    assert seen.rpartition("\n")[2].split("\r")[-1].strip() == ""
+    assert re.sub(r"\x1b\[[\d?]*[A-Za-z]", "", seen.rpartition("\n")[2]).strip() == ""  # no bar is left
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")  # the cursor is seen again
 
 
 def test_all_that_is_printed_goes_to_the_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
