@@ -226,7 +226,7 @@ def _run(arguments: argparse.Namespace) -> None:
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    print((folder / "results.txt").read_text(encoding="utf-8"))
+    print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
     runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
     print(f"MLflow: make ui{runs}")

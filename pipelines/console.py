@@ -80,7 +80,7 @@ class Console:
             self._bars.stop()
         for label, row in self._rows.items():
             if error is not None:
-                self._line(_row(label, time.monotonic() - row.started, _fate(row, error)))
+                self._line(_row(label, row, _fate(row, error)))
         if isinstance(error, Exception) and not isinstance(error, InputError):
             self._last_lines()
 
@@ -109,7 +109,7 @@ class Console:
             if row is not None:
                 self._clear(row)
                 self._line(f"WARNING: {label} is tried again" + (f": {row.error}" if row.error else ""))
-            bar = self._bars.add_task(label, total=None, work="") if self._bars else None
+            bar = self._bars.add_task(label, total=None, work="starts") if self._bars else None
             self._rows[label] = Row(bar=bar)
         elif row is None:
             return  # work that is no stage's
@@ -124,7 +124,7 @@ class Console:
             row.error = event["text"]
         elif event["event"] == "end":
             self._clear(self._rows.pop(label))
-            self._line(_row(label, event["seconds"], row.result))
+            self._line(_row(label, row, row.result))
 
     def _clear(self, row: Row) -> None:
         if self._bars and row.bar is not None:
@@ -177,8 +177,8 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _row(label: str, seconds: float, text: str) -> str:
-    return f"{label:<{LABEL_WIDTH}} {clock(seconds):>7}   {text}".rstrip()
+def _row(label: str, row: Row, text: str) -> str:
+    return f"{label:<{LABEL_WIDTH}} {clock(time.monotonic() - row.started):>7}   {text}".rstrip()
 
 
 def _fate(row: Row, error: BaseException) -> str:

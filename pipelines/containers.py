@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.progress import CHANNEL_VARIABLE, say
+from imitation_refinement.progress import CHANNEL_VARIABLE, begin, say
 from imitation_refinement.tracking import EXPERIMENT
 from pipelines import processes
 from pipelines.processes import TaskDied, failure, label_of, note_end, relay, replaced, signals, stop
@@ -168,6 +168,7 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str]) -> Iterator[Any]:
         given["labels"] = {**given["labels"], TASK_LABEL: task_of(command)}
         if stopped:
             raise TaskDied(f"{label} was not started: the run was stopped.")
+        begin(label)
         code, why = run_to_end(client, image, command, label, volumes=volumes, **given)
         note_end(failed, label, code, why)
         return code

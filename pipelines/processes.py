@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO, Any
 
 from components.simulate.config import shard_name
-from imitation_refinement.progress import warn
+from imitation_refinement.progress import begin, warn
 
 PATIENCE_S = 10.0  # for a process that was asked to end
 
@@ -120,6 +120,7 @@ def tasks() -> Iterator[Any]:
         label = label_of(full_command)
         if stopped:
             raise TaskDied(f"{label} was not started: the run was stopped.")
+        begin(label)
         process = subprocess.Popen(
             full_command,
             stdin=subprocess.DEVNULL,

@@ -51,20 +51,23 @@ def result(text: str) -> None:
     _tell("result", text=text)
 
 
+def begin(label: str) -> None:
+    """Tells that a stage begins, before its process is started: that takes seconds to read the libraries."""
+    _tell("begin", label)
+
+
 @contextmanager
 def stage(label: str) -> Iterator[None]:
-    """A stage's work, all of what this process tells meanwhile is of that stage."""
+    """A stage's work; all that this process tells meanwhile is of that stage."""
     global _stage
-    _stage, start = label, time.monotonic()
-    _tell("begin")
+    _stage = label
     try:
         yield
     except BaseException as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        _tell("failure", seconds=time.monotonic() - start, text=reason)
+        _tell("failure", text=f"{type(error).__name__}: {error}".partition("\n")[0])
         raise
     else:
-        _tell("end", seconds=time.monotonic() - start)
+        _tell("end")
     finally:
         _stage = ""
 
@@ -103,12 +106,12 @@ def progress(items: Iterable[T], label: str, total: int | None = None, unit: str
     say(f"{label}: {done} done in {seconds:.1f} s, {done / max(seconds, 1e-9):.1f} {unit}/s")
 
 
-def _tell(event: str, **values: Any) -> None:
+def _tell(event: str, label: str | None = None, **values: Any) -> None:
     """One line to the program that started this one, if it listens; one that has ended listens no more."""
     folder = os.environ.get(CHANNEL_VARIABLE)
     if not folder or not leads():
         return
-    line = json.dumps({"stage": _stage, "event": event, **values}) + "\n"
+    line = json.dumps({"stage": _stage if label is None else label, "event": event, **values}) + "\n"
     try:
         handle = os.open(Path(folder) / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     except FileNotFoundError:
@@ -132,7 +135,8 @@ class Channel:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What was told since the last call: ``stage``, ``event``, and that event's own entries."""
-        for path in sorted(self._folder.glob("*.jsonl")):
+        new = sorted({*self._folder.glob("*.jsonl")} - {*self._read})
+        for path in (*self._read, *new):  # who starts others is read before them
             with path.open("rb") as stream:
                 stream.seek(self._read.get(path, 0))
                 whole = stream.read().rpartition(b"\n")  # the last line may still be written

@@ -202,13 +202,17 @@ class Tracker:
         """
         if not self.active:
             return
+        import warnings
+
         import mlflow
         import torch
         from mlflow.models import infer_signature
 
         with torch.no_grad():
             output = model(torch.from_numpy(example))
-        with mlflow.start_run(run_id=self._run_id):
+        with mlflow.start_run(run_id=self._run_id), warnings.catch_warnings():
+            # Of names that share memory torch writes the first; on a CPU that is all of it.
+            warnings.filterwarnings("ignore", "No complete tensor found")
             mlflow.pytorch.log_model(
                 model,
                 name=name,

@@ -106,10 +106,10 @@ def test_what_came_of_it_is_told(
     monkeypatch.setenv(CHANNEL_VARIABLE, str(tmp_path))
     toy_stage.stage.main([*FILES, "--inner-width", "5", "--label", "toy of mine"])
     assert capsys.readouterr().err == "5 mm wide\n"
-    begin, result, end = Channel(tmp_path).events()
-    assert begin == {"stage": "toy of mine", "event": "begin"}
-    assert result == {"stage": "toy of mine", "event": "result", "text": "5 mm wide"}
-    assert end["event"] == "end" and end["seconds"] >= 0
+    assert list(Channel(tmp_path).events()) == [
+        {"stage": "toy of mine", "event": "result", "text": "5 mm wide"},
+        {"stage": "toy of mine", "event": "end"},
+    ]
     with pytest.raises(InputError):
         toy_stage.stage.execute({"source": "a", "result": "r"}, {"inner": {"width": 13}})
     *_, failure = Channel(tmp_path).events()
