@@ -141,9 +141,13 @@ class Console:
     def _last_lines(self) -> None:
         """The log's last lines: those of the stages that failed, or of all where none is known."""
         starts = tuple(f"{label} | " for label in self._rows)
+        last = deque[str](maxlen=LAST_LINES)
         with self._log.open(encoding="utf-8", errors="replace") as lines:
-            said = (line.rstrip() for line in lines if line.strip() and line.startswith(starts or ""))
-            last = deque(said, LAST_LINES)
+            for line in lines:
+                if line.endswith(" | }\n"):
+                    last.clear()  # KFP has listed a task's arguments
+                elif line.strip() and line.startswith(starts or ""):
+                    last.append(line.rstrip())
         self._line(f"the last lines of {self._log}:")
         for line in last:
             self._line(f"    {line}")

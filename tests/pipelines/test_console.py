@@ -19,7 +19,6 @@ import pytest
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel
-from pipelines import console as module
 from pipelines.console import Console, captured, clock, console
 from pipelines.processes import Stopped
 
@@ -46,7 +45,7 @@ def person() -> io.StringIO:
 
 @pytest.fixture
 def shown(tmp_path: Path, tell: Tell, person: io.StringIO) -> Console:
-    log = "simulate | at it\npreprocess | at it, too\nsimulate | no such atom\n\nKFP has ended\n"
+    log = "simulate | {\nsimulate |     'seed': 1\nsimulate | }\nsimulate | at it\npreprocess | at it, too\nsimulate | no such atom\n\nKFP has ended\n"
     (tmp_path / "log.txt").write_text(log)
     return Console(person, Channel(tmp_path / "told"), tmp_path / "log.txt")
 
@@ -101,17 +100,18 @@ def test_warnings_and_what_is_tried_again(shown: Console, tell: Tell, person: io
     assert end.startswith("simulate  ") and len(columns(end)[0]) == 2
 
 
-def test_a_failure_and_the_last_it_said(
-    shown: Console, tell: Tell, person: io.StringIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LAST_LINES", 1)
+def test_a_failure_and_the_last_it_said(shown: Console, tell: Tell, person: io.StringIO, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), shown:
         tell("simulate", "begin")
         tell("simulate", "failure", text="KeyError: 'Xx'")
         raise RuntimeError("failed")
     first, *rest = person.getvalue().splitlines()
     assert first.split(maxsplit=2)[::2] == ["simulate", "failed: KeyError: 'Xx'"]
-    assert rest == [f"the last lines of {tmp_path / 'log.txt'}:", "    simulate | no such atom"]
+    assert rest == [
+        f"the last lines of {tmp_path / 'log.txt'}:",
+        "    simulate | at it",
+        "    simulate | no such atom",
+    ]
 
 
 def test_a_failure_before_any_stage_begins(shown: Console, person: io.StringIO) -> None:
