@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from imitation_refinement.config import StageConfig
 from imitation_refinement.flaws import Ranges
 from imitation_refinement.grid import Grid
-from imitation_refinement.profiles import Profile
+from imitation_refinement.line import Profile
 
 Mode = Literal["physical", "pymatgen"]
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -141,10 +142,10 @@ def add_options(group: Any, model: type[BaseModel], prefix: str = "") -> None:
     for name, field in model.model_fields.items():
         kind = field.annotation
         key = prefix + name
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            add_options(group, kind, key + ".")
-            continue
         default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):  # of a family, the default's options; others come by --config
+            add_options(group, type(default), key + ".")
+            continue
         text = (field.description or name).replace("%", "%%")
         keywords: dict[str, Any] = {"dest": key, "default": None, "help": f"{text} (default: {default})"}
         if kind is bool:
@@ -152,20 +153,26 @@ def add_options(group: Any, model: type[BaseModel], prefix: str = "") -> None:
             keywords["help"] = text
         elif isinstance(default, tuple | list):
             keywords |= {"nargs": "+", "metavar": "VALUE"}
-        elif choices := [c for c in get_args(kind) if isinstance(c, str)]:
+        elif choices := choices_of(kind):
             keywords["choices"] = choices
         else:
             keywords["metavar"] = "VALUE"
         group.add_argument(option(key), **keywords)
 
 
+def choices_of(kind: Any) -> list[str]:
+    """The words that an option of this kind may be: members of an enum, or of a ``Literal``; none for other kinds."""
+    words = kind if isinstance(kind, type) and issubclass(kind, StrEnum) else get_args(kind)
+    return [str(word) for word in words if isinstance(word, str)]
+
+
 def nested(flat: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """Command-line values, named ``a.b``, as the nested mapping that ``model`` reads, without those not given."""
     out: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        kind, key = field.annotation, prefix + name
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if inner := nested(flat, kind, key + "."):
+        default, key = field.get_default(call_default_factory=True), prefix + name
+        if isinstance(default, BaseModel):
+            if inner := nested(flat, type(default), key + "."):
                 out[name] = inner
         elif flat.get(key) is not None:
             out[name] = flat[key]

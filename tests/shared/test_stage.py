@@ -288,7 +288,7 @@ def test_stages_import_without_the_others_packages(names: tuple[str, ...]) -> No
 
 
 def test_simulate_and_preprocess_run_without_the_others_packages(tmp_path: Path) -> None:
-    from imitation_refinement.tables import PATTERNS, STRUCTURES, write_table
+    from imitation_refinement.contracts import PATTERNS, STRUCTURES, write_table
 
     n = 8
     structures: dict[str, Any] = {
