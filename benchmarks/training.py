@@ -33,7 +33,7 @@ from imitation_refinement.config import OptimiserConfig
 from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import use_device
-from imitation_refinement.networks import Classifier, Refiner
+from imitation_refinement.networks import Classifier
 from imitation_refinement.training import Report, train_classifier, train_refiner
 from pipelines.profiles import read_profile
 
@@ -124,7 +124,7 @@ def networks(name: str, batch_size: int | None) -> Iterator[tuple[str, nn.Module
             config = found.targeted.model_copy(update={"optimiser": options})
             return train_refiner(Classifier(network), data, nothing_like(data), config, report)
 
-        yield f"refiner ({label})", Refiner(found.targeted.network), sized(found.targeted.optimiser), refine
+        yield f"refiner ({label})", found.targeted.network.build(), sized(found.targeted.optimiser), refine
 
 
 def main() -> None:

@@ -31,7 +31,8 @@ from pydantic import ValidationError
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE, TASK_VARIABLE
-from imitation_refinement.stage import config_error, exit_on_input_error
+from imitation_refinement.options import config_error
+from imitation_refinement.stage import exit_on_input_error
 from pipelines.cluster import STAGES, TORCH, below
 from pipelines.profiles import Profile
 

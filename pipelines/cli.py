@@ -248,7 +248,7 @@ def _refine(arguments: argparse.Namespace) -> None:
 
 def _tables(arguments: argparse.Namespace) -> None:
     """Gathers runs that differ in their seed only: the paper's tables with spread, tests, and the paper's numbers."""
-    from pipelines.tables import write_tables
+    from imitation_refinement.study.tables import write_tables
 
     print(write_tables(arguments.runs, arguments.output))
 

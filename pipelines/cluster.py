@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement import __version__
-from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.launch import (
     CHECKPOINTS_VARIABLE,
@@ -22,7 +21,7 @@ from imitation_refinement.launch import (
     TASK_VARIABLE,
     TRAIN_JOB_VARIABLE,
 )
-from imitation_refinement.stage import config_error, merged
+from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.train_job import SECRETS, TrainJob
 from pipelines.profiles import parse_toml
 

@@ -16,9 +16,9 @@ from components.collect_structures.config import CollectConfig
 from components.evaluate.config import EvaluateConfig
 from components.preprocess.config import PreprocessConfig
 from components.simulate.config import SimulateConfig
-from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
+from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig
 from imitation_refinement.errors import InputError
-from imitation_refinement.stage import config_error, merged
+from imitation_refinement.options import StageConfig, config_error, merged
 
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")

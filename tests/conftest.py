@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from imitation_refinement.contracts import gridded_schema, ideal_schema, null_rows, write_table
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 from imitation_refinement.grid import Grid
-from imitation_refinement.tables import gridded_schema, ideal_schema, null_rows, write_table
 
 Patterns = tuple[NDArray[np.float32], NDArray[np.int64]]
 GRID = Grid(points=128)

@@ -8,6 +8,7 @@ from typing import Any
 from imitation_refinement.adaptation import adda, fine_tune, gta
 from imitation_refinement.checkpoints import checkpoint_of
 from imitation_refinement.config import AdaptConfig
+from imitation_refinement.contracts import read_grid
 from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
@@ -15,7 +16,6 @@ from imitation_refinement.files import digest
 from imitation_refinement.models import check_unseen, load_classifier, probabilities, save_model
 from imitation_refinement.progress import leads
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import read_grid
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import Labelled
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from imitation_refinement.config import StageConfig
+from imitation_refinement.options import StageConfig
 
 ThresholdRule = Literal["bayes", "visu"]
 

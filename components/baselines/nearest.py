@@ -12,13 +12,12 @@ from pybaselines.smooth import snip
 from scipy.ndimage import gaussian_filter1d
 
 from components.baselines.config import NearestConfig
+from imitation_refinement.contracts import ideal_schema, matrix, parts, read_batches, read_grid
 from imitation_refinement.datasets import ROWS_AT_A_TIME
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
 from imitation_refinement.progress import progress
-from imitation_refinement.tables import ideal_schema, matrix, parts, read_batches, read_grid
-
-NEAREST, NEAREST_IN_LIBRARY = "nearest", "nearest_in_library"
+from imitation_refinement.vocabulary import Method
 
 
 def without_background(patterns: NDArray[np.float32], half_width: int) -> NDArray[np.float32]:
@@ -52,7 +51,7 @@ def roots(patterns: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def nearest(
     patterns: NDArray[np.float32], grid: Grid, library: Path, config: NearestConfig
-) -> dict[str, NDArray[np.str_]]:
+) -> dict[Method, NDArray[np.str_]]:
     """The crystal system of the most similar ideal pattern.
 
     Args:
@@ -72,7 +71,7 @@ def nearest(
     sigma = config.blur / grid.step
     half_width = min(max(1, round(config.background / grid.step)), (grid.points - 1) // 2)
     asked = roots(without_background(blurred(patterns, sigma), half_width))
-    best = {name: np.full(len(patterns), -1.0, np.float32) for name in (NEAREST, NEAREST_IN_LIBRARY)}
+    best = {name: np.full(len(patterns), -1.0, np.float32) for name in (Method.NEAREST, Method.NEAREST_IN_LIBRARY)}
     answers = {name: np.full(len(patterns), "", "<U16") for name in best}
     columns = ["crystal_system", "split", "intensity"]
     batches = read_batches(library, ideal_schema(grid), ROWS_AT_A_TIME, columns)
@@ -82,13 +81,14 @@ def nearest(
         systems = rows["crystal_system"].to_numpy().astype(str)
         train = rows["split"].to_numpy() == "train"
         similarity = asked @ roots(blurred(matrix(rows["intensity"], grid.points), sigma)).T
-        for name, eligible in ((NEAREST, np.flatnonzero(train)), (NEAREST_IN_LIBRARY, np.arange(len(rows)))):
+        allowed = {Method.NEAREST: np.flatnonzero(train), Method.NEAREST_IN_LIBRARY: np.arange(len(rows))}
+        for name, eligible in allowed.items():
             if not len(eligible):
                 continue
             top = eligible[similarity[:, eligible].argmax(axis=1)]
             value = similarity[np.arange(len(asked)), top]
             better = value > best[name]
             best[name][better], answers[name][better] = value[better], systems[top[better]]
-    if (best[NEAREST] < 0).any():
+    if (best[Method.NEAREST] < 0).any():
         raise InputError(library, "has no row with split 'train'.", "Give the table that preprocess writes.")
     return answers

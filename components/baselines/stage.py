@@ -6,7 +6,9 @@ neighbour give no more than an answer to each pattern. No choice is made on the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,20 +18,25 @@ from numpy.typing import NDArray
 from components.baselines.config import BaselinesConfig
 from components.baselines.dwt import dwt_denoise, search
 from components.baselines.nearest import nearest
+from imitation_refinement.contracts import ANSWERS, gridded_schema, write_table
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.files import write_text
 from imitation_refinement.progress import say, warn
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import ANSWERS, gridded_schema, write_table
 from imitation_refinement.tracking import Tracker
+from imitation_refinement.vocabulary import Kind, Method
+
+Answers = dict[Method, NDArray[np.str_]]
 
 
 def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files."""
     data = read_imperfect(paths["imperfect_dataset"])
     _denoise(data, paths, config, tracker)
-    answers = majority(data) | nearest(data.intensity, data.grid, paths["ideal_dataset"], config.nearest)
+    answers: Answers = {}
+    for baseline in BASELINES:
+        answers |= baseline(data, paths["ideal_dataset"], config)
     identifiers = data.rows["pattern_id"]
     table = pd.concat(
         [pd.DataFrame({"pattern_id": identifiers, "method": m, "crystal_system": a}) for m, a in answers.items()]
@@ -43,7 +50,7 @@ def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> str
     tracker.log_metrics({f"{method}.validation_accuracy": share for method, share in right.items()})
     for method, share in right.items():
         say(f"{method}: {100 * share:.1f} % of the validation part right")
-    return f"{100 * right['nearest']:.1f} % of {labelled.sum()} validation patterns right by the nearest neighbour"
+    return f"{100 * right[Method.NEAREST]:.1f} % of {labelled.sum()} validation patterns right by the nearest neighbour"
 
 
 def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> None:
@@ -66,14 +73,26 @@ def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, trac
     write_table(paths["dwt"], columns, gridded_schema(data.grid))
 
 
-def majority(data: Dataset) -> dict[str, NDArray[np.str_]]:
+def majority(data: Dataset, library: Path, config: BaselinesConfig) -> Answers:
     """The most frequent crystal system of the training part as everybody's, shape (n,); nothing without a label."""
     labels = data.labels[(data.rows["split"] == "train").to_numpy() & (data.labels != UNLABELLED)]
     if not len(labels):
         warn("no training pattern has a crystal_system; there is no majority class to answer with")
         return {}
-    return {"majority": np.full(len(data.rows), str(CRYSTAL_SYSTEMS[np.bincount(labels).argmax()]))}
+    return {Method.MAJORITY: np.full(len(data.rows), str(CRYSTAL_SYSTEMS[np.bincount(labels).argmax()]))}
 
+
+def nearest_neighbours(data: Dataset, library: Path, config: BaselinesConfig) -> Answers:
+    """The crystal system of the most similar ideal pattern; see :func:`~components.baselines.nearest.nearest`."""
+    return nearest(data.intensity, data.grid, library, config.nearest)
+
+
+# What answers without a network: each is given the imperfect dataset, the ideal one's path, and the options, and says
+# the crystal system of every pattern, shape (n,), by method.
+BASELINES: tuple[Callable[[Dataset, Path, BaselinesConfig], Answers], ...] = (
+    majority,
+    nearest_neighbours,
+)
 
 STAGE = Stage(
     name="baselines",
@@ -84,7 +103,9 @@ STAGE = Stage(
     },
     outputs={
         "dwt": "the imperfect patterns, denoised; without their theory (Parquet)",
-        "answers": "crystal system of each imperfect pattern by majority, nearest, nearest_in_library (Parquet)",
+        "answers": "crystal system of each imperfect pattern by "
+        + ", ".join(method for method in Method if method.kind is Kind.ANSWERS)
+        + " (Parquet)",
         "search": "every candidate of the wavelet denoising and how it did on the validation part (CSV)",
     },
     config=BaselinesConfig,

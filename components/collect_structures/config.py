@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from imitation_refinement.config import StageConfig
+from imitation_refinement.options import StageConfig
 
 MATERIALS_PROJECT, RANDOM = "materials-project", "random"
 NAMED_SOURCES = (MATERIALS_PROJECT, RANDOM)  # what `structures` may name besides a path

@@ -13,6 +13,7 @@ from components.collect_structures.cif import read_single
 from components.collect_structures.crystals import Crystal, check_crystal, formula
 from components.collect_structures.labels import check_agreement, normal_formula, parse_space_group, space_group_of
 from components.collect_structures.structures import label_of, records, structure_reader
+from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.patterns import (
@@ -29,7 +30,6 @@ from imitation_refinement.patterns import (
     table_patterns,
 )
 from imitation_refinement.progress import progress
-from imitation_refinement.tables import open_table
 
 Row = dict[str, Any]
 

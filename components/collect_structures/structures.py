@@ -16,11 +16,11 @@ from components.collect_structures.cif import cif_files, read_block, read_blocks
 from components.collect_structures.crystals import HEAVIEST, Crystal, Material, check_crystal, formula, from_pymatgen
 from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
+from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.patterns import as_text, read_bytes
 from imitation_refinement.progress import progress
-from imitation_refinement.tables import open_table
 
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
 TABLE_SUFFIXES = (".parquet", ".pq")

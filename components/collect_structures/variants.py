@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from components.collect_structures.crystals import SYMPREC, Material, space_group_of_cell
 from components.collect_structures.processes import ordered_map
 from components.collect_structures.symmetry import Symmetric, average, scaled, symmetric
+from imitation_refinement.contracts import STRUCTURES, to_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say
-from imitation_refinement.tables import STRUCTURES, to_table
 
 STRAIN = 0.02  # largest principal strain
 SHIFT = 0.1  # [Å], longest displacement, about the amplitude of thermal motion at room temperature

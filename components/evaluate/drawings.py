@@ -12,17 +12,19 @@ from matplotlib.figure import Figure
 
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.embedding import embedding_panels
-from components.evaluate.methods import Method, Parts
+from components.evaluate.methods import Entry, Parts
 from components.evaluate.rows import counts, theory
 from imitation_refinement import figures, metrics
 from imitation_refinement.datasets import Dataset
+from imitation_refinement.vocabulary import Block, Method, Supervision
+from imitation_refinement.wording import block, row_label
 
 PAPER_MATERIALS = ("NbGa3", "Mn4Al11")  # Figure 4
 
 
 def draw(
-    methods: Sequence[Method],
-    selected: Method,
+    methods: Sequence[Entry],
+    selected: Entry,
     rows: Sequence[Mapping[str, Any]],
     parts: Parts,
     ideal: Dataset,
@@ -40,15 +42,15 @@ def draw(
     """
     test = parts.test
     drawn = {"accuracy": figures.accuracy_figure(rows)}
-    shown = [m for m in methods if m.usable or m.method in ("raw", "adda", "gta")]
-    shown.sort(key=lambda m: (m.classifier, m.method != "raw"))
+    shown = [m for m in methods if m.usable or m.method is Method.RAW or block(m.row()) is Block.WITHOUT_LABELS]
+    shown.sort(key=lambda m: (m.classifier, m.method is not Method.RAW))
     histograms = {label(m): counts(m.predicted) for m in shown}
     drawn["predicted"] = figures.predicted_histogram_figure(histograms, counts(test.labels))
     drawn |= _learning_curves(rows)
     chosen = examples(selected, test, config.examples)
     drawn["patterns"] = figures.patterns_figure([_plot(i, selected, test) for i in chosen])
     for method in methods:
-        if method.method == "raw" or method.plain:
+        if method.method is Method.RAW or method.plain:
             matrix = metrics.confusion(test.labels, method.predicted)
             drawn[f"confusion-{method.name}"] = figures.confusion_figure(matrix, label(method))
     drawn |= _embeddings(methods, selected, test, ideal, config)
@@ -58,17 +60,17 @@ def draw(
     return drawn
 
 
-def label(method: Method) -> str:
+def label(method: Entry) -> str:
     """What a method is called in figures, as in tables."""
-    return figures.row_label(method.row())
+    return row_label(method.row())
 
 
-def model_name(method: Method) -> str:
+def model_name(method: Entry) -> str:
     """The stem of the file that a run keeps a method's own network in."""
-    return method.classifier if method.method == "raw" else method.name
+    return method.classifier if method.method is Method.RAW else method.name
 
 
-def examples(selected: Method, test: Dataset, count: int) -> list[int]:
+def examples(selected: Entry, test: Dataset, count: int) -> list[int]:
     """Which test patterns are drawn, by a rule and not by looks.
 
     The first of each of the paper's materials that the test part holds; then, up to ``count``, at even ranks of ℓ2 to
@@ -97,7 +99,7 @@ def _composition(formula: str) -> dict[str, Fraction] | None:
     return {element: amount / total for element, amount in found.items()} if total else None
 
 
-def _plot(index: int, selected: Method, test: Dataset) -> figures.PatternPlot:
+def _plot(index: int, selected: Entry, test: Dataset) -> figures.PatternPlot:
     assert selected.patterns is not None, "a refiner has refined patterns"
     own = theory(test)[index]
     return figures.PatternPlot(
@@ -116,19 +118,19 @@ def _learning_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     found = {}
     for classifier in dict.fromkeys(row["classifier"] for row in rows if row["labelled"]):
         own = [row for row in rows if row["classifier"] == classifier]
-        learned = [r for r in own if r["supervision"] == "targeted" and not r["variant"]]
+        learned = [r for r in own if r["supervision"] == Supervision.TARGETED and not r["variant"]]
         points = [
             {"n": r["n_train"], "accuracy": r["accuracy"], "low": r["accuracy_low"], "high": r["accuracy_high"]}
             for r in learned
         ]
-        raw = next((row["accuracy"] for row in own if row["method"] == "raw"), None)
-        title = f"{figures.classifier_label(own[0])}: IR, targeted"
+        raw = next((row["accuracy"] for row in own if row["method"] == Method.RAW), None)
+        title = row_label({**learned[0], "labelled": 0})
         found[f"labels-{classifier}"] = figures.learning_curve_figure(points, raw, title)
     return found
 
 
 def _embeddings(
-    methods: Sequence[Method], selected: Method, test: Dataset, ideal: Dataset, config: EvaluateConfig
+    methods: Sequence[Entry], selected: Entry, test: Dataset, ideal: Dataset, config: EvaluateConfig
 ) -> dict[str, Figure]:
     """Ideal, raw and refined patterns in the selected refiner's classifier; GTA beside IR, the paper's Figure 3."""
     assert selected.reader is not None and selected.patterns is not None
@@ -140,7 +142,7 @@ def _embeddings(
         config.seed,
     )
     drawn = {"embedding": figures.embedding_figure(panels, prototypes)}
-    for gta in (m for m in methods if m.method == "gta" and m.reader is not None):
+    for gta in (m for m in methods if m.method is Method.GTA and m.reader is not None):
         of_same = [m for m in methods if m.plain and m.classifier == gta.classifier]
         if not of_same or gta.reader is None:
             continue

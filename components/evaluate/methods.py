@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from imitation_refinement import metrics
-from imitation_refinement.config import NAMED_FORMS
+from imitation_refinement.contracts import ANSWERS, read_table
 from imitation_refinement.crystal import CLASS_INDEX, CrystalSystem
 from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.errors import InputError
-from imitation_refinement.figures import BLOCKS, METHOD_LABELS, VARIANT_LABELS, block
 from imitation_refinement.files import digest
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import (
@@ -31,15 +30,14 @@ from imitation_refinement.models import (
 )
 from imitation_refinement.networks import Classifier
 from imitation_refinement.progress import progress
-from imitation_refinement.tables import ANSWERS, read_table
+from imitation_refinement.vocabulary import Block, Kind, Method, Supervision, Variant
+from imitation_refinement.wording import block
 
 Patterns = NDArray[np.float32]
 Labels = NDArray[np.int64]
 History = Mapping[str, Sequence[float]]
 
-# Of the classifiers' methods, those that read raw patterns after having learned from imperfect ones.
-ADAPTED = ("finetuned", "adda", "gta")
-WITHOUT_NETWORK = ("majority", "nearest", "nearest_in_library")
+PROTOTYPICAL = "prototypical"  # what the file of a classifier says whose answers to raw patterns are the row ``raw``
 
 
 @dataclass(frozen=True)
@@ -52,15 +50,15 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Method:
-    """A row of the results: what a method makes of the test part, and who reads it.
+class Entry:
+    """What makes a row of the results: a method's answers to the test part, and who reads it.
 
     Attributes:
-        method: ``raw``, ``standard``, ``dwt``, ``ir``, …
+        method: what answers.
         predicted: class indices of the test part, shape (n,).
         classifier: the architecture that reads, empty without a network.
-        supervision: ``targeted``, ``non_targeted`` or None.
-        variant: of imitation refinement, empty for the plain one.
+        supervision: of imitation refinement, None for other methods.
+        variant: of imitation refinement.
         labelled: labelled patterns that it was given; 0: all, or none needed.
         n_train: imperfect patterns that it learned from.
         probabilities: of the test part, shape (n, 7); None for methods that give none.
@@ -72,11 +70,11 @@ class Method:
         history: of the training, by epoch.
     """
 
-    method: str
+    method: Method
     predicted: Labels
     classifier: str = ""
-    supervision: str | None = None
-    variant: str = ""
+    supervision: Supervision | None = None
+    variant: Variant = Variant.PLAIN
     labelled: int = 0
     n_train: int = 0
     probabilities: NDArray[np.float32] | None = None
@@ -102,7 +100,7 @@ class Method:
     @property
     def usable(self) -> bool:
         """Whether it is imitation refinement in one of its forms: no ablation, no control, all labels."""
-        return self.method == "ir" and self.variant in NAMED_FORMS and not self.labelled
+        return self.method is Method.IR and self.variant.named_form and not self.labelled
 
     def row(self) -> dict[str, Any]:
         """What the row of the results says about the method itself."""
@@ -119,17 +117,18 @@ class Reader:
     about: Mapping[str, Any]
 
     @property
-    def method(self) -> str:
-        """``prototypical``, ``standard``, ``augmented``, ``finetuned``, ``adda`` or ``gta``."""
-        return str(self.about["method"])
+    def method(self) -> Method:
+        """What its answers to raw patterns are."""
+        said = str(self.about["method"])
+        return Method.RAW if said == PROTOTYPICAL else Method(said)
 
     @property
     def architecture(self) -> str:
-        """``vgg`` or ``densenet``."""
+        """The network's family."""
         return self.model.config.architecture
 
 
-def read_methods(paths: Mapping[str, Any], device: torch.device) -> tuple[list[Method], Parts]:
+def read_methods(paths: Mapping[str, Any], device: torch.device) -> tuple[list[Entry], Parts]:
     """Every method of the run, in the order of the tables, and the patterns that they are compared on.
 
     Args:
@@ -159,12 +158,10 @@ def read_methods(paths: Mapping[str, Any], device: torch.device) -> tuple[list[M
     return sorted(methods, key=_order), parts
 
 
-def _order(method: Method) -> tuple[int, str, int, str, int, int]:
-    methods, variants = list(METHOD_LABELS), ["", *VARIANT_LABELS]
-    kind = methods.index(method.method) if method.method in methods else len(methods)
-    variant = variants.index(method.variant) if method.variant in variants else len(variants)
-    place = BLOCKS.index(block(method.row()))
-    return place, method.classifier, kind, method.supervision or "", variant, method.labelled
+def _order(entry: Entry) -> tuple[int, str, int, str, int, int]:
+    place, kind = list(Block).index(block(entry.row())), list(Method).index(entry.method)
+    variant = list(Variant).index(entry.variant)
+    return place, entry.classifier, kind, entry.supervision or "", variant, entry.labelled
 
 
 def _said(path: Path, about: Mapping[str, Any], *names: str) -> None:
@@ -186,22 +183,22 @@ def _readers(paths: Sequence[Path], device: torch.device) -> tuple[dict[str, Rea
         model, own, about = load_classifier(path)
         _said(path, about, "method", "history")
         _on_grid(path, own, grid := grid or own)
-        readers[digest(path)] = Reader(path, model.to(device), about)
-        if readers[digest(path)].method in ADAPTED:
+        if (reader := Reader(path, model.to(device), about)).method.kind is Kind.ADAPTED:
             _said(path, about, "n_train")
+        readers[digest(path)] = reader
     assert grid is not None, "a stage has its inputs"
     return readers, grid
 
 
 def _read(
-    method: str, reader: Reader, test: Patterns, validation: Patterns, parts: Parts, temperature: float = 1.0
-) -> Method:
+    method: Method, reader: Reader, test: Patterns, validation: Patterns, parts: Parts, temperature: float = 1.0
+) -> Entry:
     """A classifier's answers to patterns."""
     told = probabilities(reader.model, test, temperature)
     accuracy = None
     if len(validation):
         accuracy = metrics.accuracy(parts.validation.labels, probabilities(reader.model, validation).argmax(1))
-    return Method(
+    return Entry(
         method=method,
         predicted=told.argmax(1),
         classifier=reader.architecture,
@@ -212,34 +209,32 @@ def _read(
     )
 
 
-def _raw(readers: Iterable[Reader], parts: Parts) -> Iterator[Method]:
+def _raw(readers: Iterable[Reader], parts: Parts) -> Iterator[Entry]:
     """Every classifier on the patterns as they are; the prototypical ones are the rows called ``raw``."""
     for reader in readers:
-        prototypical = reader.method == "prototypical"
-        name = "raw" if prototypical else reader.method
-        found = _read(name, reader, parts.test.intensity, parts.validation.intensity, parts)
+        found = _read(reader.method, reader, parts.test.intensity, parts.validation.intensity, parts)
         yield replace(
             found,
-            n_train=int(reader.about["n_train"]) if reader.method in ADAPTED else 0,
-            patterns=parts.test.intensity if prototypical else None,
+            n_train=int(reader.about["n_train"]) if reader.method.kind is Kind.ADAPTED else 0,
+            patterns=parts.test.intensity if reader.method is Method.RAW else None,
             history=reader.about["history"],
         )
 
 
-def _denoised(path: Path, readers: Iterable[Reader], parts: Parts) -> Iterator[Method]:
+def _denoised(path: Path, readers: Iterable[Reader], parts: Parts) -> Iterator[Entry]:
     """The wavelet-denoised patterns, read by the prototypical classifiers."""
     table = read_imperfect(path, parts.data.grid)
     if not table.rows["pattern_id"].equals(parts.data.rows["pattern_id"]):
         raise InputError(path, "holds other patterns than the imperfect dataset.", "Run baselines again.")
     test, validation = table.part("test")[0], table.part("validation")[0]
     for reader in readers:
-        if reader.method == "prototypical":
-            yield replace(_read("dwt", reader, test, validation, parts), patterns=test)
+        if reader.method is Method.RAW:
+            yield replace(_read(Method.DWT, reader, test, validation, parts), patterns=test)
 
 
 def _refined(
     paths: Sequence[Path], readers: Mapping[str, Reader], parts: Parts, device: torch.device
-) -> Iterator[Method]:
+) -> Iterator[Entry]:
     """Imitation refinement: each refiner with the classifier that it was trained through."""
     for path in progress(paths, "refine", unit="refiners"):
         refiner, grid, about = load_refiner(path)
@@ -255,17 +250,17 @@ def _refined(
         )
         _said(path, about, *known)
         _on_grid(path, grid, parts.data.grid)
-        reader, history = _reader_of(path, about, readers, "prototypical"), cast(History, about["history"])
+        reader, history = _reader_of(path, about, readers, Method.RAW), cast(History, about["history"])
         refiner.to(device)
         if refiner.config.zero_error and not about["variant"] and not about["labelled"]:
             aligned = [refiner.aligned(torch.from_numpy(p.intensity)).numpy() for p in (parts.test, parts.validation)]
-            row = _read("aligned", reader, aligned[0], aligned[1], parts)
+            row = _read(Method.ALIGNED, reader, aligned[0], aligned[1], parts)
             yield replace(row, n_train=int(str(about["n_train"])), patterns=aligned[0])
         test, validation = (apply(refiner, part.intensity) for part in (parts.test, parts.validation))
         yield replace(
-            _read("ir", reader, test, validation, parts, float(str(about["temperature"]))),
-            supervision=str(about["supervision"]),
-            variant=str(about["variant"]),
+            _read(Method.IR, reader, test, validation, parts, float(str(about["temperature"]))),
+            supervision=Supervision(str(about["supervision"])),
+            variant=Variant(str(about["variant"])),
             labelled=int(str(about["labelled"])),
             n_train=int(str(about["n_train"])),
             patterns=test,
@@ -275,36 +270,37 @@ def _refined(
 
 
 def _with_generated(
-    methods: list[Method], paths: Sequence[Path], readers: Mapping[str, Reader], parts: Parts, device: torch.device
-) -> list[Method]:
+    methods: list[Entry], paths: Sequence[Path], readers: Mapping[str, Reader], parts: Parts, device: torch.device
+) -> list[Entry]:
     """The methods, those of GTA with the patterns that their generators draw; their answers are to raw patterns."""
     for path in paths:
         generator, grid, about = load_generator(path)
         _said(path, about, "classifier_sha256")
         _on_grid(path, grid, parts.data.grid)
-        reader = _reader_of(path, about, readers, "gta")
+        reader = _reader_of(path, about, readers, Method.GTA)
         patterns = apply(generator.to(device), parts.test.intensity)
         methods = [replace(m, patterns=patterns, refiner=generator) if m.reader is reader.model else m for m in methods]
     return methods
 
 
-def _reader_of(path: Path, about: Mapping[str, Any], readers: Mapping[str, Reader], method: str) -> Reader:
+def _reader_of(path: Path, about: Mapping[str, Any], readers: Mapping[str, Reader], method: Method) -> Reader:
     reader = readers.get(str(about["classifier_sha256"]))
     if reader is None:
         raise InputError(path, "was trained through another classifier.", "Give that classifier, too.")
-    if reader.method != method:
-        raise InputError(
-            path, f"was trained through {reader.path.name}, which is {reader.method}.", f"Give one of a {method} one."
-        )
+    if reader.method is not method:
+        wanted = PROTOTYPICAL if method is Method.RAW else method
+        problem = f"was trained through {reader.path.name}, which is {reader.about['method']}."
+        raise InputError(path, problem, f"Give one of a {wanted} one.")
     return reader
 
 
-def _answers(path: Path, parts: Parts) -> Iterator[Method]:
+def _answers(path: Path, parts: Parts) -> Iterator[Entry]:
     """Methods without a network, which give no more than an answer to each pattern."""
     remedy = "Run baselines again."
-    for method, rows in read_table(path, ANSWERS).to_pandas().groupby("method"):
-        if method not in WITHOUT_NETWORK:
-            raise InputError(path, f"answers by an unknown method {method!r}.", remedy)
+    known = {str(method): method for method in Method if method.kind is Kind.ANSWERS}
+    for name, rows in read_table(path, ANSWERS).to_pandas().groupby("method"):
+        if (method := known.get(str(name))) is None:
+            raise InputError(path, f"answers by an unknown method {name!r}.", remedy)
         told = rows.set_index("pattern_id")["crystal_system"]
         if not told.index.is_unique:
             raise InputError(path, f"{method} answers {told.index[told.index.duplicated()][0]!r} twice.", remedy)
@@ -316,9 +312,9 @@ def _answers(path: Path, parts: Parts) -> Iterator[Method]:
             found.append(np.array([CLASS_INDEX[CrystalSystem.parse(s, f"{path}, {i}")] for i, s in systems.items()]))
         test, validation = found
         labelled = (parts.data.rows["split"] == "train").to_numpy() & (parts.data.labels != UNLABELLED)
-        yield Method(
-            method=str(method),
+        yield Entry(
+            method=method,
             predicted=test,
-            n_train=int(labelled.sum()) if method == "majority" else 0,
+            n_train=int(labelled.sum()) if method.learns_from_labels else 0,
             validation_accuracy=metrics.accuracy(parts.validation.labels, validation) if len(validation) else None,
         )

@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
-from components.evaluate.honest import (
-    FINE,
-    LOOK,
-    WARNING,
-    Measure,
-    findings,
-    gain_text,
-    measured,
-    measures_table,
-    p_text,
-    points,
-    significant,
-)
 from imitation_refinement.errors import InputError
-from imitation_refinement.figures import (
-    BLOCKS,
-    CLASSIFIER_LABELS,
-    SUPERVISION_LABELS,
-    block,
-    classifier_label,
-    method_label,
-    row_label,
-)
 from imitation_refinement.files import write_text
-from imitation_refinement.paper import PAPER_TABLE_1, PAPER_TABLE_2, PAPER_TABLE_3, paper_change
-
-Row = Mapping[str, Any]
+from imitation_refinement.measures import FINE, LOOK, WARNING, findings, measured, measures_table
+from imitation_refinement.paper import CITATION, paper_ablation, paper_accuracy, paper_change, paper_distance
+from imitation_refinement.table import Table, data_uri, page
+from imitation_refinement.vocabulary import Architecture, Block, Distance, Method, Supervision
+from imitation_refinement.wording import (
+    CLOSER,
+    MISSING,
+    NOISE,
+    SIGNIFICANT,
+    Row,
+    block,
+    change,
+    classifier_label,
+    distance,
+    gain_of,
+    p_equals,
+    p_value,
+    percent,
+    points,
+    points_interval,
+    row_label,
+    share_interval,
+    words_of,
+)
 
 TEMPLATE = Path(__file__).with_name("report.html")
 IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
-DISTANCES = {"l1": ("ℓ1", 2), "l2": ("ℓ2", 3), "kl": ("KL", 3), "ncc": ("NCC", 3)}  # name, decimals
-TONES = {FINE: "better", LOOK: "noise", WARNING: "worse"}  # classes of the style sheet
+TONES = {FINE: "good", LOOK: "noise", WARNING: "bad"}  # classes of the style sheet
 
 # Sections of the report in order: identity, heading, starts of its figures' names, what is to be seen.
 SECTIONS = (
@@ -54,7 +49,7 @@ SECTIONS = (
         ("accuracy",),
         "On the imperfect test patterns, which no training has seen and by which nothing was chosen. The rows of a "
         "block were told equally much about imperfect patterns. A difference is called better or worse where the "
-        "paired test (p < 0.05) and the interval of the paired difference agree, else within noise.",
+        f"paired test (p < {SIGNIFICANT}) and the interval of the paired difference agree, else {NOISE}.",
     ),
     (
         "ablations",
@@ -121,84 +116,43 @@ METRICS = (
         "IR trains a refiner through the frozen prototypical classifier, targeted with the labels of the imperfect "
         "patterns, non-targeted without; the classifier then reads the refined patterns.",
     ),
-    (
-        "ℓ1",
-        "Sum over the grid of |pattern − theory|, each scaled to maximum 1; 0 to the number of grid points, lower is "
-        "better. It grows with the number of points: compare only on one grid.",
-    ),
-    ("ℓ2", "Euclidean norm of pattern − theory, each scaled to maximum 1; 0 to √points, lower is better."),
-    (
-        "KL",
-        "Kullback–Leibler divergence of the pattern from theory, KL(theory ‖ pattern), in nats, each scaled to sum 1 "
-        "and mixed with 1 % of a uniform distribution; 0 to ln(points / 0.01), lower is better.",
-    ),
-    (
-        "NCC",
-        "Zero-mean normalised cross-correlation at zero lag; −1 to 1, higher is better. The paper’s NCC (about 20.9) "
-        "is on another scale that it does not define; compare changes, not values.",
-    ),
+    *((which.label, which.meaning) for which in Distance),
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-        columns: heads of the columns; the first is text.
-        groups: heading (may be empty) and rows of (class of the style sheet, cells), each; the second line of a cell is
-            small print.
-        note: below the table.
-    """
-
-    columns: Sequence[str]
-    groups: Sequence[tuple[str, Sequence[tuple[str, Sequence[str]]]]]
-    note: str = ""
 
 
 def format_table(rows: Sequence[Row]) -> str:
     """Results as plain text with aligned columns, block by block, for the terminal; distances are medians."""
-    heads = ["method", "accuracy (95 %)", "gain over raw", "p", *(name for name, _ in DISTANCES.values())]
-    blocks = [
-        (
-            title,
-            [[row_label(r), _accuracy(r), _gain(r), _p_value(r), *(_value(r, k) for k in DISTANCES)] for r in group],
-        )
-        for title, group in _blocks(rows)
-    ]
-    widths = [max(map(len, column)) for column in zip(heads, *(c for _, cells in blocks for c in cells), strict=True)]
-    sides = ["<", *">" * (len(heads) - 1)]
+    columns = ("method", "accuracy (95 %)", "gain over raw", "p", *(which.label for which in Distance))
 
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(f"{c:{side}{width}}" for c, side, width in zip(cells, sides, widths, strict=True)).rstrip()
+    def cells(row: Row) -> list[str]:
+        found = [row_label(row), _accuracy(row), _gain(row), p_value(row.get("p_value"))]
+        return [*found, *(distance(row.get(which), which) for which in Distance)]
 
-    lines = [line(heads), "─" * (sum(widths) + 2 * len(widths) - 2)]
-    for title, cells in blocks:
-        lines += [f"{title}:", *map(line, cells)]
-    return "\n".join(lines)
+    return Table("", "", columns, _groups(rows, cells)).as_text()
 
 
 def accuracy_table(rows: Sequence[Row]) -> Table:
     """The paper's Table 1, with what it leaves out; its numbers beside ours."""
-    shown = [row for row in rows if block(row) in BLOCKS[:4]]
+    shown = [row for row in rows if block(row).in_table_1]
     columns = ["method", "accuracy (95 %)", "paper", "gain over raw (95 %)"]
     baseline = any(row.get("best_baseline") for row in shown)
     if baseline:
         columns += ["gain over best baseline (95 %)"]
 
     def cells(row: Row) -> list[str]:
-        found = [row_label(row), _accuracy(row), _paper(PAPER_TABLE_1, row), _tested(row)]
+        found = [row_label(row), _accuracy(row), _paper(paper_accuracy(_name(row))), _tested(row)]
         return [*found, _tested(row, "gain_over_baseline", "p_baseline")] if baseline else found
 
     names = {row.get("name"): row_label(row) for row in rows}
     best = next((row["best_baseline"] for row in shown if row.get("best_baseline")), None)
     note = f"Best baseline on the validation part: {names.get(best, best)}. " if best else ""
-    return Table(columns, _groups(shown, cells), note + "Paper: means of five runs, without intervals.")
+    note += "Paper: means of five runs, without intervals."
+    return Table("", "", columns, _groups(shown, cells), note=note, strong=_refined(shown))
 
 
 def ablation_table(rows: Sequence[Row]) -> Table:
     """The paper's Table 2, the shuffled-label control, and refinement with fewer labels."""
-    varied = [row for row in rows if block(row) in BLOCKS[4:]]
+    varied = [row for row in rows if not block(row).in_table_1]
     whole = {(row.get("classifier"), row.get("supervision")) for row in varied}
     full = [row for row in rows if _plain(row) and (row.get("classifier"), row.get("supervision")) in whole]
 
@@ -207,40 +161,37 @@ def ablation_table(rows: Sequence[Row]) -> Table:
             row_label(row),
             _whole(row, "n_train"),
             _accuracy(row),
-            _paper(PAPER_TABLE_2, row),
+            _paper(paper_ablation(_name(row))),
             _tested(row),
             _tested(row.get("against_plain") or {}),
         ]
 
     columns = ["method", "labels", "accuracy (95 %)", "paper", "gain over raw (95 %)", "against the whole (95 %)"]
-    groups = [("The whole loss and all labels", [(str(row["method"]), cells(row)) for row in full])] if full else []
-    return Table(columns, [*groups, *_groups(varied, cells)] if varied else [])
+    groups = [("The whole loss and all labels", [cells(row) for row in full])] if full else []
+    return Table("", "", columns, [*groups, *_groups(varied, cells)] if varied else [], strong=_refined(rows))
 
 
 def distance_table(rows: Sequence[Row]) -> Table:
     """The paper's Table 3; raw and denoised patterns once, as they are the same for every classifier."""
-    shown: list[tuple[str, Row]] = []
+    shown: dict[str, Row] = {}
     for row in rows:
-        if any(row.get(key) is not None for key in DISTANCES) and not row.get("labelled"):
-            shared = {"raw": "Raw patterns", "aligned": "Raw, zero error mended", "dwt": "DWT"}.get(row["method"])
-            if shared is None or shared not in (label for label, _ in shown):
-                shown.append((shared or row_label(row), row))
-    shown.sort(key=lambda pair: (pair[1]["method"] != "raw", bool(pair[1].get("variant"))))
-    raw = next((row for _, row in shown if row["method"] == "raw"), None)
-    columns = ["method", "n"]
-    for name, _ in DISTANCES.values():
-        columns += [name, "paper"]
+        if any(row.get(which) is not None for which in Distance) and not row.get("labelled"):
+            shown.setdefault(Method(row["method"]).patterns or row_label(row), row)
+    ordered = sorted(shown.items(), key=lambda pair: (pair[1]["method"] != Method.RAW, bool(pair[1].get("variant"))))
+    raw = next((row for _, row in ordered if row["method"] == Method.RAW), None)
+    columns = ["method", "n", *(head for which in Distance for head in (which.label, "paper"))]
     lines = []
-    for label, row in shown:
+    for label, row in ordered:
         cells = [label, _whole(row, "n_theory")]
-        for key in DISTANCES:
-            change = None if raw is None or raw is row or not raw.get(key) else row[key] / raw[key] - 1
-            name = str(row.get("name"))
-            paper = PAPER_TABLE_3.get(name)
-            cells.append(_changed(_value(row, key), change))
-            cells.append(_changed(f"{paper[key]:.{DISTANCES[key][1]}f}", paper_change(name, key)) if paper else "–")
-        lines.append((str(row["method"]), cells))
-    return Table(columns, [("", lines)] if lines else [])
+        for which in Distance:
+            own = None
+            if raw is not None and raw is not row and raw.get(which) and row.get(which) is not None:
+                own = row[which] / raw[which] - 1
+            paper = distance(paper_distance(_name(row), which), which)
+            cells.append(_changed(distance(row.get(which), which), own))
+            cells.append(_changed(paper, paper_change(_name(row), which)))
+        lines.append(cells)
+    return Table("", "", columns, [("", lines)] if lines else [], strong=_refined(rows))
 
 
 @dataclass(frozen=True)
@@ -266,16 +217,18 @@ class Verdict:
 
 def verdicts(rows: Sequence[Row]) -> list[Verdict]:
     """One verdict for each plain refinement that has a raw row of the same classifier; targeted ones first."""
-    raw = {row.get("classifier"): row for row in rows if row["method"] == "raw" and row.get("accuracy") is not None}
+    raw = {
+        row.get("classifier"): row for row in rows if row["method"] == Method.RAW and row.get("accuracy") is not None
+    }
     refined = [row for row in rows if _plain(row) and row.get("accuracy") is not None and row.get("classifier") in raw]
-    refined.sort(key=lambda row: row.get("supervision") != "targeted")
+    refined.sort(key=lambda row: row.get("supervision") != Supervision.TARGETED)
     names = {row.get("name"): row_label(row) for row in rows}
     return [_verdict(row, raw[row.get("classifier")], names) for row in refined]
 
 
 def headline(rows: Sequence[Row]) -> str:
     """Whether plain targeted refinement beats the raw patterns beyond the interval, in one sentence."""
-    targeted = [row for row in rows if row.get("supervision") == "targeted" or row["method"] == "raw"]
+    targeted = [row for row in rows if row.get("supervision") == Supervision.TARGETED or row["method"] == Method.RAW]
     found = verdicts(targeted)
     if not found:
         return "This run holds no targeted refinement beside raw patterns: it says nothing about its gain."
@@ -318,8 +271,8 @@ def write_report(
         InputError: if a figure's file can't be embedded.
     """
     rows = list(results["rows"])
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    text = page(
+        TEMPLATE,
         facts=_facts(results),
         data=results.get("data", {}),
         headline=headline(rows),
@@ -331,121 +284,107 @@ def write_report(
         metrics=METRICS,
         files=files or {},
         smallest_step=_smallest_step(rows),
+        citation=CITATION,
     )
     write_text(path, text)
 
 
-def _measured(rows: Sequence[Row]) -> list[tuple[str, list[str], list[tuple[Measure, list[str]]]]]:
-    """Each classifier, its methods whose honesty was measured, and the measures of these."""
+def _measured(rows: Sequence[Row]) -> list[Table]:
+    """The measures of honesty, a table each classifier; the first says what they are."""
     groups: dict[str, list[Row]] = {}
     for row in measured(rows):
         groups.setdefault(classifier_label(row), []).append(row)
-    return [(name, [method_label(row) for row in own], measures_table(own)) for name, own in groups.items()]
+    return [measures_table(own, explained=not k) for k, own in enumerate(groups.values())]
 
 
 def _plain(row: Row) -> bool:
     """Imitation refinement as published, with all labels that there are."""
-    return row["method"] == "ir" and not row.get("variant") and not row.get("labelled")
+    return row["method"] == Method.IR and not row.get("variant") and not row.get("labelled")
 
 
-def _blocks(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    ordered = sorted(rows, key=lambda row: BLOCKS.index(block(row)))
-    return [(title, list(group)) for title, group in groupby(ordered, block)]
+def _refined(rows: Sequence[Row]) -> frozenset[str]:
+    """The names of the refiners' rows, which stand out."""
+    return frozenset(row_label(row) for row in rows if row["method"] == Method.IR)
 
 
-def _groups(rows: Sequence[Row], cells: Any) -> list[tuple[str, list[tuple[str, list[str]]]]]:
-    return [(title, [(str(row["method"]), cells(row)) for row in group]) for title, group in _blocks(rows)]
+def _groups(rows: Sequence[Row], cells: Callable[[Row], list[str]]) -> list[tuple[str, list[list[str]]]]:
+    found = ((title, [cells(row) for row in rows if block(row) is title]) for title in Block)
+    return [(str(title), lines) for title, lines in found if lines]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _name(row: Row) -> str:
+    return str(row.get("name"))
 
 
 def _accuracy(row: Row) -> str:
     if row.get("accuracy") is None:
-        return "–"
-    return f"{_percent(row['accuracy'])} ({100 * row['accuracy_low']:.1f}–{100 * row['accuracy_high']:.1f})"
+        return MISSING
+    return f"{percent(row['accuracy'])} % ({share_interval(row['accuracy_low'], row['accuracy_high'])})"
 
 
 def _gain(row: Row, gain: str = "gain") -> str:
     if row.get(gain) is None:
-        return "–"
-    return f"{points(row[gain])} ({points(row[f'{gain}_low'])} to {points(row[f'{gain}_high'])})"
+        return MISSING
+    return f"{points(row[gain])} ({points_interval(row[f'{gain}_low'], row[f'{gain}_high'])})"
 
 
-def _p_value(row: Row, key: str = "p_value") -> str:
-    return "–" if row.get(key) is None else p_text(row[key]).removeprefix("= ")
-
-
-def _tested(row: Row, gain: str = "gain", p_value: str = "p_value") -> str:
+def _tested(row: Row, gain: str = "gain", p: str = "p_value") -> str:
     """A paired difference; below it its p, and whether it is more than noise."""
     if row.get(gain) is None:
-        return "–"
-    p = "" if row.get(p_value) is None else f"p {p_text(row[p_value])}, "
-    return f"{_gain(row, gain)}\n{p}{_words(row, gain, p_value)}"
+        return MISSING
+    known = "" if row.get(p) is None else f"{p_equals(row[p])}, "
+    return f"{_gain(row, gain)}\n{known}{words_of(row, gain, p)}"
 
 
-def _words(row: Row, gain: str = "gain", p_value: str = "p_value") -> str:
-    if row.get(gain) is None:
-        return ""
-    return ("better" if row[gain] > 0 else "worse") if significant(row, gain, p_value) else "within noise"
-
-
-def _paper(table: Mapping[str, float], row: Row) -> str:
-    value = table.get(str(row.get("name")))
-    return "–" if value is None else f"{100 * value:.2f} %"
-
-
-def _value(row: Row, key: str) -> str:
-    return "–" if row.get(key) is None else f"{row[key]:.{DISTANCES[key][1]}f}"
+def _paper(share: float | None) -> str:
+    return MISSING if share is None else f"{percent(share, 2)} %"
 
 
 def _whole(row: Row, key: str) -> str:
-    return "–" if row.get(key) is None else f"{row[key]}"
+    return MISSING if row.get(key) is None else f"{row[key]}"
 
 
-def _changed(value: str, change: float | None) -> str:
-    return value if change is None else f"{value}\n{round(100 * change):+d} %".replace("-", "−")
+def _changed(value: str, relative: float | None) -> str:
+    return value if relative is None else f"{value}\n{change(relative, 0)}"
 
 
 def _verdict(row: Row, raw: Row, names: Mapping[Any, str]) -> Verdict:
     before, after = raw["accuracy"], row["accuracy"]
-    change = f"{_percent(before)} → {_percent(after)}, {points(after - before)} points."
-    intervals = (
-        f"({100 * row['accuracy_low']:.1f}–{100 * row['accuracy_high']:.1f} % against "
-        f"{100 * raw['accuracy_low']:.1f}–{100 * raw['accuracy_high']:.1f} %)"
-    )
+    moved = f"{percent(before)} % → {percent(after)} %, {points(after - before)} points."
+    own, other = (share_interval(r["accuracy_low"], r["accuracy_high"]) for r in (row, raw))
+    intervals = f"({own} % against {other} %)"
     p = row.get("p_value")
-    paired = "" if p is None else f" Paired on the same {row['n_test']} patterns: {gain_text(row)}."
+    paired = "" if p is None else f" Paired on the same {row['n_test']} patterns: {gain_of(row)}."
+    significant = words_of(row) != NOISE
     apart = row["accuracy_low"] > raw["accuracy_high"] or row["accuracy_high"] < raw["accuracy_low"]
     overlap = f"The intervals {'do not overlap' if apart else 'overlap'} {intervals}"
     outcome = "better" if after > before else "worse"
-    if apart and (p is None or significant(row)):
+    if apart and (p is None or significant):
         tone, words = outcome, f"{overlap}."
-    elif significant(row):
+    elif significant:
         tone, words = f"probably {outcome}", f"{overlap}; pattern by pattern the difference is more than noise."
     else:
-        tone, words = "within noise", f"{overlap}{'; pattern by pattern' if apart else ''}: not to be told from noise."
-    subject = f"{classifier_label(row)}, {SUPERVISION_LABELS.get(row.get('supervision') or '', 'refined')}"
-    return Verdict(tone, subject, f"{change} {words}{paired}", _against_baseline(row, names), _distances(row, raw))
+        tone, words = NOISE, f"{overlap}{'; pattern by pattern' if apart else ''}: not to be told from noise."
+    subject = f"{classifier_label(row)}, {Supervision(row['supervision']).label}"
+    return Verdict(tone, subject, f"{moved} {words}{paired}", _against_baseline(row, names), _distances(row, raw))
 
 
 def _against_baseline(row: Row, names: Mapping[Any, str]) -> str:
     best = row.get("best_baseline")
     if best is None or row.get("gain_over_baseline") is None:
         return ""
-    gain, words = gain_text(row, "gain_over_baseline", "p_baseline"), _words(row, "gain_over_baseline", "p_baseline")
-    outcome = "not to be told from noise" if words == "within noise" else f"{words}, by more than noise"
+    gain, words = (say(row, "gain_over_baseline", "p_baseline") for say in (gain_of, words_of))
+    outcome = "not to be told from noise" if words == NOISE else f"{words}, by more than noise"
     return f"Against {names.get(best, best)}, the best baseline on the validation part: {gain}: {outcome}."
 
 
 def _distances(row: Row, raw: Row) -> str:
     changes = []
-    for key, (name, _) in DISTANCES.items():
-        if row.get(key) is not None and raw.get(key) is not None:
-            sign = 1 if key == "ncc" else -1
-            outcome = "closer" if sign * row[key] > sign * raw[key] else "no closer"
-            changes.append(f"{name} {_value(raw, key)} → {_value(row, key)} ({outcome})")
+    for which in Distance:
+        before, after = raw.get(which), row.get(which)
+        if before is not None and after is not None:
+            outcome = CLOSER if which.sign * after > which.sign * before else f"no {CLOSER}"
+            changes.append(f"{which.label} {distance(before, which)} → {distance(after, which)} ({outcome})")
     return f"Median distance to theory: {', '.join(changes)}." if changes else ""
 
 
@@ -462,7 +401,7 @@ def _facts(results: Mapping[str, Any]) -> dict[str, str]:
         elif isinstance(value, str | int | float) and value != "":
             facts[key.replace("_", " ")] = str(value)
         elif key.endswith("accuracy") and isinstance(value, Mapping):
-            known = [f"{CLASSIFIER_LABELS.get(k, k)} {_percent(v)}" for k, v in value.items() if v is not None]
+            known = [f"{Architecture(k).label} {percent(v)} %" for k, v in value.items() if v is not None]
             facts[key.replace("_", " ")] = ", ".join(known)
     for key, label in (("n_train", "imperfect training patterns"), ("n_test", "imperfect test patterns")):
         if found := {row[key] for row in results["rows"] if row.get(key) and (_plain(row) or key == "n_test")}:
@@ -490,14 +429,10 @@ def _embedded(figure: Figure | Path) -> str:
     if isinstance(figure, Figure):
         buffer = BytesIO()
         figure.savefig(buffer, format="png")
-        return _data_uri("image/png", buffer.getvalue())
+        return data_uri("image/png", buffer.getvalue())
     if figure.suffix not in IMAGE_TYPES:
         raise InputError(figure, "is no picture that a report can hold.", f"Give one of: {', '.join(IMAGE_TYPES)}.")
     try:
-        return _data_uri(IMAGE_TYPES[figure.suffix], figure.read_bytes())
+        return data_uri(IMAGE_TYPES[figure.suffix], figure.read_bytes())
     except OSError as error:
         raise InputError(figure, f"can't be read ({error.strerror}).", "Draw the figure again.") from None
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{b64encode(content).decode()}"

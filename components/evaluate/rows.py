@@ -10,22 +10,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from components.evaluate.config import EvaluateConfig
-from components.evaluate.methods import Method, Parts
+from components.evaluate.methods import Entry, Parts
 from imitation_refinement import metrics
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 from imitation_refinement.datasets import Dataset
 from imitation_refinement.honesty import honesty
 from imitation_refinement.progress import progress
+from imitation_refinement.vocabulary import Distance, Measure, Method
 
 Row = dict[str, Any]
-Distances = Mapping[str, NDArray[np.float64]]
-
-PAPER_BASELINES = ("dwt", "adda", "gta")
-# Of a generator's honesty: what is about its patterns. Its answers are to raw ones.
-OF_PATTERNS = ("judge_", "peak_", "invented", "lost", "narrow_", "least_width", "identity_")
+Distances = Mapping[Distance, NDArray[np.float64]]
 
 
-def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config: EvaluateConfig) -> list[Row]:
+def result_rows(methods: Sequence[Entry], parts: Parts, ideal: Dataset, config: EvaluateConfig) -> list[Row]:
     """One row of ``results.json`` a method, all with the same statistics; those that don't apply are None.
 
     Args:
@@ -34,12 +31,12 @@ def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config:
         ideal: ideal patterns that no training has seen.
         config: resamples and seed.
     """
-    raw = {m.classifier: m for m in methods if m.method == "raw"}
+    raw = {m.classifier: m for m in methods if m.method is Method.RAW}
     plain = {(m.classifier, m.supervision): m for m in methods if m.plain}
     baseline = best_baseline(methods)
     rows = []
     for method in progress(methods, "compare", unit="methods"):
-        refined = method.method == "ir"
+        refined = method.method is Method.IR
         row = method.row() | _accuracy(method, parts.test, config)
         row |= _medians(distances(method, parts.test))
         row["n_theory"] = int(np.isfinite(theory(parts.test)[:, 0]).sum())
@@ -50,7 +47,7 @@ def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config:
         )
         whole = plain.get((method.classifier, method.supervision)) if refined and not method.plain else None
         row["against_plain"] = _against(method, whole, parts.test, config.seed, "gain", "p_value") if whole else None
-        if method.usable or method.variant == "shuffled_labels" or (method.method == "gta" and method.refiner):
+        if method.usable or method.variant.control or (method.method is Method.GTA and method.refiner):
             row |= _honesty(method, judge(method, methods), parts.test, ideal, config.seed)
         row["predicted_counts"] = counts(method.predicted)
         told = method.probabilities
@@ -60,19 +57,19 @@ def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config:
     return rows
 
 
-def best_baseline(methods: Sequence[Method]) -> Method | None:
+def best_baseline(methods: Sequence[Entry]) -> Entry | None:
     """The best of the paper's baselines on the validation part, never by the test part; None without either."""
-    known = [m for m in methods if m.method in PAPER_BASELINES and m.validation_accuracy is not None]
+    known = [m for m in methods if m.method.paper_baseline and m.validation_accuracy is not None]
     return max(known, key=lambda m: m.validation_accuracy or 0.0, default=None)
 
 
-def judge(method: Method, methods: Sequence[Method]) -> Method | None:
+def judge(method: Entry, methods: Sequence[Entry]) -> Entry | None:
     """Who judges refined patterns independently: a classifier of another architecture that saw ideal patterns only.
 
     The standard one, of another seed too, where it is given; else the prototypical one; None if neither is.
     """
     others = [m for m in methods if m.classifier and m.classifier != method.classifier]
-    return next((m for name in ("standard", "raw") for m in others if m.method == name), None)
+    return next((m for name in (Method.STANDARD, Method.RAW) for m in others if m.method is name), None)
 
 
 def theory(data: Dataset) -> NDArray[np.float32]:
@@ -81,7 +78,7 @@ def theory(data: Dataset) -> NDArray[np.float32]:
     return data.theory
 
 
-def distances(method: Method, test: Dataset) -> Distances:
+def distances(method: Entry, test: Dataset) -> Distances:
     """Each test pattern's distances to theory, shape (n,); nothing for a method that leaves patterns as they are."""
     return {} if method.patterns is None else metrics.distances(method.patterns, theory(test))
 
@@ -92,7 +89,7 @@ def counts(classes: NDArray[np.int64]) -> dict[str, int]:
     return {str(system): int(n) for system, n in zip(CRYSTAL_SYSTEMS, found, strict=True)}
 
 
-def predictions(methods: Sequence[Method], test: Dataset) -> pd.DataFrame:
+def predictions(methods: Sequence[Entry], test: Dataset) -> pd.DataFrame:
     """Every test pattern's answer by every method: probabilities of the systems, distances to theory."""
     parts = []
     for method in methods:
@@ -108,12 +105,12 @@ def predictions(methods: Sequence[Method], test: Dataset) -> pd.DataFrame:
         }
         own = distances(method, test)
         shown = {str(system): told[:, k] for k, system in enumerate(CRYSTAL_SYSTEMS)}
-        shown |= {name: own.get(name, np.full(len(test.rows), np.nan)) for name in metrics.DISTANCES}
+        shown |= {name: own.get(name, np.full(len(test.rows), np.nan)) for name in Distance}
         parts.append(pd.DataFrame(answers | {name: np.round(values, 6) for name, values in shown.items()}))
     return pd.concat(parts)
 
 
-def _accuracy(method: Method, test: Dataset, config: EvaluateConfig) -> Row:
+def _accuracy(method: Entry, test: Dataset, config: EvaluateConfig) -> Row:
     correct = method.predicted == test.labels
     low, high = metrics.bootstrap_interval(correct, config.seed, n_resamples=config.resamples)
     return {"n_test": len(correct), "accuracy": float(correct.mean()), "accuracy_low": low, "accuracy_high": high}
@@ -122,11 +119,11 @@ def _accuracy(method: Method, test: Dataset, config: EvaluateConfig) -> Row:
 def _medians(found: Distances) -> Row:
     return {
         name: float(np.nanmedian(found[name])) if name in found and np.isfinite(found[name]).any() else None
-        for name in metrics.DISTANCES
+        for name in Distance
     }
 
 
-def _against(method: Method, other: Method | None, test: Dataset, seed: int, gain: str, p_value: str) -> Row:
+def _against(method: Entry, other: Entry | None, test: Dataset, seed: int, gain: str, p_value: str) -> Row:
     """A method against another on the same patterns; None where there is no other, or it is the method itself."""
     names = {"gain": gain, "gain_low": f"{gain}_low", "gain_high": f"{gain}_high", "p_value": p_value}
     if other is None or other is method:
@@ -135,7 +132,7 @@ def _against(method: Method, other: Method | None, test: Dataset, seed: int, gai
     return {names[key]: value for key, value in found.items()}
 
 
-def _honesty(method: Method, by: Method | None, test: Dataset, ideal: Dataset, seed: int) -> Row:
+def _honesty(method: Entry, by: Entry | None, test: Dataset, ideal: Dataset, seed: int) -> Row:
     assert method.refiner is not None and method.reader is not None and method.patterns is not None
     found = honesty(
         method.refiner,
@@ -150,6 +147,7 @@ def _honesty(method: Method, by: Method | None, test: Dataset, ideal: Dataset, s
         test.grid,
         seed,
     )
-    if method.method == "gta":
-        found = {name: value for name, value in found.items() if name.startswith(OF_PATTERNS)}
+    if method.method is Method.GTA:  # its answers are to raw patterns, not to those that its generator draws
+        answers = {key for measure in Measure if measure.of_answers for key in (measure, measure.before)}
+        found = {name: value for name, value in found.items() if name not in answers}
     return {"judge": by.name if by else None, **found}

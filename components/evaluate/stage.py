@@ -9,18 +9,20 @@ from typing import Any
 
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.drawings import draw, label, model_name
-from components.evaluate.methods import Method, Parts, read_methods
+from components.evaluate.methods import Entry, Parts, read_methods
 from components.evaluate.report import format_table, write_report
 from components.evaluate.rows import counts, judge, predictions, result_rows
 from imitation_refinement import figures, metrics
+from imitation_refinement.contracts import read_grid
 from imitation_refinement.datasets import Dataset, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
 from imitation_refinement.models import probabilities, use_device
 from imitation_refinement.progress import say
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import read_grid
 from imitation_refinement.tracking import Tracker
+from imitation_refinement.vocabulary import Method
+from imitation_refinement.wording import points, points_interval
 
 REGISTERED_MODEL = "imitation-refinement"
 
@@ -40,7 +42,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
         "data": _data_record(paths, config, parts),
         "selected": selected.name,
         "judges": judges,
-        "ideal_accuracy": {m.classifier: _ideal_accuracy(m, ideal) for m in methods if m.method == "raw"},
+        "ideal_accuracy": {m.classifier: _ideal_accuracy(m, ideal) for m in methods if m.method is Method.RAW},
         "true_counts": counts(parts.test.labels),
         "rows": rows,
     }
@@ -67,7 +69,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     return f"{right} by the selected refiner, {selected.name}"
 
 
-def _selected(methods: Sequence[Method], where: Path) -> Method:
+def _selected(methods: Sequence[Entry], where: Path) -> Entry:
     """The refiner that ``refine`` uses: the best on the validation part, never by the test part."""
     usable = [m for m in methods if m.usable]
     if not usable:
@@ -75,10 +77,11 @@ def _selected(methods: Sequence[Method], where: Path) -> Method:
     return max(usable, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
 
 
-def _register(selected: Method, rows: Sequence[Mapping[str, Any]], test: Dataset, tracker: Tracker) -> None:
+def _register(selected: Entry, rows: Sequence[Mapping[str, Any]], test: Dataset, tracker: Tracker) -> None:
     """Registers the selected refiner in MLflow if it beats raw beyond noise; else a tag says why not."""
     row = next(row for row in rows if row["name"] == selected.name)
-    name, gain = selected.name, f"{row['gain']:+.1%} over raw ({row['gain_low']:+.1%} to {row['gain_high']:+.1%})"
+    interval = points_interval(row["gain_low"], row["gain_high"])
+    name, gain = selected.name, f"{points(row['gain'])} ({interval}) points over raw"
     if row["gain_low"] > 0 and selected.refiner is not None:
         tracker.log_model(selected.refiner.cpu(), "selected", test.intensity[:2], REGISTERED_MODEL)
         tracker.set_tag("registration", f"registered: {name} gains {gain}")
@@ -86,16 +89,16 @@ def _register(selected: Method, rows: Sequence[Mapping[str, Any]], test: Dataset
         tracker.set_tag("registration", f"refused: {name} gains {gain}, which may be noise")
 
 
-def _ideal_accuracy(method: Method, ideal: Dataset) -> float | None:
+def _ideal_accuracy(method: Entry, ideal: Dataset) -> float | None:
     """A classifier's accuracy on ideal test patterns: how good it is where nothing is flawed."""
     if method.reader is None or not len(ideal.labels):
         return None
     return metrics.accuracy(ideal.labels, probabilities(method.reader, ideal.intensity).argmax(1))
 
 
-def _files(methods: Sequence[Method]) -> dict[str, str]:
+def _files(methods: Sequence[Entry]) -> dict[str, str]:
     """Where a run keeps the models that ``refine`` can use, and each pattern's answers."""
-    kept = [m for m in methods if m.usable or m.method == "raw"]
+    kept = [m for m in methods if m.usable or m.method is Method.RAW]
     models = {f"{label(m)}, model": f"models/{model_name(m)}.safetensors" for m in kept}
     return {"answers to each test pattern": "predictions.csv", "all numbers": "results.json", **models}
 

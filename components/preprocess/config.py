@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from imitation_refinement.config import StageConfig
+from imitation_refinement.options import StageConfig
 from imitation_refinement.patterns import LEAST_COVERAGE
 
 

@@ -15,14 +15,7 @@ from numpy.typing import NDArray
 
 from components.preprocess.config import PreprocessConfig
 from components.preprocess.split import TEST, TRAIN, grouped_split, groups_of, split_ideal
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
-from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.patterns import Pattern, check_coverage
-from imitation_refinement.progress import progress, say
-from imitation_refinement.stage import Stage
-from imitation_refinement.tables import (
+from imitation_refinement.contracts import (
     gridded_schema,
     ideal_schema,
     matrix,
@@ -34,6 +27,13 @@ from imitation_refinement.tables import (
     write_table,
     written,
 )
+from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import write_text
+from imitation_refinement.grid import Grid, convert_two_theta
+from imitation_refinement.patterns import Pattern, check_coverage
+from imitation_refinement.progress import progress, say
+from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 
 ROWS_AT_A_TIME = 4096

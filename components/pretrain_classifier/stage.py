@@ -9,6 +9,7 @@ from typing import Any
 from imitation_refinement.augmentation import Augmentation
 from imitation_refinement.checkpoints import checkpoint_of
 from imitation_refinement.config import PretrainConfig
+from imitation_refinement.contracts import read_grid
 from imitation_refinement.datasets import read_ideal
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
@@ -16,7 +17,6 @@ from imitation_refinement.files import writing
 from imitation_refinement.models import load_classifier, save_model
 from imitation_refinement.progress import leads
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import read_grid
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_classifier
 

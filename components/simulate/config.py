@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from imitation_refinement.config import StageConfig
 from imitation_refinement.flaws import Ranges
 from imitation_refinement.grid import Grid
-from imitation_refinement.profiles import Profile
+from imitation_refinement.line import Profile
+from imitation_refinement.options import StageConfig
 
 Mode = Literal["physical", "pymatgen"]
 

@@ -22,13 +22,7 @@ from components.simulate.config import SimulateConfig
 from components.simulate.form_factors import MAX_Z
 from components.simulate.kernel import Structures, peaks, unsupported
 from components.simulate.virtual import Specimens, has_structure
-from imitation_refinement.errors import InputError
-from imitation_refinement.files import writing
-from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.profiles import REACH
-from imitation_refinement.progress import progress, say
-from imitation_refinement.stage import Stage
-from imitation_refinement.tables import (
+from imitation_refinement.contracts import (
     PATTERNS,
     STRUCTURES,
     ideal_schema,
@@ -39,6 +33,12 @@ from imitation_refinement.tables import (
     to_table,
     write_rejected,
 )
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import writing
+from imitation_refinement.grid import Grid, convert_two_theta
+from imitation_refinement.line import REACH
+from imitation_refinement.progress import progress, say
+from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 
 ROWS_AT_A_TIME = 4096  # of the structures' table, while a shard's own are looked for

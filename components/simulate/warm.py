@@ -12,7 +12,7 @@ from components.simulate.painting import paint
 from imitation_refinement.diffractometer import measure
 from imitation_refinement.flaws import Ranges, draw
 from imitation_refinement.grid import Grid
-from imitation_refinement.profiles import Profile
+from imitation_refinement.line import Profile
 
 
 def warm() -> None:

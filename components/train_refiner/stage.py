@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imitation_refinement.checkpoints import checkpoint_of
-from imitation_refinement.config import NAMED_FORMS, RefineConfig
+from imitation_refinement.config import RefineConfig
+from imitation_refinement.contracts import read_grid
 from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
@@ -19,9 +20,9 @@ from imitation_refinement.grid import Grid
 from imitation_refinement.models import apply, check_unseen, fit_temperature, load_classifier, probabilities, save_model
 from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
-from imitation_refinement.tables import read_grid
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import Labelled, train_refiner
+from imitation_refinement.vocabulary import Method, Variant
 from imitation_refinement.zero_error import with_zero_error
 
 
@@ -39,7 +40,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     assert learning.theory is not None, "an imperfect dataset has a theory column"
     train, theory, truth = (learning.intensity, learning.labels), learning.theory, validation[1]
     labelled = int((train[1] != UNLABELLED).sum())
-    targeted = config.supervision == "targeted"
+    targeted = config.supervision.learns_from_labels
     if targeted and not labelled:
         raise InputError(
             paths["imperfect_dataset"],
@@ -47,7 +48,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
             "Label some patterns, or train with supervision=non_targeted.",
         )
     rng = np.random.default_rng(config.optimiser.seed)
-    if config.variant == "shuffled_labels":
+    if config.variant is Variant.SHUFFLED_LABELS:
         train, validation = ((x, shuffled(y, rng)) for x, y in (train, validation))
     if targeted and 0 < config.labelled < labelled:
         chosen = some_of_each(train[1], config.labelled, rng)
@@ -67,7 +68,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     about = {
         "training": config.model_dump(),
         "weights": config.weights,
-        "method": "ir",
+        "method": Method.IR,
         "classifier": classifier.config.architecture,
         "classifier_sha256": digest(paths["classifier"]),
         "supervision": config.supervision,
@@ -80,10 +81,10 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     }
     save_model(paths["refiner"], refiner, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    if config.variant not in NAMED_FORMS or config.labelled:
-        tracker.log_artifact(paths["refiner"], "refiner")  # a control, not a model to be used
-    else:
+    if config.own_method:
         tracker.log_model(refiner, "refiner", train[0][:2])
+    else:
+        tracker.log_artifact(paths["refiner"], "refiner")  # a control, not a model to be used
     known = truth != UNLABELLED
     if not known.any():
         return f"{n_train} patterns learnt from"

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from imitation_refinement.flaws import Range, Ranges
 from imitation_refinement.grid import Grid
-from imitation_refinement.profiles import SCHERRER_K, Profile
+from imitation_refinement.line import SCHERRER_K, Profile
 from imitation_refinement.radiation import doublet
 
 CORRELATION = 0.5  # [°]: lines as far apart have texture factors of their own

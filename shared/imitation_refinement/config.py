@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    model_validator,
+)
 
 from imitation_refinement.flaws import Ranges
-from imitation_refinement.profiles import Profile
+from imitation_refinement.line import Profile
+from imitation_refinement.options import StageConfig
+from imitation_refinement.vocabulary import Architecture, Supervision, Variant
+
+if TYPE_CHECKING:
+    from imitation_refinement.generator import Generator
+    from imitation_refinement.networks import Classifier, Refiner
 
 
 def _odd(value: int) -> int:
@@ -20,16 +32,10 @@ Odd = Annotated[int, AfterValidator(_odd)]
 Sizes = tuple[Annotated[int, Field(ge=1)], ...]
 
 
-class StageConfig(BaseModel):
-    """A stage's options: typed, checked when read, unknown names refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 class ClassifierConfig(StageConfig):
     """The architecture of a classifier."""
 
-    architecture: Literal["vgg", "densenet"] = Field("vgg", description="network family")
+    architecture: Architecture = Field(Architecture.VGG, description="network family")
     depths: Sizes = Field((1, 1, 2, 2), description="VGG: convolutions a stage; DenseNet: layers a block")
     widths: Sizes = Field((16, 32, 64, 64), description="VGG: channels a stage; DenseNet: (stem, growth)")
     kernel: Odd = Field(5, ge=3, le=31, description="convolution width [points], odd")
@@ -43,21 +49,53 @@ class ClassifierConfig(StageConfig):
     @classmethod
     def _own_sizes(cls, data: Any) -> Any:
         """A DenseNet has sizes of its own where none are given."""
-        if isinstance(data, dict) and data.get("architecture") == "densenet":
+        if isinstance(data, dict) and data.get("architecture") == Architecture.DENSENET:
             return {"depths": (2, 2, 2), "widths": (16, 8), **data}
         return data
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> ClassifierConfig:
-        needed = len(self.depths) if self.architecture == "vgg" else 2
+        needed = len(self.depths) if self.architecture is Architecture.VGG else 2
         if not self.depths or len(self.widths) != needed:
             raise ValueError(f"{self.architecture} of depths {self.depths} needs {needed} widths, not {self.widths}")
         return self
 
+    def build(self) -> Classifier:
+        """The network, with fresh weights."""
+        from imitation_refinement.networks import Classifier
+
+        return Classifier(self)
+
 
 class RefinerConfig(StageConfig):
-    """The architecture of the U-Net refiner."""
+    """A refiner's network: what all have in common. A subclass is a network, and knows what it builds.
 
+    Where one is asked for, options name it by ``architecture``, one of :data:`REFINERS`; a U-Net by default.
+    """
+
+    zero_error: float = Field(
+        0.0, ge=-64, le=64, description="how far patterns stand too high along 2θ [points]; set by targeted training"
+    )
+
+    def build(self) -> Refiner:
+        """The network, with fresh weights."""
+        raise NotImplementedError
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _of_its_class(cls, data: Any, handler: ModelWrapValidatorHandler[RefinerConfig]) -> RefinerConfig:
+        if cls is not RefinerConfig or isinstance(data, RefinerConfig):
+            return handler(data)
+        name = data.get("architecture", "unet") if isinstance(data, dict) else "unet"
+        if name not in REFINERS:
+            raise ValueError(f"{name!r} is no architecture of a refiner; there are: {', '.join(REFINERS)}")
+        return REFINERS[name].model_validate(data)
+
+
+class UNetConfig(RefinerConfig):
+    """The U-Net refiner."""
+
+    architecture: Literal["unet"] = Field("unet", description="the network")
     widths: tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...] = Field(
         (16, 32, 64, 96), min_length=1, description="channels a level, multiples of 4"
     )
@@ -66,9 +104,17 @@ class RefinerConfig(StageConfig):
     baseline: Odd = Field(
         61, ge=3, le=1001, description="peaks narrower than this [points], odd, are no part of the baseline"
     )
-    zero_error: float = Field(
-        0.0, ge=-64, le=64, description="how far patterns stand too high along 2θ [points]; set by targeted training"
-    )
+
+    def build(self) -> Refiner:
+        """The U-Net."""
+        from imitation_refinement.networks import UNet
+
+        return UNet(self)
+
+
+REFINERS: dict[str, type[RefinerConfig]] = {
+    "unet": UNetConfig,
+}
 
 
 class OptimiserConfig(StageConfig):
@@ -104,15 +150,11 @@ class PretrainConfig(StageConfig):
     profile: Profile = Field(Profile(), description="augmented: the lines of the ideal patterns")
 
 
-# Variants that are methods of their own right: the plain form, and those that are no ablation and no control.
-NAMED_FORMS = ("", "with_ideal", "with_diversity")
-
-
 class RefineConfig(StageConfig):
     """The refiner and its training."""
 
-    supervision: Literal["targeted", "non_targeted"] = Field("targeted", description="with labels or without")
-    network: RefinerConfig = RefinerConfig()
+    supervision: Supervision = Field(Supervision.TARGETED, description="with labels or without")
+    network: SerializeAsAny[RefinerConfig] = UNetConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     prediction_weight: float = Field(1.0, ge=0, description="weight of ℓ_pred; the paper's is 1")
     regularisation_weight: float = Field(1.0, ge=0, description="α, weight of ℓ_reg")
@@ -128,16 +170,8 @@ class RefineConfig(StageConfig):
     )
     feature_depth: int = Field(1, ge=0, le=2, description="Ψ: 0 the pattern, 1 or 2 the maps after that convolution")
     norm: float = Field(1.0, ge=1, description="p of ℓ_reg")
-    variant: Literal[
-        "",
-        "without_prediction",
-        "without_prototype",
-        "without_regularisation",
-        "with_ideal",
-        "with_diversity",
-        "shuffled_labels",
-    ] = Field(
-        "",
+    variant: Variant = Field(
+        Variant.PLAIN,
         description="an ablation of the loss, a term added that is no part of the paper, or the control that learns "
         "from shuffled labels",
     )
@@ -148,10 +182,15 @@ class RefineConfig(StageConfig):
     @property
     def weights(self) -> dict[str, float]:
         """The weight of each term of the loss, 0 of those that the variant has not."""
-        missing = {"ideal", "diversity"} - {self.variant.removeprefix("with_")}
-        missing.add(self.variant.removeprefix("without_"))
-        terms = ("prediction", "regularisation", "prototype", "ideal", "diversity")
+        added = [variant.adds for variant in Variant if variant.adds]
+        missing = {self.variant.removes, *added} - {self.variant.adds}
+        terms = ("prediction", "regularisation", "prototype", *added)
         return {term: 0.0 if term in missing else getattr(self, f"{term}_weight") for term in terms}
+
+    @property
+    def own_method(self) -> bool:
+        """Whether the refiner is a method of its own right: no ablation, no control, all labels."""
+        return self.variant.named_form and not self.labelled
 
 
 class AddaConfig(StageConfig):
@@ -174,6 +213,12 @@ class GeneratorConfig(GeneratorOptions):
 
     encoder: ClassifierConfig = Field(ClassifierConfig(), description="the classifier that embeds patterns")
     points: int = Field(2048, ge=2, description="points of a pattern")
+
+    def build(self) -> Generator:
+        """The network, with fresh weights."""
+        from imitation_refinement.generator import Generator
+
+        return Generator(self)
 
 
 class GtaConfig(StageConfig):

@@ -18,11 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from imitation_refinement.crystal import CLASS_INDEX, CrystalSystem
-from imitation_refinement.errors import InputError
-from imitation_refinement.files import writing
-from imitation_refinement.grid import Grid
-from imitation_refinement.tables import (
+from imitation_refinement.contracts import (
     ideal_schema,
     matrix,
     parts,
@@ -31,6 +27,10 @@ from imitation_refinement.tables import (
     read_grid,
     read_gridded,
 )
+from imitation_refinement.crystal import CLASS_INDEX, CrystalSystem
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import writing
+from imitation_refinement.grid import Grid
 
 UNLABELLED = -1
 ROWS_AT_A_TIME = 4096

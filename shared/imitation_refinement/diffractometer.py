@@ -34,7 +34,7 @@ from imitation_refinement.effects import (
     transparency_shift,
 )
 from imitation_refinement.flaws import Parameters
-from imitation_refinement.profiles import REACH
+from imitation_refinement.line import REACH
 from imitation_refinement.radiation import doublet
 
 NEGLIGIBLE = 2e-5  # tails below this share of the strongest line are not painted

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from imitation_refinement.profiles import SCHERRER_K
+from imitation_refinement.line import SCHERRER_K
 
 
 @njit(cache=True, nogil=True)

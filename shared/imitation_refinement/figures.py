@@ -22,9 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from imitation_refinement.config import NAMED_FORMS
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 from imitation_refinement.files import writing
+from imitation_refinement.vocabulary import Block, Method, Supervision
+from imitation_refinement.wording import block, percent, row_label, share_interval
 
 DPI = 160
 
@@ -36,54 +37,6 @@ SYSTEM_MARKERS: dict[CrystalSystem, str] = dict(zip(CRYSTAL_SYSTEMS, ("v", "D", 
 
 RAW, REFINED, THEORY, DIFFERENCE = "#4D4D4D", "#C8501E", "#0B6BA8", "#7A4FA3"
 GRID, FAINT, INK = "#E3E6EA", "#9AA1AA", "#1F2430"
-
-METHOD_LABELS = {
-    "majority": "Majority class",
-    "nearest": "Nearest neighbour",
-    "nearest_in_library": "Nearest neighbour, material in library",
-    "standard": "Standard classifier",
-    "raw": "Prototypical classifier (raw)",
-    "aligned": "Raw, zero error mended",
-    "augmented": "Augmented classifier",
-    "dwt": "DWT",
-    "adda": "ADDA",
-    "gta": "GTA",
-    "finetuned": "Fine-tuned classifier",
-    "ir": "IR",
-}
-METHOD_COLORS = {
-    "majority": "#7F8894",
-    "nearest": "#7F8894",
-    "nearest_in_library": "#7F8894",
-    "standard": RAW,
-    "raw": RAW,
-    "aligned": RAW,
-    "augmented": "#228833",
-    "dwt": "#228833",
-    "adda": "#AA3377",
-    "gta": "#B8860B",
-    "finetuned": "#4477AA",
-    "ir": REFINED,
-}
-CLASSIFIER_LABELS = {"vgg": "VGG", "densenet": "DenseNet"}
-SUPERVISION_LABELS = {"targeted": "targeted", "non_targeted": "non-targeted"}
-VARIANT_LABELS = {
-    "without_prediction": "without ℓ_pred",
-    "without_prototype": "without ℓ_proto",
-    "without_regularisation": "without ℓ_reg",
-    "with_ideal": "with ideal patterns",
-    "with_diversity": "with diversity",
-    "shuffled_labels": "shuffled labels",
-}
-# Blocks of tables and figures in order; the rows of a block know equally much about imperfect patterns.
-BLOCKS = (
-    "Without a network",
-    "Ideal or simulated patterns only",
-    "Adapted without labels",
-    "Adapted with labels",
-    "Ablations and controls",
-    "With fewer labels",
-)
 
 STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -133,43 +86,6 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Writes a figure as PNG, SVG or PDF, by the path's suffix, whole or not at all."""
     with writing(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
-
-
-def method_label(row: Mapping[str, Any]) -> str:
-    """What a result row's method is called, its supervision and variant included: ``IR, targeted, 30 labels``."""
-    method, supervision, variant = str(row["method"]), row.get("supervision"), row.get("variant")
-    parts = [METHOD_LABELS.get(method, method.replace("_", " "))]
-    if supervision:
-        parts.append(SUPERVISION_LABELS.get(supervision, supervision))
-    if variant:
-        parts.append(VARIANT_LABELS.get(variant, variant.replace("_", " ")))
-    if row.get("labelled"):
-        parts.append(f"{row['labelled']} labels")
-    return ", ".join(parts)
-
-
-def classifier_label(row: Mapping[str, Any]) -> str:
-    """What a result row's classifier is called; a dash where a method has none."""
-    classifier = row.get("classifier")
-    return CLASSIFIER_LABELS.get(classifier, str(classifier)) if classifier else "–"
-
-
-def row_label(row: Mapping[str, Any]) -> str:
-    """A result row's classifier and method: ``DenseNet: IR, targeted``; without a classifier the method alone."""
-    return f"{classifier_label(row)}: {method_label(row)}" if row.get("classifier") else method_label(row)
-
-
-def block(row: Mapping[str, Any]) -> str:
-    """The one of :data:`BLOCKS` that a result row stands in."""
-    if not row.get("classifier"):
-        return BLOCKS[0]
-    if row.get("labelled"):
-        return BLOCKS[5]
-    if (row.get("variant") or "") not in NAMED_FORMS:
-        return BLOCKS[4]
-    if row["method"] in ("raw", "standard", "augmented", "dwt"):
-        return BLOCKS[1]
-    return BLOCKS[2] if row["method"] in ("adda", "gta") or row.get("supervision") == "non_targeted" else BLOCKS[3]
 
 
 @dataclass(frozen=True)
@@ -362,8 +278,8 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     drawn = [row for row in rows if row.get("accuracy") is not None]
     if not drawn:
         raise ValueError("there are no accuracies to draw")
-    drawn.sort(key=lambda row: BLOCKS.index(block(row)))
-    raw = {row.get("classifier"): row["accuracy"] for row in drawn if row["method"] == "raw"}
+    drawn.sort(key=lambda row: list(Block).index(block(row)))
+    raw = {row.get("classifier"): row["accuracy"] for row in drawn if row["method"] == Method.RAW}
     n_lines = len(drawn) + 1.6 * len({block(row) for row in drawn})
     figure = _figure(9.0, 0.235 * n_lines + 0.7)
     axes = figure.add_subplot()
@@ -381,7 +297,7 @@ def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         y += len(members) + 1.6
     axes.set_yticks(positions, labels)
     for tick, label in zip(axes.get_yticklabels(), labels, strict=True):
-        tick.set_fontweight("bold" if label in BLOCKS else "normal")
+        tick.set_fontweight("bold" if label in list(Block) else "normal")
     axes.set_ylim(y - 0.9, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -567,9 +483,9 @@ def _part(name: str) -> tuple[str, str]:
 
 
 def _draw_accuracy(axes: Axes, y: float, row: Mapping[str, Any]) -> None:
-    color = METHOD_COLORS.get(row["method"], THEORY)
-    filled = row.get("supervision") != "non_targeted"
+    color = Method(row["method"]).color
+    filled = row.get("supervision") != Supervision.NON_TARGETED
     axes.plot([row["accuracy_low"], row["accuracy_high"]], [y, y], color=color, linewidth=2, solid_capstyle="butt")
     axes.plot(row["accuracy"], y, "o", markersize=7, color=color, markerfacecolor=color if filled else "white")
-    text = f"{100 * row['accuracy']:.1f} %  ({100 * row['accuracy_low']:.1f} – {100 * row['accuracy_high']:.1f})"
+    text = f"{percent(row['accuracy'])} %  ({share_interval(row['accuracy_low'], row['accuracy_high'])})"
     axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center", ha="left", fontsize=8.5)

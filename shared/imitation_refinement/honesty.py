@@ -14,10 +14,10 @@ from torch import nn
 
 from imitation_refinement import metrics
 from imitation_refinement.grid import Grid
+from imitation_refinement.line import Profile
 from imitation_refinement.models import apply, probabilities
 from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.peaks import least_width, narrow_share, peak_precision_recall
-from imitation_refinement.profiles import Profile
 
 Vector = NDArray[np.float64]
 Patterns = NDArray[np.float32]
@@ -93,7 +93,10 @@ def doubt(classifier: Classifier, temperature: float, patterns: Patterns) -> tup
 
 
 def identity_error(refiner: nn.Module, ideal: Patterns) -> dict[str, float]:
-    """How far R(x) is from x where nothing is to be mended; a refiner's zero error is none of an ideal pattern.
+    """How far R(x) is from x where nothing is to be mended.
+
+    An ideal pattern has no zero error: the refiner is used without the one that it mends (:meth:`Refiner.adjusted
+    <imitation_refinement.networks.Refiner>`).
 
     Args:
         refiner: maps (n, points) to (n, points).

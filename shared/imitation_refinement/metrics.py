@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imitation_refinement.crystal import N_CLASSES
+from imitation_refinement.vocabulary import Distance
 
 Vector = NDArray[np.float64]
 
@@ -93,25 +94,23 @@ def ncc(pattern: ArrayLike, theory: ArrayLike) -> Vector:
     return correlation.clip(-1, 1)
 
 
-DISTANCES: Mapping[str, Callable[[ArrayLike, ArrayLike], Vector]] = {"l1": l1, "l2": l2, "kl": kl, "ncc": ncc}
+DISTANCES: Mapping[Distance, Callable[[ArrayLike, ArrayLike], Vector]] = {
+    Distance.L1: l1,
+    Distance.L2: l2,
+    Distance.KL: kl,
+    Distance.NCC: ncc,
+}
 
 
-def distances(pattern: ArrayLike, theory: ArrayLike) -> dict[str, Vector]:
-    """ℓ1, ℓ2, KL and NCC of each pattern, shape (n,); NaN where a theory is missing (all NaN)."""
+def distances(pattern: ArrayLike, theory: ArrayLike) -> dict[Distance, Vector]:
+    """Every :class:`Distance` of each pattern, shape (n,); NaN where a theory is missing (all NaN)."""
     pattern, theory = np.asarray(pattern), np.asarray(theory)
     known = ~np.isnan(theory).all(axis=1)
-    found = {name: np.full(len(pattern), np.nan) for name in DISTANCES}
-    for name, function in DISTANCES.items():
-        found[name][known] = function(pattern[known], theory[known])
+    found = {}
+    for name in Distance:
+        found[name] = np.full(len(pattern), np.nan)
+        found[name][known] = DISTANCES[name](pattern[known], theory[known])
     return found
-
-
-def median_distances(pattern: ArrayLike, theory: ArrayLike) -> dict[str, float | None]:
-    """Medians of :func:`distances` over the patterns that have a theory; None where none has one."""
-    return {
-        name: float(np.nanmedian(values)) if np.isfinite(values).any() else None
-        for name, values in distances(pattern, theory).items()
-    }
 
 
 def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy.optimize import minimize_scalar
@@ -27,6 +27,7 @@ from imitation_refinement.networks import Classifier, Refiner
 METADATA_KEY = "imitation_refinement"
 MATERIALS = "materials"  # the tensor of what a classifier has learnt
 N = TypeVar("N", bound=nn.Module)
+N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 
 
 def save_model(
@@ -45,8 +46,9 @@ def save_model(
         about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
         materials: formulas that it has learnt, for :func:`check_unseen`.
     """
+    kind = next(family for family in (Classifier, Refiner, Generator) if isinstance(model, family))
     record = {
-        "kind": type(model).__name__,
+        "kind": kind.__name__,
         "config": model.config.model_dump(),
         "grid": grid.model_dump(),
         "about": dict(about),
@@ -114,14 +116,23 @@ def _keys(materials: Iterable[str]) -> NDArray[np.int64]:
     )
 
 
-def _load(path: str | Path, kind: type[N], config: type[BaseModel]) -> tuple[N, Grid, dict[str, object]]:
+class _Config(Protocol[N_co]):
+    """A configuration that knows what it builds."""
+
+    @classmethod
+    def model_validate(cls, obj: Any, /) -> _Config[N_co]: ...
+
+    def build(self) -> N_co: ...
+
+
+def _load(path: str | Path, kind: type[N], config: type[_Config[N]]) -> tuple[N, Grid, dict[str, object]]:
     remedy = f"Give a {kind.__name__.lower()} that this program trained."
     try:
         with safe_open(path, framework="pt") as stored:
             record = json.loads((stored.metadata() or {})[METADATA_KEY])
             if record["kind"] != kind.__name__:
                 raise InputError(path, f"holds a {record['kind']}.", remedy)
-            model = kind(config.model_validate(record["config"]))
+            model = config.model_validate(record["config"]).build()
             names = set(stored.keys()) - {MATERIALS}
             model.load_state_dict({name: stored.get_tensor(name) for name in names})
             grid = Grid.model_validate(record["grid"])

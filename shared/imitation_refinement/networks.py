@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from imitation_refinement.config import ClassifierConfig, RefinerConfig
+from imitation_refinement.config import ClassifierConfig, RefinerConfig, UNetConfig
 from imitation_refinement.crystal import N_CLASSES
 from imitation_refinement.losses import squared_distances
+from imitation_refinement.vocabulary import Architecture
 
 LEAST_GAIN = 0.03
 STARTING_SHARE = math.log(0.95 / 0.05)  # U₁ of a fresh refiner
@@ -100,6 +102,12 @@ def _densenet(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
     return layers, channels
 
 
+LAYERS: dict[Architecture, Callable[[ClassifierConfig], tuple[list[nn.Module], int]]] = {
+    Architecture.VGG: _vgg,
+    Architecture.DENSENET: _densenet,
+}
+
+
 class Classifier(nn.Module):
     """The prototypical classifier C = G∘F: F embeds a pattern in R^m, G is linear on the embedding.
 
@@ -112,7 +120,7 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        layers, channels = (_vgg if config.architecture == "vgg" else _densenet)(config)
+        layers, channels = LAYERS[config.architecture](config)
         self.layers = nn.ModuleList(layers)
         # Average and maximum over eight stretches of the axis keep where the peaks are, at a small dense head.
         # The embedding is linear: a squashed one has no slope where patterns are far from ideal.
@@ -189,12 +197,48 @@ def opening(x: Tensor, width: int) -> Tensor:
 
 
 class Refiner(nn.Module):
-    """R: a 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts what of the baseline goes, and a gain.
+    """R: refines patterns, after it has moved them by the zero error of the instrument that they come from.
+
+    A subclass is a network: its :meth:`correct` does the rest.
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def adjusted(self) -> Refiner:
+        """The same refiner, weights shared, for patterns of an instrument without zero error."""
+        twin = copy.copy(self)
+        twin.config = self.config.model_copy(update={"zero_error": 0.0})
+        return twin
+
+    def aligned(self, x: Tensor) -> Tensor:
+        """Intensities, shape (n, points), moved down the axis by the zero error, linearly interpolated; 0 beyond."""
+        whole = math.floor(self.config.zero_error)
+        part = self.config.zero_error - whole
+        if not whole and not part:
+            return x
+        pad = abs(whole) + 1
+        wide, points = F.pad(x, (pad, pad)), x.shape[1]
+        first = pad + whole
+        return (1 - part) * wide[:, first : first + points] + part * wide[:, first + 1 : first + 1 + points]
+
+    def correct(self, x: Tensor) -> Tensor:
+        """Refined intensities, shape (n, points), of intensities of the same shape that are :meth:`aligned` already."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refined intensities, shape (n, points), of intensities of the same shape."""
+        return self.correct(self.aligned(x))
+
+
+class UNet(Refiner):
+    """A 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts what of the baseline goes, and a gain.
 
     R(x) = g(x) · (x − w(x) b(x)), where b is the baseline (:func:`opening`), w = σ(U₁) the share of it that goes, and
     g = f + 2 (1 − f) σ(U₂) with f = 0.03 a gain from f to 2 − f, at every angle. U's last convolution starts without
     weights: a fresh refiner takes 95 % of the baseline away, and leaves an ideal pattern, which has hardly any, as it
-    is. Before all that the pattern is moved by the zero error of the instrument that it comes from, a constant.
+    is.
 
     So a refiner fades background and noise and evens out texture, keeps what is left where it was measured, never
     erases it, and can't paint a peak where nothing was seen. (An additive correction, max(0, x + U(x)), reached the
@@ -205,9 +249,10 @@ class Refiner(nn.Module):
     refinement does not depend on the batch it comes in.
     """
 
-    def __init__(self, config: RefinerConfig) -> None:
-        super().__init__()
-        self.config = config
+    config: UNetConfig
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config)
         widths, kernel, factor = config.widths, config.kernel, config.factor
         self.encoders, self.decoders, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = 3
@@ -248,29 +293,8 @@ class Refiner(nn.Module):
             hidden = decoder(torch.cat([up, skip], dim=1))
         return self.output(hidden)[:, :, 0, :points]
 
-    def adjusted(self) -> Refiner:
-        """The same refiner, weights shared, for patterns of an instrument without zero error."""
-        twin = copy.copy(self)
-        twin.config = self.config.model_copy(update={"zero_error": 0.0})
-        return twin
-
-    def aligned(self, x: Tensor) -> Tensor:
-        """Intensities, shape (n, points), moved down the axis by the zero error, linearly interpolated; 0 beyond."""
-        whole = math.floor(self.config.zero_error)
-        part = self.config.zero_error - whole
-        if not whole and not part:
-            return x
-        pad = abs(whole) + 1
-        wide, points = F.pad(x, (pad, pad)), x.shape[1]
-        first = pad + whole
-        return (1 - part) * wide[:, first : first + points] + part * wide[:, first + 1 : first + 1 + points]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Refined intensities, shape (n, points), of intensities of the same shape."""
-        return self.correct(self.aligned(x))
-
     def correct(self, x: Tensor) -> Tensor:
-        """The same, of intensities that are :meth:`aligned` already."""
+        """As :meth:`Refiner.correct`."""
         baseline = opening(x, self.config.baseline)
         share, gain = torch.sigmoid(self.corrections(x, baseline)).unbind(1)
         return (LEAST_GAIN + 2 * (1 - LEAST_GAIN) * gain) * (x - share * baseline)

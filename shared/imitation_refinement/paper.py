@@ -60,15 +60,43 @@ PAPER_TABLE_3: Mapping[str, Mapping[str, float]] = {
 }
 
 
-def paper_change(name: str, metric: str) -> float | None:
+def paper_accuracy(name: str) -> float | None:
+    """The accuracy that the paper's Table 1 gives a result row, or else its Table 2, 0 to 1; None where neither does.
+
+    Args:
+        name: the row's name, as ``densenet-targeted``.
+    """
+    return PAPER_TABLE_1.get(name, PAPER_TABLE_2.get(name))
+
+
+def paper_ablation(name: str) -> float | None:
+    """The accuracy that the paper's Table 2 gives a result row, 0 to 1; None where it has none.
+
+    Args:
+        name: the row's name.
+    """
+    return PAPER_TABLE_2.get(name)
+
+
+def paper_distance(name: str, distance: str) -> float | None:
+    """The median distance to theory that the paper's Table 3 gives a result row; None where it has none.
+
+    Args:
+        name: the row's name.
+        distance: ``l1``, …, a :class:`~imitation_refinement.vocabulary.Distance`.
+    """
+    return PAPER_TABLE_3.get(name, {}).get(distance)
+
+
+def paper_change(name: str, distance: str) -> float | None:
     """What the paper's Table 3 says that a method did to a distance, relative to raw: −0.06 is 6 % less.
 
     Args:
-        name: a result row's name, as ``densenet-targeted``.
-        metric: ``l1``, ``l2``, ``kl`` or ``ncc``.
+        name: the row's name.
+        distance: as of :func:`paper_distance`.
 
     Returns:
-        (method − raw) / raw, or None where the paper has no such row or the row is raw itself.
+        (method − raw) / raw, or None where the paper has no such number or the row is raw itself.
     """
-    values = PAPER_TABLE_3.get(name)
-    return None if values is None or values is _RAW else values[metric] / _RAW[metric] - 1
+    value = paper_distance(name, distance)
+    return None if value is None or PAPER_TABLE_3[name] is _RAW else value / _RAW[distance] - 1

@@ -25,11 +25,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
 from imitation_refinement.grid import Grid
-from imitation_refinement.tables import open_table
 
 TEXT_SUFFIXES = (".xy", ".xye", ".txt", ".dat", ".csv")
 TABLE_SUFFIXES = (".parquet", ".pq")

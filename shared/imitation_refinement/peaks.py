@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage, signal
 
 from imitation_refinement.grid import Grid
-from imitation_refinement.profiles import Profile
+from imitation_refinement.line import Profile
 
 Vector = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -227,7 +227,7 @@ def least_width(raw_patterns: ArrayLike, grid: Grid, profile: Profile | None = N
     Args:
         raw_patterns: as measured, shape (n, points).
         grid: their angles.
-        profile: of ideal patterns; default :class:`~imitation_refinement.profiles.Profile`.
+        profile: of ideal patterns; default :class:`~imitation_refinement.line.Profile`.
     """
     painted = (profile or Profile()).fwhm
     shown = peak_widths(raw_patterns, grid)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from imitation_refinement.contracts import write_rejected, write_table
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import pattern_figure, save_figure
@@ -24,7 +25,6 @@ from imitation_refinement.networks import Classifier, Refiner
 from imitation_refinement.patterns import Pattern, check_coverage, read_patterns, write_xy
 from imitation_refinement.progress import progress, say
 from imitation_refinement.radiation import wavelength as wavelength_of
-from imitation_refinement.tables import write_rejected, write_table
 
 CAVEAT = "A refined pattern is no counting data: give the measured one to Rietveld refinement."
 

@@ -9,16 +9,17 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from imitation_refinement import progress
-from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
+from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.train_job import TrainJob
 
@@ -143,10 +144,10 @@ def add_options(group: Any, model: type[BaseModel], prefix: str = "") -> None:
     for name, field in model.model_fields.items():
         kind = field.annotation
         key = prefix + name
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            add_options(group, kind, key + ".")
-            continue
         default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):  # of a family, the default's options; others come by --config
+            add_options(group, type(default), key + ".")
+            continue
         text = (field.description or name).replace("%", "%%")
         keywords: dict[str, Any] = {"dest": key, "default": None, "help": f"{text} (default: {default})"}
         if kind is bool:
@@ -154,31 +155,30 @@ def add_options(group: Any, model: type[BaseModel], prefix: str = "") -> None:
             keywords["help"] = text
         elif isinstance(default, tuple | list):
             keywords |= {"nargs": "+", "metavar": "VALUE"}
-        elif choices := [c for c in get_args(kind) if isinstance(c, str)]:
+        elif choices := choices_of(kind):
             keywords["choices"] = choices
         else:
             keywords["metavar"] = "VALUE"
         group.add_argument(option(key), **keywords)
 
 
+def choices_of(kind: Any) -> list[str]:
+    """The words that an option of this kind may be: members of an enum, or of a ``Literal``; none for other kinds."""
+    words = kind if isinstance(kind, type) and issubclass(kind, StrEnum) else get_args(kind)
+    return [str(word) for word in words if isinstance(word, str)]
+
+
 def nested(flat: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """Command-line values, named ``a.b``, as the nested mapping that ``model`` reads, without those not given."""
     out: dict[str, Any] = {}
     for name, field in model.model_fields.items():
-        kind, key = field.annotation, prefix + name
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            if inner := nested(flat, kind, key + "."):
+        default, key = field.get_default(call_default_factory=True), prefix + name
+        if isinstance(default, BaseModel):
+            if inner := nested(flat, type(default), key + "."):
                 out[name] = inner
         elif flat.get(key) is not None:
             out[name] = flat[key]
     return out
-
-
-def merged(low: Any, high: Any) -> Any:
-    """``high`` over ``low``, section by section."""
-    if not (isinstance(low, dict) and isinstance(high, dict)):
-        return high
-    return {**low, **{key: merged(low.get(key), value) for key, value in high.items()}}
 
 
 def _json_object(where: str, text: str | None) -> dict[str, Any]:
@@ -189,16 +189,6 @@ def _json_object(where: str, text: str | None) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(where, "is no JSON object.", 'Write it as {"option": value}.')
     return found
-
-
-def config_error(where: object, error: ValidationError) -> InputError:
-    """A failed check of a configuration as one readable message: every field, what is wrong, what was given."""
-    problems = [_problem(e["loc"], e["msg"].removeprefix("Value error, "), e["input"]) for e in error.errors()]
-    return InputError(where, "; ".join(problems) + ".", "Correct these fields.")
-
-
-def _problem(fields: Sequence[object], message: str, given: object) -> str:
-    return f"{'.'.join(map(str, fields))}: {message} (given: {given!r})" if fields else message
 
 
 @contextmanager

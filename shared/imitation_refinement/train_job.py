@@ -21,7 +21,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
 from imitation_refinement.launch import (
@@ -33,6 +32,7 @@ from imitation_refinement.launch import (
     command_line,
     lasting_file,
 )
+from imitation_refinement.options import StageConfig
 from imitation_refinement.progress import say
 
 POLL_S = 10.0

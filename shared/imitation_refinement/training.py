@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from imitation_refinement.batches import class_covering_batches
 from imitation_refinement.checkpoints import Checkpoint, identity, optimiser_tensors, restore_optimiser, seed_epoch
-from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineConfig, StageConfig
+from imitation_refinement.config import OptimiserConfig, PretrainConfig, RefineConfig
 from imitation_refinement.datasets import UNLABELLED
 from imitation_refinement.distributed import (
     check_share,
@@ -36,7 +36,9 @@ from imitation_refinement.distributed import (
 from imitation_refinement.losses import diversity, entropy, prototype_loss, regularisation, update_prototypes
 from imitation_refinement.models import frozen
 from imitation_refinement.networks import Classifier, Refiner
+from imitation_refinement.options import StageConfig
 from imitation_refinement.progress import progress, say
+from imitation_refinement.vocabulary import Variant
 
 SHORTEST_EPOCH = 10  # batches, where least_steps asks for as many
 
@@ -105,7 +107,7 @@ def train_classifier(
     device = join_processes(options.device)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
-    model = Classifier(config.network).to(device)
+    model = config.network.build().to(device)
     share_batch_norm(model)
     x, vx = held(train[0], device), held(validation[0], device)
     y, vy = (torch.from_numpy(part[1].astype(np.int64)).to(device) for part in (train, validation))
@@ -144,7 +146,7 @@ def train_classifier(
     with torch.no_grad():
         embedding = torch.cat([model.embed(seen(part)) for part in x[share(len(x))].split(256)])
         model.prototypes.copy_(update_prototypes(model.prototypes, gathered(embedding, len(x)), y))
-    trained = Classifier(config.network)  # without what compiling and several processes changed in the other
+    trained = config.network.build()  # without what compiling and several processes changed in the other
     trained.load_state_dict(model.state_dict())
     return trained.eval(), history
 
@@ -234,11 +236,11 @@ def train_refiner(
     Raises:
         ValueError: if targeted training has no labelled pattern, or ``with_ideal`` no ideal one.
     """
-    options, targeted = config.optimiser, config.supervision == "targeted"
+    options, targeted = config.optimiser, config.supervision.learns_from_labels
     device = join_processes(options.device)
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
-    refiner = Refiner(config.network).to(device)
+    refiner = config.network.build().to(device)
     frozen(classifier).to(device)
     patterns, labels = train
     if targeted:
@@ -253,7 +255,7 @@ def train_refiner(
         if ideal is None or not len(ideal[1]):
             raise ValueError("with_ideal needs ideal patterns")
         ideal_x, ideal_y = held(ideal[0], device), torch.from_numpy(ideal[1].astype(np.int64)).to(device)
-        as_published = config.model_copy(update={"variant": ""})
+        as_published = config.model_copy(update={"variant": Variant.PLAIN})
 
     def loss_of(index: Tensor) -> dict[str, Tensor]:
         own = index[share(len(index))]

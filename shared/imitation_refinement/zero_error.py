@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from imitation_refinement.config import RefineConfig, RefinerConfig
+from imitation_refinement.config import RefineConfig, UNetConfig
 from imitation_refinement.grid import Grid
 from imitation_refinement.networks import opening
 
 REACH = 0.4  # largest zero error that is looked for [°]
 LEAST_PATTERNS = 10
 FINER = 8  # positions between two points of the grid
-BASELINE = RefinerConfig().baseline
+BASELINE = UNetConfig().baseline
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def with_zero_error(
     Returns:
         The options, and what was found; None where nothing was looked for.
     """
-    if config.supervision != "targeted" or not config.zero_error:
+    if not config.supervision.learns_from_labels or not config.zero_error:
         return config, None
     found = zero_error(patterns, theory, grid)
     if found.certain:

@@ -45,7 +45,8 @@ def person() -> io.StringIO:
 
 @pytest.fixture
 def shown(tmp_path: Path, tell: Tell, person: io.StringIO) -> Console:
-    log = "simulate | {\nsimulate |     'seed': 1\nsimulate | }\nsimulate | at it\npreprocess | at it, too\nsimulate | no such atom\n\nKFP has ended\n"
+    said = ("simulate | {", "simulate |     'seed': 1", "simulate | }", "simulate | at it", "preprocess | at it, too")
+    log = "\n".join((*said, "simulate | no such atom", "", "KFP has ended", ""))
     (tmp_path / "log.txt").write_text(log)
     return Console(person, Channel(tmp_path / "told"), tmp_path / "log.txt")
 

@@ -12,7 +12,7 @@ from imitation_refinement.augmentation import Augmentation
 from imitation_refinement.diffractometer import Reflections, measure
 from imitation_refinement.flaws import Parameters, Ranges
 from imitation_refinement.grid import Grid
-from imitation_refinement.profiles import Profile, pseudo_voigt
+from imitation_refinement.line import Profile, pseudo_voigt
 
 GRID = Grid(points=4096)
 AXIS = GRID.two_theta

@@ -124,29 +124,6 @@ def test_accuracy_figure_has_a_point_and_an_interval_a_row() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("method", "supervision", "variant", "labelled", "label", "block"),
-    [
-        ("nearest", None, "", 0, "Nearest neighbour", 0),
-        ("raw", None, "", 0, "Prototypical classifier (raw)", 1),
-        ("adda", None, "", 0, "ADDA", 2),
-        ("ir", "non_targeted", "", 0, "IR, non-targeted", 2),
-        ("finetuned", None, "", 0, "Fine-tuned classifier", 3),
-        ("ir", "targeted", "", 0, "IR, targeted", 3),
-        ("ir", "targeted", "without_prototype", 0, "IR, targeted, without ℓ_proto", 4),
-        ("ir", "targeted", "", 30, "IR, targeted, 30 labels", 5),
-    ],
-)
-def test_each_row_has_its_label_and_block(
-    method: str, supervision: str | None, variant: str, labelled: int, label: str, block: int
-) -> None:
-    classifier = "" if method == "nearest" else "vgg"
-    row = {"method": method, "classifier": classifier, "supervision": supervision, "variant": variant}
-    row |= {"labelled": labelled}
-    assert figures.row_label(row) == (f"VGG: {label}" if classifier else label)
-    assert figures.block(row) == figures.BLOCKS[block]
-
-
 def test_learning_curve_is_in_order_of_labels() -> None:
     points = [{"n": n, "accuracy": a, "low": a - 0.1, "high": a + 0.05} for n, a in ((300, 0.8), (10, 0.5), (30, 0.6))]
     axes = figures.learning_curve_figure(points, raw=0.55).axes[0]

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from imitation_refinement.config import ClassifierConfig, RefinerConfig
+from imitation_refinement.config import ClassifierConfig, UNetConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import (
@@ -27,11 +27,11 @@ from imitation_refinement.models import (
     save_model,
     use_device,
 )
-from imitation_refinement.networks import Classifier, Refiner
+from imitation_refinement.networks import Classifier, UNet
 
 GRID = Grid(points=96)
 CLASSIFIER = ClassifierConfig(depths=(1, 1), widths=(8, 8), embedding=8)
-REFINER = RefinerConfig(widths=(8, 8), factor=2)
+REFINER = UNetConfig(widths=(8, 8), factor=2)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_classifier_round_trip(classifier: Classifier, patterns: np.ndarray, tmp
 
 
 def test_refiner_round_trip(patterns: np.ndarray, tmp_path: Path) -> None:
-    model = Refiner(REFINER).eval()
+    model = UNet(REFINER).eval()
     nn.init.normal_(model.output.weight)
     save_model(tmp_path / "r.safetensors", model, GRID, {})
     found, grid, about = load_refiner(tmp_path / "r.safetensors")

@@ -10,8 +10,8 @@ import torch
 from scipy.ndimage import grey_opening, uniform_filter1d
 from torch import Tensor, nn
 
-from imitation_refinement.config import ClassifierConfig, RefinerConfig
-from imitation_refinement.networks import Classifier, Refiner, opening
+from imitation_refinement.config import ClassifierConfig, UNetConfig
+from imitation_refinement.networks import Classifier, UNet, opening
 
 CONFIGS = [
     {"architecture": "vgg", "depths": (1, 2), "widths": (8, 16), "embedding": 12},
@@ -25,9 +25,9 @@ def classifier(seed: int = 0, **options: Any) -> Classifier:
     return Classifier(ClassifierConfig(**options)).eval()
 
 
-def refiner(working: bool, seed: int = 0, **options: Any) -> Refiner:
+def refiner(working: bool, seed: int = 0, **options: Any) -> UNet:
     torch.manual_seed(seed)
-    model = Refiner(RefinerConfig(**options)).eval()
+    model = UNet(UNetConfig(**options)).eval()
     if working:
         nn.init.normal_(model.output.weight)
     return model
@@ -146,7 +146,7 @@ def test_a_fresh_refiner_learns() -> None:
 @pytest.mark.parametrize("zero_error", [0.0, 2.0, 0.25, -1.5, -3.0])
 def test_refiner_moves_patterns_by_the_zero_error(zero_error: float) -> None:
     x = intensities(2, 128)
-    model = Refiner(RefinerConfig(zero_error=zero_error))
+    model = UNet(UNetConfig(zero_error=zero_error))
     points = np.arange(128)
     expected = np.stack([np.interp(points + zero_error, points, row, left=np.nan, right=np.nan) for row in x.numpy()])
     inside = np.isfinite(expected)

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from imitation_refinement.grid import Grid
+from imitation_refinement.line import Profile, pseudo_voigt
 from imitation_refinement.peaks import (
     find_peaks,
     least_width,
@@ -16,7 +17,6 @@ from imitation_refinement.peaks import (
     peak_precision_recall,
     peak_widths,
 )
-from imitation_refinement.profiles import Profile, pseudo_voigt
 
 GRID = Grid()
 X = GRID.two_theta

@@ -227,7 +227,7 @@ STAGE = """
 import os, sys, time
 from pathlib import Path
 from imitation_refinement.stage import Stage
-from imitation_refinement.config import StageConfig
+from imitation_refinement.options import StageConfig
 import mlflow
 class Config(StageConfig):
     shard: int = 0

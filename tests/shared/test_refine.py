@@ -14,7 +14,6 @@ import pytest
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.models import load_refiner, save_model
-from imitation_refinement.networks import Refiner
 from imitation_refinement.patterns import Pattern, read_text_pattern, write_xy
 from imitation_refinement.refine import load_run, refine_files, refine_pattern
 from pipelines.cli import main
@@ -174,7 +173,7 @@ def test_the_zero_error_of_the_training_is_mended_and_said(
     run = shutil.copytree(toy_run, folder / "run")
     path = run / "models" / f"{load_run(run).name}.safetensors"
     refiner, grid, about = load_refiner(path)
-    moved = Refiner(refiner.config.model_copy(update={"zero_error": 0.5}))
+    moved = refiner.config.model_copy(update={"zero_error": 0.5}).build()
     moved.load_state_dict(refiner.state_dict())
     save_model(path, moved, grid, about)
     source = [str(folder / "in" / "a.xy")]

@@ -17,12 +17,12 @@ from components.baselines.config import NearestConfig
 from components.baselines.nearest import nearest
 from components.pretrain_classifier.stage import STAGE
 from imitation_refinement import datasets, tables
+from imitation_refinement.contracts import ideal_schema, parts, read_grid, read_gridded, written
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import read_ideal, read_imperfect, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.grid import Grid
-from imitation_refinement.tables import ideal_schema, parts, read_grid, read_gridded, written
 
 SYSTEMS = [str(system) for system in CRYSTAL_SYSTEMS]
 CONFIG = {

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import Field
 
-from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.options import StageConfig
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel
 from imitation_refinement.stage import ERROR_FILE_VARIABLE, Stage
 from imitation_refinement.tracking import Tracker
@@ -307,7 +307,7 @@ def test_stages_import_without_the_others_packages(names: tuple[str, ...]) -> No
 
 
 def test_simulate_and_preprocess_run_without_the_others_packages(tmp_path: Path) -> None:
-    from imitation_refinement.tables import PATTERNS, STRUCTURES, write_table
+    from imitation_refinement.contracts import PATTERNS, STRUCTURES, write_table
 
     n = 8
     structures: dict[str, Any] = {

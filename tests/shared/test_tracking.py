@@ -39,8 +39,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     import mlflow
     import torch
 
-    from imitation_refinement.config import RefinerConfig
-    from imitation_refinement.networks import Refiner
+    from imitation_refinement.config import UNetConfig
+    from imitation_refinement.networks import UNet
 
     folder = tmp_path_factory.mktemp("store")
     (folder / "a.parquet").write_bytes(b"abc")
@@ -48,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     for i in range(2):
         (folder / "shards" / str(i)).write_text(str(i))
     torch.manual_seed(0)
-    model = Refiner(RefinerConfig(widths=(8, 8), factor=2)).eval()
+    model = UNet(UNetConfig(widths=(8, 8), factor=2)).eval()
     torch.nn.init.normal_(model.output.weight)
     with torch.no_grad():
         output = model(torch.from_numpy(EXAMPLE)).numpy()

@@ -134,7 +134,7 @@ def test_the_classifier_is_frozen(toy: Toy, supervision: str, norm: str) -> None
     assert same(before, state(model))
     assert not model.training
     assert not any(p.requires_grad or p.grad is not None for p in model.parameters())
-    assert not same(state(Refiner(refiner.config)), state(refiner))
+    assert not same(state(refiner.config.build()), state(refiner))
 
 
 def test_targeted_refinement_mends_a_flaw(toy: Toy, classifier: Classifier) -> None:
@@ -208,7 +208,7 @@ def batch(toy: Toy) -> tuple[torch.Tensor, torch.Tensor]:
 def working(batch: object) -> Refiner:
     """A refiner that changes its input."""
     torch.manual_seed(0)
-    model = Refiner(RefineConfig(network=REFINER).network)
+    model = RefineConfig(network=REFINER).network.build()
     nn.init.normal_(model.output.weight, std=0.05)
     return model
 
@@ -266,7 +266,7 @@ def test_regularisation_compares_feature_maps(
     expected = (maps[0] - maps[1]).abs().pow(norm).mean(1).pow(1 / norm).mean()
     found = losses(working, classifier, x, labels, feature_depth=depth, norm=norm)
     assert found["regularisation_loss"] == pytest.approx(float(expected), rel=1e-4)
-    still = Refiner(working.config)
+    still = working.config.build()
     with torch.no_grad():
         still.output.bias[0] = -50  # takes nothing of the baseline away: the identity
     assert losses(still, classifier, x, labels, feature_depth=depth, norm=norm)["regularisation_loss"] < 1e-5

@@ -18,8 +18,8 @@ from components.collect_structures.config import CollectConfig, MaterialsProject
 from components.collect_structures.crystals import Material
 from components.collect_structures.materials_project import fetch
 from components.collect_structures.stage import STAGE
+from imitation_refinement.contracts import PATTERNS, STRUCTURES, read_table
 from imitation_refinement.errors import InputError
-from imitation_refinement.tables import PATTERNS, STRUCTURES, read_table
 
 KEY = "k3y" * 10 + "ab"
 METALS = ("Li", "Na", "K", "Rb", "Cs", "Cu", "Ag", "Au")

@@ -11,8 +11,8 @@ from pymatgen.io.cif import CifWriter
 from components.collect_structures.imperfect import read_imperfect
 from components.collect_structures.stage import STAGE
 from components.collect_structures.structures import read_structures
+from imitation_refinement.contracts import PATTERNS, STRUCTURES, read_table
 from imitation_refinement.errors import InputError
-from imitation_refinement.tables import PATTERNS, STRUCTURES, read_table
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 RUTILE = Structure.from_spacegroup(

@@ -14,10 +14,11 @@ from scipy.stats import binomtest
 
 from components.evaluate.drawings import examples
 from components.evaluate.embedding import embedding_panels
-from components.evaluate.methods import Method
+from components.evaluate.methods import Entry
 from components.evaluate.stage import STAGE
 from imitation_refinement import figures
 from imitation_refinement.config import GeneratorConfig
+from imitation_refinement.contracts import ANSWERS, write_table
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import Dataset, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
@@ -25,7 +26,7 @@ from imitation_refinement.files import digest
 from imitation_refinement.generator import Generator
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities, save_model
-from imitation_refinement.tables import ANSWERS, write_table
+from imitation_refinement.vocabulary import Method
 
 FIELDS = {"name", "method", "classifier", "supervision", "variant", "labelled", "n_train", "n_test", "n_theory"}
 FIELDS |= {"accuracy", "accuracy_low", "accuracy_high", "l1", "l2", "kl", "ncc"}
@@ -332,7 +333,7 @@ def test_the_papers_materials_are_drawn_first(formulas: list[str], count: int, f
     n = len(formulas)
     theory = np.eye(n, 64, dtype=np.float32)
     test = Dataset(pd.DataFrame({"formula": formulas}), Grid(points=64), theory, theory, np.zeros(n, int))
-    selected = Method("ir", np.zeros(n, int), patterns=theory)
+    selected = Entry(Method.IR, np.zeros(n, int), patterns=theory)
     chosen = examples(selected, test, count)
     assert chosen[: len(first)] == first and len(chosen) == len(set(chosen)) == count
 

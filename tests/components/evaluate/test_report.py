@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from components.evaluate.report import (
-    Table,
     ablation_table,
     accuracy_table,
     distance_table,
@@ -21,6 +20,7 @@ from components.evaluate.report import (
 )
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import accuracy_figure, save_figure
+from imitation_refinement.table import Table
 
 Row = dict[str, Any]
 
@@ -109,7 +109,7 @@ def test_terminal_table_holds_every_number_and_aligns() -> None:
 
 
 def lines(table: Table) -> dict[str, list[str]]:
-    return {cells[0]: list(cells[1:]) for _, group in table.groups for _, cells in group}
+    return {label: cells for label, *cells in table.rows}
 
 
 def test_table_1_has_the_papers_numbers_and_says_what_is_noise() -> None:

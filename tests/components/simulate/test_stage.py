@@ -17,12 +17,7 @@ from components.simulate import painting, stage
 from components.simulate.config import SimulateConfig
 from components.simulate.kernel import Peaks, Structures, peaks, reflections
 from components.simulate.stage import STAGE
-from imitation_refinement.diffractometer import measure
-from imitation_refinement.errors import InputError
-from imitation_refinement.flaws import Parameters
-from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.profiles import Profile, pseudo_voigt
-from imitation_refinement.tables import (
+from imitation_refinement.contracts import (
     PATTERNS,
     STRUCTURES,
     ideal_schema,
@@ -30,6 +25,11 @@ from imitation_refinement.tables import (
     read_table,
     write_table,
 )
+from imitation_refinement.diffractometer import measure
+from imitation_refinement.errors import InputError
+from imitation_refinement.flaws import Parameters
+from imitation_refinement.grid import Grid, convert_two_theta
+from imitation_refinement.line import Profile, pseudo_voigt
 
 GRID = {"points": 1024}
 

@@ -11,9 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from imitation_refinement.errors import InputError
-from imitation_refinement.grid import Grid
-from imitation_refinement.tables import (
+from imitation_refinement.contracts import (
     PATTERNS,
     STRUCTURES,
     gridded_schema,
@@ -29,6 +27,8 @@ from imitation_refinement.tables import (
     write_rejected,
     write_table,
 )
+from imitation_refinement.errors import InputError
+from imitation_refinement.grid import Grid
 
 GRID = Grid(points=64)
 RNG = np.random.default_rng(0)

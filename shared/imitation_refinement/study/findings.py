@@ -8,16 +8,29 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from imitation_refinement.figures import row_label
-from imitation_refinement.paper import PAPER_TABLE_1
-from pipelines.gathering import LEVEL, SIGNIFICANT, SIGNS, Experiment, Json
+from imitation_refinement.paper import paper_accuracy
+from imitation_refinement.study.gathering import LEVEL, Experiment, Json
+from imitation_refinement.vocabulary import Architecture, Distance, Method, Supervision, Variant
+from imitation_refinement.wording import (
+    BETTER,
+    CLOSER,
+    FARTHER,
+    NOISE,
+    SIGNIFICANT,
+    WORSE,
+    change,
+    gain,
+    listed,
+    percent,
+    points,
+    points_interval,
+    row_label,
+)
 
 BEST = "densenet-targeted"  # the paper's
 TARGET_GAIN = 0.09  # of it over its own raw classifier; the paper's is 9.23 points
 AIM = -0.30  # change of a distance to theory that is aimed at
-METRIC_NAMES = {"l1": "ℓ1", "l2": "ℓ2", "kl": "KL", "ncc": "NCC"}
-
-REPRODUCED, NOISE, MISSED, UNKNOWN = "reproduced", "within noise", "not reproduced", "not measured"
+REPRODUCED, MISSED, UNKNOWN = "reproduced", "not reproduced", "not measured"  # or NOISE
 
 
 @dataclass(frozen=True)
@@ -39,9 +52,9 @@ def checks(experiment: Experiment) -> list[Check]:
     """All checks, in the order of the paper's tables."""
     return [
         _first(experiment),
-        *(_above(experiment, name) for name in _refiner_names(experiment) if name in PAPER_TABLE_1),
+        *(_above(experiment, name) for name in _refiner_names(experiment)),
         *(_above(experiment, name) for name in _named(experiment)),
-        *(_targeted_above(experiment, classifier) for classifier in ("densenet", "vgg")),
+        *(_targeted_above(experiment, architecture) for architecture in sorted(Architecture)),
         _gain(experiment),
         _ablation(experiment),
         *(_distances(experiment, name) for name in (*_refiner_names(experiment), *_named(experiment))),
@@ -50,37 +63,10 @@ def checks(experiment: Experiment) -> list[Check]:
     ]
 
 
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share as a percentage without the sign: ``71.2``."""
-    return "–" if share is None else f"{100 * share:.{digits}f}"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number with a true minus sign."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-def points(difference: float | None) -> str:
-    """A difference of shares in percentage points: ``+9.2``."""
-    return "–" if difference is None else f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def p_value(p: float | None) -> str:
-    """``0.012``; ``< 0.001`` below that."""
-    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def change(relative: float | None) -> str:
-    """A relative change: ``−32 %``."""
-    return "–" if relative is None else f"{100 * relative:+.1f} %".replace("-", "−")
-
-
 def against(difference: Json) -> str:
-    """A difference in accuracy in words: ``+9.2 points (+6.1 to +12.0), p < 0.001``."""
-    p = p_value(difference["p"])
-    words = ", within noise" if difference["in_words"] == NOISE else ""
-    interval = f"{points(difference['low'])} to {points(difference['high'])}"
-    return f"{points(difference['mean'])} points ({interval}), p {p if p.startswith('<') else f'= {p}'}{words}"
+    """A difference in accuracy in words: ``+9.2 (+6.1 to +12.0) points, p < 0.001``."""
+    said = gain(difference["mean"], difference["low"], difference["high"], difference["p"])
+    return f"{said}, {NOISE}" if difference["in_words"] == NOISE else said
 
 
 def _refiner_names(experiment: Experiment) -> list[str]:
@@ -101,46 +87,48 @@ def _first(experiment: Experiment) -> Check:
     own = methods[BEST]["accuracy"]["mean"]
     rivals = [m for m in methods.values() if m["in_table_1"] and m["name"] != BEST]
     rivals.sort(key=lambda m: -m["accuracy"]["mean"])
-    papers = [m for m in rivals if m["name"] in PAPER_TABLE_1]
+    papers = [m for m in rivals if paper_accuracy(m["name"]) is not None]
     if not papers:
         return Check(claim, UNKNOWN, "These runs hold no other method of the paper.")
     ahead = [m for m in papers if m["accuracy"]["mean"] >= own]
     next_best = experiment.differences[BEST, papers[0]["name"]]
-    outcome = MISSED if ahead else REPRODUCED if next_best["in_words"] == "better" else NOISE
+    outcome = MISSED if ahead else REPRODUCED if next_best["in_words"] == BETTER else NOISE
     detail = f"{percent(own)} %, place {len(ahead) + 1} of the paper’s {len(papers) + 1} rows; "
     detail += f"against {row_label(papers[0])}: {against(next_best)}."
-    if others := [m for m in rivals if m["name"] not in PAPER_TABLE_1 and m["accuracy"]["mean"] >= own]:
+    if others := [m for m in rivals if m not in papers and m["accuracy"]["mean"] >= own]:
         names = "; ".join(f"{row_label(m)} ({percent(m['accuracy']['mean'])} %)" for m in others)
         detail += f" Methods that the paper leaves out do as well or better: {names}."
     return Check(claim, outcome, detail)
 
 
 def _above(experiment: Experiment, name: str) -> Check:
-    """A refiner is above those of raw, DWT, ADDA and GTA that it is above in the paper."""
+    """A refiner is above raw and above those of the paper's baselines that its plain form is above in the paper."""
     method, methods = experiment.methods[name], experiment.methods
+    own = paper_accuracy(f"{method['classifier']}-{method['supervision']}")
     rivals = []
-    for rival in ("raw", "dwt", "adda", "gta"):
-        if PAPER_TABLE_1[name.removesuffix(f"-{method['variant']}")] > PAPER_TABLE_1[f"{method['classifier']}-{rival}"]:
-            # A rival that was trained for one architecture only stands for both.
-            named = [m for c in (method["classifier"], "densenet", "vgg") if (m := f"{c}-{rival}") in methods]
+    for rival in (m for m in Method if m is Method.RAW or m.paper_baseline):
+        theirs = paper_accuracy(f"{method['classifier']}-{rival}")
+        if own is not None and theirs is not None and own > theirs:
+            # A rival that was trained for one architecture only stands for all.
+            named = [m for c in (method["classifier"], *sorted(Architecture)) if (m := f"{c}-{rival}") in methods]
             rivals += [(rival, named[0] if named else None)]
-    names = {"raw": "raw", "dwt": "DWT", "adda": "ADDA", "gta": "GTA"}
-    claim = f"{row_label(method)} is above {', '.join(names[rival] for rival, _ in rivals)}"
+    claim = f"{row_label(method)} is above {', '.join(rival.short for rival, _ in rivals) or 'what the paper has'}"
+    if not rivals:
+        return Check(claim, UNKNOWN, "The paper has no such refiner.")
     measured = [experiment.differences[name, found] for _, found in rivals if found]
-    missing = [names[rival] for rival, found in rivals if not found]
+    missing = [rival.short for rival, found in rivals if not found]
     details = [f"{row_label(methods[d['b']])}: {against(d)}" for d in measured]
     details += [f"{rival} is not among these runs" for rival in missing]
     return Check(claim, _all_better(measured, bool(missing)), "; ".join(details) + ".")
 
 
-def _targeted_above(experiment: Experiment, classifier: str) -> Check:
-    targeted, other = f"{classifier}-targeted", f"{classifier}-non_targeted"
+def _targeted_above(experiment: Experiment, architecture: Architecture) -> Check:
+    targeted, other = (f"{architecture}-{supervision}" for supervision in Supervision)
     difference = experiment.differences.get((targeted, other))
-    claim = f"{'DenseNet' if classifier == 'densenet' else 'VGG'}: targeted is above non-targeted"
+    claim = f"{architecture.label}: targeted is above non-targeted"
     if difference is None:
         return Check(claim, UNKNOWN, "These runs don’t hold both.")
-    paper = points(PAPER_TABLE_1[targeted] - PAPER_TABLE_1[other])
-    return Check(claim, _all_better([difference]), f"{against(difference)}; the paper: {paper}.")
+    return Check(claim, _all_better([difference]), f"{against(difference)}; the paper: {_of_paper(targeted, other)}.")
 
 
 def _gain(experiment: Experiment) -> Check:
@@ -151,42 +139,43 @@ def _gain(experiment: Experiment) -> Check:
     if difference is None:
         return Check(claim, UNKNOWN, "These runs don’t hold both.")
     reached = difference["mean"] >= TARGET_GAIN
-    outcome = MISSED if not reached else REPRODUCED if difference["in_words"] == "better" else NOISE
-    paper = points(PAPER_TABLE_1[BEST] - PAPER_TABLE_1["densenet-raw"])
+    outcome = MISSED if not reached else REPRODUCED if difference["in_words"] == BETTER else NOISE
+    paper = _of_paper(BEST, "densenet-raw")
     return Check(claim, outcome, f"{against(difference)}; the paper: {paper}.")
 
 
 def _ablation(experiment: Experiment) -> Check:
     """The whole loss is above the loss without ℓ_pred, and that above the loss without ℓ_proto."""
     claim = "DenseNet, targeted: all three terms are above those without ℓ_pred, those without ℓ_proto are last"
-    names = (BEST, f"{BEST}-without_prediction", f"{BEST}-without_prototype")
+    names = (BEST, f"{BEST}-{Variant.WITHOUT_PREDICTION}", f"{BEST}-{Variant.WITHOUT_PROTOTYPE}")
     if not set(names) <= set(experiment.methods):
         return Check(claim, UNKNOWN, "These runs hold no such ablation.")
     means = [experiment.methods[name]["accuracy"]["mean"] for name in names]
     losses = [experiment.differences[name, BEST] for name in names[1:]]
     if means[0] > means[1] > means[2]:
-        outcome = REPRODUCED if all(d["in_words"] == "worse" for d in losses) else NOISE
+        outcome = REPRODUCED if all(d["in_words"] == WORSE for d in losses) else NOISE
     else:
         outcome = MISSED
-    detail = f"Without ℓ_pred {against(losses[0])}; without ℓ_proto {against(losses[1])}; the paper: −0.7 and −4.3."
+    paper = " and ".join(_of_paper(name, BEST) for name in names[1:])
+    detail = f"Without ℓ_pred {against(losses[0])}; without ℓ_proto {against(losses[1])}; the paper: {paper}."
     return Check(claim, outcome, detail)
 
 
 def _distances(experiment: Experiment, name: str) -> Check:
     """A refiner is closer to theory than raw, by every distance."""
     method = experiment.methods[name]
-    claim = f"{row_label(method)} is closer to theory than raw in ℓ1, ℓ2, KL and NCC"
-    found = {m: d for m, d in method["distances"].items() if d.get("change") is not None}
-    if len(found) < len(SIGNS):
+    claim = f"{row_label(method)} is closer to theory than raw in {listed([which.label for which in Distance])}"
+    found = {Distance(w): d for w, d in method["distances"].items() if d.get("change") is not None}
+    if len(found) < len(Distance):
         return Check(claim, UNKNOWN, "These runs hold no distance to theory of both.")
     words = [d["in_words"] for d in found.values()]
-    improved = all(SIGNS[m] * d["change"] > 0 for m, d in found.items())
-    outcome = REPRODUCED if improved and set(words) == {"closer"} else MISSED if "farther" in words else NOISE
+    improved = all(which.sign * d["change"] > 0 for which, d in found.items())
+    outcome = REPRODUCED if improved and set(words) == {CLOSER} else MISSED if FARTHER in words else NOISE
     details = [
-        f"{METRIC_NAMES[m]} {change(d['change'])} (the paper {change(d['paper_change'])}), {d['in_words']}"
-        for m, d in found.items()
+        f"{which.label} {change(d['change'])} (the paper {change(d['paper_change'])}), {d['in_words']}"
+        for which, d in found.items()
     ]
-    aimed = [METRIC_NAMES[m] for m, d in found.items() if SIGNS[m] < 0 and d["change"] <= AIM]
+    aimed = [which.label for which, d in found.items() if which.sign < 0 and d["change"] <= AIM]
     reached = f"{', '.join(aimed)} reach{'' if len(aimed) > 1 else 'es'}" if aimed else "none reaches"
     return Check(claim, outcome, f"{'; '.join(details)}. Of the aimed {change(AIM)}: {reached} it.")
 
@@ -200,7 +189,7 @@ def _judge(experiment: Experiment, name: str) -> Check:
         return Check(claim, UNKNOWN, "These runs hold no judge’s answers.")
     low, high = _over_seeds(gain["by_seed"])
     outcome = MISSED if gain["mean"] <= 0 else REPRODUCED if low > 0 else NOISE
-    interval = f" (95 % of Student’s t over seeds: {points(low)} to {points(high)})" if np.isfinite(low) else ""
+    interval = f" (95 % of Student’s t over seeds: {points_interval(low, high)})" if np.isfinite(low) else ""
     alone = "" if interval else " One seed has no spread."
     own = experiment.differences.get((name, method["raw"]))
     beside = f"; under its own classifier {points(own['mean'])}" if own else ""
@@ -210,11 +199,11 @@ def _judge(experiment: Experiment, name: str) -> Check:
 def _control(experiment: Experiment) -> Check:
     """Labels at random teach nothing."""
     claim = "Control: a refiner trained on shuffled labels does not gain over raw"
-    controls = [m for m in experiment.methods.values() if m["variant"] == "shuffled_labels"]
+    controls = [m for m in experiment.methods.values() if Variant(m["variant"]).control]
     found = [d for m in controls if (d := experiment.differences.get((m["name"], m["raw"])))]
     if not found:
         return Check(claim, UNKNOWN, "These runs hold no such control.")
-    outcome = MISSED if any(d["in_words"] == "better" for d in found) else REPRODUCED
+    outcome = MISSED if any(d["in_words"] == BETTER for d in found) else REPRODUCED
     details = [f"{row_label(experiment.methods[d['a']])}: {against(d)}" for d in found]
     return Check(claim, outcome, "; ".join(details) + ".")
 
@@ -224,7 +213,13 @@ def _all_better(differences: Sequence[Json], incomplete: bool = False) -> str:
         return MISSED
     if incomplete or not differences:
         return UNKNOWN
-    return REPRODUCED if all(d["in_words"] == "better" for d in differences) else NOISE
+    return REPRODUCED if all(d["in_words"] == BETTER for d in differences) else NOISE
+
+
+def _of_paper(name: str, other: str) -> str:
+    """The difference of two accuracies of the paper, in points."""
+    own, theirs = paper_accuracy(name), paper_accuracy(other)
+    return points(None if own is None or theirs is None else own - theirs)
 
 
 def _over_seeds(values: Sequence[float]) -> tuple[float, float]:

@@ -3,105 +3,63 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.figures import (
-    CLASSIFIER_LABELS,
-    FAINT,
-    INK,
-    METHOD_LABELS,
-    PERCENT,
-    RAW,
-    REFINED,
-    STYLE,
-    THEORY,
-    VARIANT_LABELS,
-    classifier_label,
-    method_label,
-    row_label,
-)
+from imitation_refinement.figures import FAINT, INK, PERCENT, RAW, REFINED, STYLE, THEORY
 from imitation_refinement.files import writing
-from imitation_refinement.paper import CITATION, PAPER_TABLE_2
-from pipelines.findings import METRIC_NAMES, Check, change, checks, number, p_value, percent, points
-from pipelines.finished import GENERATED, read_runs
-from pipelines.gathering import Experiment, Json, gather
+from imitation_refinement.paper import CITATION, paper_ablation
+from imitation_refinement.study.findings import MISSED, REPRODUCED, UNKNOWN, Check, checks
+from imitation_refinement.study.gathering import RESAMPLES, Experiment, Json, gather
+from imitation_refinement.study.runs import GENERATED, read_runs
+from imitation_refinement.table import IN_WORDS, Table, data_uri, page
+from imitation_refinement.vocabulary import Architecture, Distance, Measure, Method, Supervision, Variant
+from imitation_refinement.wording import (
+    MISSING,
+    NOISE,
+    SIGNIFICANT,
+    change,
+    classifier_label,
+    distance,
+    listed,
+    measure_text,
+    method_label,
+    number,
+    p_value,
+    percent,
+    points,
+    points_interval,
+    row_label,
+    share_interval,
+)
 
 TEMPLATE = Path(__file__).with_name("tables.html")
-DECIMALS = {"l1": 2, "l2": 3, "kl": 3, "ncc": 3}
-ONCE = ("raw", "aligned", "dwt")  # methods whose patterns no classifier changes
+TONES = {REPRODUCED: "good", NOISE: "noise", MISSED: "bad", UNKNOWN: "unknown"}  # classes of the style sheet
 BLOCKS = ("Without labels of imperfect patterns", "With labels of imperfect patterns")
-
-# Measures of honesty: key, key of the same before refinement, what it is and what is good, how it is written.
-HONESTY: tuple[tuple[str, str, str, Callable[..., str]], ...] = (
-    ("judge_accuracy", "judge_accuracy_raw", "accuracy under an independent judge, % (above raw)", percent),
-    ("judge_gain", "", "gain under the judge, points (above 0)", points),
-    ("peak_precision", "peak_precision_raw", "peak precision against theory, % (100)", percent),
-    ("peak_recall", "peak_recall_raw", "peak recall against theory, % (100)", percent),
-    ("invented", "invented_raw", "peaks invented, a pattern (0)", number),
-    ("invented_faint", "invented_faint_raw", "peaks invented, faint ones too, a pattern (0)", number),
-    ("lost", "lost_raw", "peaks lost, a pattern (0)", number),
-    ("narrow_share", "narrow_share_raw", "peaks narrower than the instrument allows, % (0)", percent),
-    ("ideal_accuracy_refined", "ideal_accuracy", "accuracy on ideal patterns, refined, % (as raw)", percent),
-    ("identity_l1", "", "R(x) against ideal x, ℓ1 (0)", number),
-    ("identity_l2", "", "R(x) against ideal x, ℓ2 (0)", number),
-    ("identity_ncc", "", "R(x) against ideal x, NCC (1)", number),
-    ("noise_entropy", "noise_entropy_raw", "entropy of the answer to noise (near 1)", number),
-    ("hump_entropy", "hump_entropy_raw", "entropy of the answer to amorphous humps (near 1)", number),
-    ("noise_confidence", "noise_confidence_raw", "confidence in noise, % (low)", percent),
-    ("hump_confidence", "hump_confidence_raw", "confidence in amorphous humps, % (low)", percent),
-)
 
 NOTES = (
     "Seeds differ in the split by material, in initial weights, and in every draw. The standard deviation is over "
     "seeds (n − 1).",
     "Intervals are 95 % percentile bootstrap intervals over the (seed, test pattern) pairs of all seeds, whole "
-    "materials resampled (10,000 times): patterns of one material are alike, and a material may be in the test part "
-    "of several seeds. McNemar’s exact test and Wilcoxon’s signed-rank test take the pairs as independent; their p is "
-    "somewhat too small where materials repeat. A difference in accuracy is called more than noise where the test says "
-    "p < 0.05 and the interval excludes 0. No p is corrected for the number of comparisons.",
+    f"materials resampled ({RESAMPLES:,} times): patterns of one material are alike, and a material may be in the test "
+    "part of several seeds. McNemar’s exact test and Wilcoxon’s signed-rank test take the pairs as independent; their "
+    "p is somewhat too small where materials repeat. A difference in accuracy is called more than noise where the test "
+    f"says p < {SIGNIFICANT} and the interval excludes 0. No p is corrected for the number of comparisons.",
     "The paper gives one number each for DWT, ADDA and GTA and does not name the classifier; it stands under both. Its "
     "NCC (about 20.9) is on a scale that it does not define, its ℓ1 and ℓ2 on a grid of its own: compare the changes "
     "against raw, not the values.",
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table in words, whatever it is written as.
-
-    Attributes:
-        title: its number and name.
-        caption: what its numbers are.
-        columns: heads of the columns; the first `texts` hold text.
-        groups: heading, which may be empty, and rows of cells, each.
-        texts: how many columns are text.
-    """
-
-    title: str
-    caption: str
-    columns: Sequence[str]
-    groups: Sequence[tuple[str, Sequence[Sequence[str]]]]
-    texts: int = 2
-
-    @property
-    def rows(self) -> list[Sequence[str]]:
-        """The rows of all groups."""
-        return [row for _, rows in self.groups for row in rows]
 
 
 def write_tables(folders: Sequence[Path], output: Path | None = None) -> str:
@@ -131,7 +89,7 @@ def write_tables(folders: Sequence[Path], output: Path | None = None) -> str:
         places = {name: stack.enter_context(writing(output / name)) for name in files}
         for name, place in places.items():
             place.write_bytes(files[name])
-    shown = [as_text(table) for table in tables if table.title.startswith("Table")]
+    shown = [table.as_text() for table in tables if table.title.startswith("Table")]
     findings = "\n".join(f"{check.outcome:14}  {check.claim}" for check in found)
     return "\n\n".join([introduction(experiment), *shown, findings, f"tables: {output / 'tables.html'}"])
 
@@ -170,6 +128,7 @@ def accuracies(experiment: Experiment) -> Table:
         "imperfect patterns that a method learns from. Supervision is equal within a block.",
         ("classifier", "method", "n", "accuracy", "95 %", "paper"),
         [(heading, [_accuracy_cells(m) for m in block]) for heading, block in blocks if block],
+        texts=2,
     )
 
 
@@ -178,8 +137,8 @@ def comparisons(experiment: Experiment) -> Table:
     rows = []
     for method in _sorted(m for m in experiment.methods.values() if m["in_table_1"]):
         others = [method["raw"], method["best_baseline"]]
-        if method["supervision"] == "targeted":
-            others.append(f"{method['classifier']}-non_targeted")
+        if method["supervision"] == Supervision.TARGETED:
+            others.append(f"{method['classifier']}-{Supervision.NON_TARGETED}")
         found = [d for other in dict.fromkeys(others) if (d := experiment.differences.get((method["name"], other)))]
         rows += [_difference_cells(experiment, d) for d in found]
     return Table(
@@ -187,8 +146,9 @@ def comparisons(experiment: Experiment) -> Table:
         "Difference in accuracy on the same patterns in percentage points: mean ± standard deviation over seeds; 95 % "
         "interval; McNemar’s exact p; seeds in which the first is better. Best baseline: the best of DWT, ADDA and GTA "
         "on validation data.",
-        ("method", "against", "points", "95 %", "p", "seeds", "paper", "in words"),
+        ("method", "against", "points", "95 %", "p", "seeds", "paper", IN_WORDS),
         [("", rows)],
+        texts=2,
     )
 
 
@@ -200,55 +160,54 @@ def ablations(experiment: Experiment) -> Table:
         parts = [
             m
             for m in experiment.methods.values()
-            if m["variant"].startswith("with") and (m["classifier"], m["supervision"]) == key
+            if (Variant(m["variant"]).removes or Variant(m["variant"]).adds)
+            and (m["classifier"], m["supervision"]) == key
         ]
         rows = []
         for method in (*parts, whole):
             difference = experiment.differences.get((method["name"], whole["name"]))
-            cells = _difference_cells(experiment, difference) if difference else ["–"] * 8
-            label = VARIANT_LABELS.get(method["variant"], "as it is")
-            paper = percent(PAPER_TABLE_2.get(method["name"]), 2)
+            cells = _difference_cells(experiment, difference) if difference else [MISSING] * 8
+            paper = percent(paper_ablation(method["name"]), 2)
             accuracy = _spread(method["accuracy"], percent), _interval(method["accuracy"])
-            rows.append([label, *accuracy, paper, *cells[2:6], cells[7]])
+            rows.append([Variant(method["variant"]).label, *accuracy, paper, *cells[2:6], cells[7]])
         groups += [(row_label(whole), rows)] if parts else []
     return Table(
         "Table 2. The refiner’s loss without its parts, or with one more",
         "Accuracy as in Table 1, then the difference to the whole loss.",
-        ("loss", "accuracy", "95 %", "paper", "points", "95 %", "p", "seeds", "in words"),
+        ("loss", "accuracy", "95 %", "paper", "points", "95 %", "p", "seeds", IN_WORDS),
         groups,
-        texts=1,
     )
 
 
 def distances(experiment: Experiment) -> Table:
     """Table 3: medians of the distances to theory."""
     rows = []
-    for method in _of_table_3(experiment):
-        cells = [_pattern_label(method)]
-        for metric, digits in DECIMALS.items():
-            found = method["distances"].get(metric, {"mean": None, "sd": None, "paper": None})
-            cells += [_spread(found, partial(number, digits=digits)), number(found["paper"], 3)]
+    for label, method in _of_table_3(experiment).items():
+        cells = [label]
+        for which in Distance:
+            found = method["distances"].get(which, {"mean": None, "sd": None, "paper": None})
+            cells += [_spread(found, partial(distance, which=which)), number(found["paper"], 3)]
         rows.append(cells)
+    low, high = (listed([w.label for w in Distance if w.sign == sign]) for sign in (-1, 1))
     return Table(
         "Table 3. Median distance to theory",
-        "Mean ± standard deviation over seeds of the median over test patterns, the paper’s beside it. ℓ1, ℓ2 and KL "
-        "are better when low, NCC when high.",
-        ("method", *(head for name in METRIC_NAMES.values() for head in (name, "paper"))),
+        "Mean ± standard deviation over seeds of the median over test patterns, the paper’s beside it. "
+        f"{low} are better when low, {high} when high.",
+        ("method", *(head for which in Distance for head in (which.label, "paper"))),
         [("", rows)],
-        texts=1,
     )
 
 
 def distances_compared(experiment: Experiment) -> Table:
     """What each method changes in the distances to theory, against raw."""
     rows = []
-    for method in _of_table_3(experiment):
-        for metric, found in method["distances"].items():
+    for label, method in _of_table_3(experiment).items():
+        for which, found in method["distances"].items():
             if "p" in found:
                 rows.append(
                     [
-                        _pattern_label(method),
-                        METRIC_NAMES[metric],
+                        label,
+                        Distance(which).label,
                         change(found["change"]),
                         change(found["paper_change"]),
                         f"{percent(found['closer'], 0)} %",
@@ -260,8 +219,9 @@ def distances_compared(experiment: Experiment) -> Table:
         "Table 3, compared",
         "Change of the median against raw, ours and the paper’s; share of the test patterns that come closer to "
         "theory; Wilcoxon’s signed-rank p of the pooled pairs.",
-        ("method", "distance", "change", "paper", "closer", "p", "in words"),
+        ("method", "distance", "change", "paper", "closer", "p", IN_WORDS),
         [("", rows)],
+        texts=2,
     )
 
 
@@ -269,21 +229,21 @@ def honesty(experiment: Experiment, classifier: str) -> Table:
     """Whether refiners mend or paint: one column a refiner through this classifier, one row a measure."""
     members = [m for m in experiment.methods.values() if m["classifier"] == classifier and not m["labelled"]]
     shown = _sorted(m for m in members if m["honesty"])
-    known = {name for key, before, *_ in HONESTY for name in (key, before)} | {"least_width"}
+    known = {name for measure in Measure for name in (measure, measure.before)} | {"least_width"}
     others = dict.fromkeys(k for m in shown for k in m["honesty"] if k not in known)
-    measures = [*HONESTY, *((key, "", key.replace("_", " "), number) for key in others)]
     rows = []
-    for key, before, label, write in measures:
-        cells = [_measure(method["honesty"], key, before, write) for method in shown]
-        if set(cells) - {"–"}:
-            rows.append([label, *cells])
+    for measure in Measure:
+        label = f"{measure.label}, {measure.unit}" if measure.unit else measure.label
+        rows.append([f"{label} ({measure.good})", *(_measure(method["honesty"], measure) for method in shown)])
+    for key in others:  # of another version
+        found = (method["honesty"].get(key, {"mean": None, "sd": None}) for method in shown)
+        rows.append([key.replace("_", " "), *(_spread(f, number) for f in found)])
     return Table(
-        f"Honesty of the refiner, {CLASSIFIER_LABELS.get(classifier, classifier)}",
+        f"Honesty of the refiner, {Architecture(classifier).label}",
         "Mean ± standard deviation over seeds, in brackets the same before refinement. What is good stands behind each "
         "measure.",
         ("measure", *map(method_label, shown)),
-        [("", rows)],
-        texts=1,
+        [("", [row for row in rows if set(row[1:]) - {MISSING}])],
     )
 
 
@@ -296,7 +256,6 @@ def predicted(experiment: Experiment) -> Table:
         "Share of the pooled test patterns that a method gives to each crystal system, in %.",
         ("method", *map(str, CRYSTAL_SYSTEMS)),
         [("", [["true", *truth], *([row_label(m), *_shares(m["predicted"])] for m in members)])],
-        texts=1,
     )
 
 
@@ -304,7 +263,7 @@ def learning_curves(experiment: Experiment) -> dict[str, list[Json]]:
     """Accuracy of targeted refiners by the number of labelled patterns that they learned from, by classifier."""
     curves: dict[str, list[Json]] = {}
     for method in experiment.methods.values():
-        if method["supervision"] == "targeted" and not method["variant"]:
+        if method["supervision"] == Supervision.TARGETED and not method["variant"]:
             labelled = method["labelled"] or method["n_train"]
             curves.setdefault(method["classifier"], []).append({"labelled": labelled} | method["accuracy"])
     return {name: sorted(points, key=lambda p: p["labelled"]) for name, points in curves.items() if len(points) > 1}
@@ -323,7 +282,7 @@ def accuracy_figure(experiment: Experiment) -> Figure:
         figure = _figure(7.6, 0.24 * len(members) + 0.9)
         axes = figure.add_subplot()
         for y, method in enumerate(members):
-            accuracy, color = method["accuracy"], REFINED if method["method"] == "ir" else RAW
+            accuracy, color = method["accuracy"], REFINED if method["method"] == Method.IR else RAW
             axes.plot([accuracy["low"], accuracy["high"]], [y, y], color=color, linewidth=1.6, zorder=2)
             axes.plot(accuracy["by_seed"], [y] * len(experiment.seeds), ".", color=FAINT, markersize=4, zorder=3)
             axes.plot(accuracy["mean"], y, "o", color=color, markersize=6, zorder=4)
@@ -360,7 +319,7 @@ def labels_figure(experiment: Experiment) -> Figure:
         figure = _figure(6.4, 4.0)
         axes = figure.add_subplot()
         for name, curve in curves.items():
-            label, color = CLASSIFIER_LABELS.get(name, name), colors.get(name, RAW)
+            label, color = Architecture(name).label, colors.get(name, RAW)
             x, mean = [p["labelled"] for p in curve], np.array([p["mean"] for p in curve])
             axes.plot(x, mean, "o-", color=color, markersize=4, linewidth=1.4, label=f"{label}, IR, targeted")
             if len(experiment.seeds) > 1:
@@ -387,23 +346,6 @@ CAPTIONS = {
 }
 
 
-def as_text(table: Table) -> str:
-    """A table as plain text with aligned columns, for the terminal."""
-    lines = [table.columns, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = ["<" if k < table.texts or name == "in words" else ">" for k, name in enumerate(table.columns)]
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(f"{c:{s}{w}}" for c, s, w in zip(cells, sides, widths, strict=True)).rstrip()
-
-    rule = "─" * (sum(widths) + 2 * len(widths) - 2)
-    text = [table.title, line(table.columns), rule]
-    for heading, rows in table.groups:
-        text += [f"· {heading}"] if heading else []
-        text += map(line, rows)
-    return "\n".join(text)
-
-
 def as_markdown(
     experiment: Experiment, tables: Sequence[Table], found: Sequence[Check], pictures: Mapping[str, Any]
 ) -> str:
@@ -411,13 +353,7 @@ def as_markdown(
     parts = ["# Tables", introduction(experiment), "## What was reproduced, what was not"]
     parts.append("\n".join(f"- **{check.outcome}**: {check.claim}. {check.detail}" for check in found))
     for table in tables:
-        rules = [":--" if k < table.texts or name == "in words" else "--:" for k, name in enumerate(table.columns)]
-        lines: list[Sequence[str]] = [table.columns, rules]
-        for heading, rows in table.groups:
-            lines += [[f"*{heading}*", *[""] * (len(table.columns) - 1)]] if heading else []
-            lines += rows
-        grid = "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
-        parts += [f"## {table.title}", table.caption, grid]
+        parts += [f"## {table.title}", table.caption, table.as_markdown()]
     parts += ["## Figures", *(f"![{CAPTIONS[name]}]({name}.png)" for name in pictures)]
     parts += ["## Notes", "\n".join(f"- {note}" for note in (*NOTES, f"The paper: {CITATION}."))]
     return "\n\n".join(parts) + "\n"
@@ -427,13 +363,13 @@ def as_html(
     experiment: Experiment, tables: Sequence[Table], found: Sequence[Check], pictures: Mapping[str, bytes]
 ) -> str:
     """Everything as one HTML file that needs nothing else."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    images = {n: f"data:image/png;base64,{b64encode(picture).decode()}" for n, picture in pictures.items()}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return page(
+        TEMPLATE,
         introduction=introduction(experiment),
         checks=found,
+        tones=TONES,
         tables=tables,
-        images=images,
+        images={name: data_uri("image/png", picture) for name, picture in pictures.items()},
         captions=CAPTIONS,
         runs=[run | {"name": Path(run["folder"]).resolve().name} for run in experiment.content["runs"]],
         notes=NOTES,
@@ -441,31 +377,24 @@ def as_html(
     )
 
 
-def _sorted(methods: Any) -> list[Json]:
-    """As in Table 1: without a classifier first, then by classifier, there as :data:`METHOD_LABELS` has them."""
-    order = list(METHOD_LABELS)
+def _sorted(methods: Iterable[Json]) -> list[Json]:
+    """As in Table 1: without a classifier first, then by classifier, there in the order of :class:`Method`."""
 
     def key(method: Json) -> tuple[Any, ...]:
-        kind = order.index(method["method"]) if method["method"] in order else len(order)
-        return method["classifier"] != "", method["classifier"] == "densenet", kind, method["supervision"] == "targeted"
+        classifier = list(Architecture).index(method["classifier"]) if method["classifier"] else -1
+        supervision = method["supervision"] == Supervision.TARGETED
+        return classifier, list(Method).index(method["method"]), supervision
 
     return sorted(methods, key=key)
 
 
-def _of_table_3(experiment: Experiment) -> list[Json]:
-    """Methods with distances; patterns that are the same under every classifier stand there once."""
+def _of_table_3(experiment: Experiment) -> dict[str, Json]:
+    """Methods with distances, by what their rows are called; patterns that no classifier changes stand there once."""
     members = _sorted(m for m in experiment.methods.values() if m["in_table_1"] and m["distances"])
     once: dict[str, Json] = {}
     for method in members:
-        once.setdefault(method["method"] if method["method"] in ONCE else method["name"], method)
-    return list(once.values())
-
-
-def _pattern_label(method: Json) -> str:
-    """What a method of Table 3 is called, where the patterns are the same for every classifier."""
-    if method["method"] == "raw":
-        return "Raw pattern"
-    return method_label(method) if method["method"] in ONCE else row_label(method)
+        once.setdefault(Method(method["method"]).patterns or row_label(method), method)
+    return once
 
 
 def _accuracy_cells(method: Json) -> list[str]:
@@ -488,7 +417,7 @@ def _difference_cells(experiment: Experiment, difference: Json) -> list[str]:
         row_label(a),
         row_label(b),
         _spread(difference, points),
-        f"{points(difference['low'])} to {points(difference['high'])}",
+        points_interval(difference["low"], difference["high"]),
         p_value(difference["p"]),
         f"{better} of {len(difference['by_seed'])}",
         points(paper),
@@ -499,18 +428,19 @@ def _difference_cells(experiment: Experiment, difference: Json) -> list[str]:
 def _spread(found: Json, write: Callable[..., str]) -> str:
     """Mean ± standard deviation; the latter – where there is one seed."""
     if found["mean"] is None:
-        return "–"
+        return MISSING
     return f"{write(found['mean'])} ± {write(found['sd']).removeprefix('+')}"
 
 
 def _interval(found: Json) -> str:
-    return f"{percent(found['low'])}–{percent(found['high'])}"
+    return share_interval(found["low"], found["high"])
 
 
-def _measure(measures: Mapping[str, Json], key: str, before: str, write: Callable[..., str]) -> str:
-    found, raw = measures.get(key), measures.get(before)
+def _measure(measures: Mapping[str, Json], measure: Measure) -> str:
+    found, raw = measures.get(measure), measures.get(measure.before)
     if found is None or found["mean"] is None:
-        return "–"
+        return MISSING
+    write = partial(measure_text, measure=measure)
     return _spread(found, write) + (f" ({write(raw['mean'])})" if raw else "")
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.evaluate.honest import (
+from imitation_refinement.measures import (
     FINE,
     LOOK,
-    MEASURES,
     WARNING,
     Finding,
     effective_classes,
@@ -18,6 +17,7 @@ from components.evaluate.honest import (
     measured,
     measures_table,
 )
+from imitation_refinement.vocabulary import Measure
 
 Row = dict[str, Any]
 TRUTH = {"cubic": 20, "trigonal": 20, "triclinic": 20}
@@ -118,11 +118,15 @@ def test_gta_is_judged_by_its_patterns() -> None:
 def test_measures_before_and_after() -> None:
     rows = [CONTROL, HONEST, HONEST | {"method": "gta", "noise_entropy": None}, {"method": "raw", "classifier": "vgg"}]
     assert [row["method"] for row in measured(rows)] == ["ir", "gta", "ir"] and measured(rows)[2] is rows[0]
-    table = {measure.key: cells for measure, cells in measures_table(rows)}
-    assert table["judge_accuracy"] == ["60.0 → 70.0 %"] * 3
-    assert table["identity_ncc"] == ["0.99"] * 3
-    assert table["noise_entropy"] == ["0.90 → 0.90", "–", "0.90 → 0.90"]
-    assert set(table) <= {measure.key for measure in MEASURES} and measures_table([]) == []
+    table = measures_table(rows, explained=False)
+    assert table.columns == ("DenseNet", "IR, targeted", "GTA, targeted", "IR, targeted, shuffled labels")
+    lines = {label: cells for label, *cells in table.rows}
+    assert lines["Accuracy under the judge"] == ["60.0 → 70.0 %"] * 3
+    assert lines["R(x) against ideal x, NCC"] == ["0.99"] * 3
+    assert lines["Entropy on pure noise"] == ["0.90 → 0.90", "–", "0.90 → 0.90"]
+    assert set(lines) == {measure.label for measure in Measure if measure.meaning}
+    explained = [label.split("\n") for label, *_ in measures_table(rows).rows]
+    assert explained == [[measure.label, measure.meaning] for measure in Measure if measure.meaning]
 
 
 def test_effective_number_of_classes() -> None:

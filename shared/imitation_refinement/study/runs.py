@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imitation_refinement.config import NAMED_FORMS
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
-from imitation_refinement.metrics import DISTANCES
-from imitation_refinement.stage import config_error
+from imitation_refinement.options import config_error
+from imitation_refinement.vocabulary import Architecture, Distance, Method, Supervision, Variant
+from imitation_refinement.wording import block, learns_from_labels
 
-# Options that tell runs of one experiment apart: the seed, and what changes how fast it is, not what it is.
+# Options in which runs of one experiment may differ: the seed, and what changes how fast a run is but not its results.
 PER_RUN = frozenset({"seed", "device", "compile", "workers", "threads", "shards", "shard"})
 GENERATED = ("", "built-in")  # imperfect patterns that each seed draws for itself
 AGAIN = "Run it again with `imitation-refinement run`."
 
 IDENTITY = ("method", "pattern_id", "material", "crystal_system", "predicted")
-# Fields of a row that no measure of honesty are; of one run alone, as any `…_low`, `…_high` and `p_…`.
-COMPARISONS = frozenset({"gain", "gain_over_baseline", "p_baseline", "n_theory", *DISTANCES})
+# Fields of a row that are no measures of honesty; and the ends of those that are intervals and tests of one run alone.
+COMPARISONS = frozenset({"gain", "gain_over_baseline", "p_baseline", "n_theory", *Distance})
 OF_ONE_RUN = ("_low", "_high", "p_value")
 
 
@@ -37,10 +37,10 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str
-    method: str
-    classifier: str = ""
-    supervision: str | None = None
-    variant: str = ""
+    method: Method
+    classifier: Architecture | Literal[""] = ""
+    supervision: Supervision | None = None
+    variant: Variant = Variant.PLAIN
     labelled: int = 0
     n_train: int
     n_test: int
@@ -52,12 +52,12 @@ class Row(BaseModel):
     @property
     def in_table_1(self) -> bool:
         """Whether the row is a method of its own right: no ablation, no control, none with few labels."""
-        return self.variant in NAMED_FORMS and not self.labelled
+        return block(vars(self)).in_table_1
 
     @property
     def supervised(self) -> bool:
         """Whether the method learns from labels of imperfect patterns."""
-        return self.supervision == "targeted" or self.method in ("finetuned", "majority", "aligned")
+        return learns_from_labels(vars(self))
 
     def measures(self) -> dict[str, float]:
         """What the row holds beyond accuracy, comparisons and distances: the measures of honesty."""
@@ -167,15 +167,15 @@ def _answers(path: Path) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             header = next(csv.reader(stream), [])
-        if missing := [name for name in (*IDENTITY, *DISTANCES) if name not in header]:
+        if missing := [name for name in (*IDENTITY, *Distance) if name not in header]:
             raise InputError(path, f"has no column {missing[0]}: an older version wrote it.", AGAIN)
         # Only an empty field is missing: NaN and NA may be formulas.
         answers = pd.read_csv(
             path,
-            usecols=[*IDENTITY, *DISTANCES],
-            dtype=dict.fromkeys(IDENTITY, "str") | dict.fromkeys(DISTANCES, "float64"),
+            usecols=[*IDENTITY, *Distance],
+            dtype=dict.fromkeys(IDENTITY, "str") | dict.fromkeys(Distance, "float64"),
             keep_default_na=False,
-            na_values={metric: [""] for metric in DISTANCES},
+            na_values={metric: [""] for metric in Distance},
         )
     except OSError:
         raise InputError(

@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wilcoxon
 
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.metrics import DISTANCES, mcnemar
-from imitation_refinement.paper import PAPER_TABLE_1, PAPER_TABLE_2, PAPER_TABLE_3, paper_change
-from pipelines.finished import Row, Run
+from imitation_refinement.metrics import mcnemar
+from imitation_refinement.paper import paper_accuracy, paper_change, paper_distance
+from imitation_refinement.study.runs import Row, Run
+from imitation_refinement.vocabulary import Distance, Method, Supervision
+from imitation_refinement.wording import CLOSER, FARTHER, NOISE, SIGNIFICANT, in_words
 
 LEVEL, RESAMPLES = 0.95, 10_000
-SIGNIFICANT = 0.05  # p below which a difference may be called more than noise
-SIGNS = {"l1": -1, "l2": -1, "kl": -1, "ncc": 1}  # +1 where more is better
 
 Json = dict[str, Any]
 
@@ -52,8 +52,8 @@ class Experiment:
     @property
     def refiners(self) -> list[Json]:
         """Those with the whole loss and all labels; DenseNet's first, targeted before non-targeted."""
-        whole = [m for m in self.methods.values() if m["method"] == "ir" and m["in_table_1"] and not m["variant"]]
-        return sorted(whole, key=lambda m: (m["classifier"], m["supervision"] != "targeted"))
+        whole = [m for m in self.methods.values() if m["method"] == Method.IR and m["in_table_1"] and not m["variant"]]
+        return sorted(whole, key=lambda m: (m["classifier"], m["supervision"] != Supervision.TARGETED))
 
 
 def gather(runs: Sequence[Run], resamples: int = RESAMPLES) -> Json:
@@ -82,7 +82,7 @@ def gather(runs: Sequence[Run], resamples: int = RESAMPLES) -> Json:
     columns |= {(a, b): right[a] - right[b] for a, b in pairs}
     intervals = cluster_intervals(pd.DataFrame(columns).to_numpy(), materials.to_numpy(), resamples)
     between = dict(zip(columns, intervals, strict=True))
-    distances = {metric: _wide(answers, metric) for metric in DISTANCES}
+    distances = {which: _wide(answers, which) for which in Distance}
 
     def method(row: Row) -> Json:
         raw, best = _raw(row, rows), _best_baseline(row, runs)
@@ -98,12 +98,12 @@ def gather(runs: Sequence[Run], resamples: int = RESAMPLES) -> Json:
             "n_train": _means(runs, row.name, "n_train")["mean"],
             "n_test": _means(runs, row.name, "n_test")["mean"],
             "accuracy": _means(runs, row.name, "accuracy") | _ends(between[row.name]),
-            "paper": PAPER_TABLE_1.get(row.name, PAPER_TABLE_2.get(row.name)),
+            "paper": paper_accuracy(row.name),
             "validation_accuracy": _means(runs, row.name, "validation_accuracy"),
             "calibration_error": _means(runs, row.name, "calibration_error"),
             "raw": raw,
             "best_baseline": best,
-            "distances": {m: d for m in DISTANCES if (d := _distance(runs, row.name, raw, m, distances[m]))},
+            "distances": {w: d for w in Distance if (d := _distance(runs, row.name, raw, w, distances[w]))},
             "honesty": {k: _means(runs, row.name, k) for k in _measures(runs, row.name)},
             "predicted": _counts(answers.loc[answers["method"] == row.name, "predicted"]),
         }
@@ -147,13 +147,6 @@ def cluster_intervals(
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
-def in_words(low: float, high: float, p: float) -> str:
-    """``better`` or ``worse`` where test and interval agree that a difference is more than noise."""
-    if p < SIGNIFICANT and low * high > 0:
-        return "better" if low > 0 else "worse"
-    return "within noise"
-
-
 def _wide(answers: pd.DataFrame, column: str) -> pd.DataFrame:
     """One column of the answers, a row each (seed, pattern) pair, a column each method."""
     parts = answers.set_index(["seed", "pattern_id"]).groupby("method")
@@ -183,7 +176,7 @@ def _ends(interval: NDArray[np.float64]) -> Json:
 
 def _raw(row: Row, rows: Mapping[str, Row]) -> str | None:
     """The raw patterns under the same architecture."""
-    same = [r.name for r in rows.values() if r.method == "raw" and r.classifier == row.classifier]
+    same = [r.name for r in rows.values() if r.method is Method.RAW and r.classifier == row.classifier]
     return same[0] if same and same[0] != row.name else None
 
 
@@ -195,7 +188,7 @@ def _best_baseline(row: Row, runs: Sequence[Run]) -> str | None:
 
 def _pairs(rows: Mapping[str, Row]) -> list[tuple[str, str]]:
     """What is compared: all methods with raw, refiners with all of Table 1, their variants with the whole loss."""
-    refiners = [row for row in rows.values() if row.method == "ir"]
+    refiners = [row for row in rows.values() if row.method is Method.IR]
     whole = {(row.classifier, row.supervision): row.name for row in refiners if row.in_table_1 and not row.variant}
     pairs = [(row.name, raw) for row in rows.values() if (raw := _raw(row, rows))]
     pairs += [(a.name, b.name) for a in refiners if a.in_table_1 for b in rows.values() if b.in_table_1]
@@ -211,21 +204,20 @@ def _difference(runs: Sequence[Run], right: pd.DataFrame, a: str, b: str, interv
     return found | ends | {"p": p, "in_words": in_words(ends["low"], ends["high"], p)}
 
 
-def _distance(runs: Sequence[Run], name: str, raw: str | None, metric: str, pooled: pd.DataFrame) -> Json | None:
+def _distance(runs: Sequence[Run], name: str, raw: str | None, which: Distance, pooled: pd.DataFrame) -> Json | None:
     """Medians of one distance over seeds; against raw the change of their means, and Wilcoxon's test of the pairs."""
-    medians = _means(runs, name, metric)
+    medians = _means(runs, name, which)
     if medians["mean"] is None:
         return None
-    paper = PAPER_TABLE_3.get(name)
-    found = medians | {"paper": paper[metric] if paper else None, "paper_change": paper_change(name, metric)}
-    before = _means(runs, raw, metric)["mean"] if raw else None
+    found = medians | {"paper": paper_distance(name, which), "paper_change": paper_change(name, which)}
+    before = _means(runs, raw, which)["mean"] if raw else None
     if raw is None or before is None:
         return found
-    gains = (SIGNS[metric] * (pooled[name] - pooled[raw])).dropna().to_numpy()
+    gains = (which.sign * (pooled[name] - pooled[raw])).dropna().to_numpy()
     if not len(gains):
         return found
     p = float(wilcoxon(gains).pvalue) if np.any(gains) else 1.0
-    words = "within noise" if p >= SIGNIFICANT else "closer" if np.median(gains) > 0 else "farther"
+    words = NOISE if p >= SIGNIFICANT else CLOSER if np.median(gains) > 0 else FARTHER
     change = medians["mean"] / before - 1 if before else None
     return found | {"change": change, "closer": float((gains > 0).mean()), "p": p, "in_words": words}
 

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from imitation_refinement.figures import row_label
-from imitation_refinement.peaks import TOLERANCE
+from imitation_refinement.table import Table
+from imitation_refinement.vocabulary import Measure, Method, Variant
+from imitation_refinement.wording import (
+    BETTER,
+    MISSING,
+    NOISE,
+    WORSE,
+    Row,
+    classifier_label,
+    gain_of,
+    measure_text,
+    method_label,
+    number,
+    percent,
+    row_label,
+    words_of,
+)
 
-Row = Mapping[str, Any]
-
-SIGNIFICANT = 0.05  # p below which a paired difference is called more than noise
 FALL = 0.02  # of a share: what is called a fall
 ENTROPY_FALL = 0.05
 SURE = 0.5  # entropy below which an answer to nothing is called sure
@@ -22,80 +33,6 @@ COLLAPSED = 0.5  # effective number of predicted classes as a share of that of t
 
 FINE, LOOK, WARNING = "fine", "look", "warning"
 TONES = (FINE, LOOK, WARNING)
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A line of the table of honesty: a field of the rows, the same before refinement, and what it is."""
-
-    key: str
-    before: str
-    name: str
-    explanation: str
-    percent: bool = False
-
-
-MEASURES = (
-    Measure(
-        "judge_accuracy",
-        "judge_accuracy_raw",
-        "Accuracy under the judge",
-        "How often a classifier of another architecture and seed, which has seen ideal patterns only and took no part "
-        "in the refiner’s training, is right; a gain that only the refiner’s own classifier sees is painted for it.",
-        percent=True,
-    ),
-    Measure(
-        "peak_precision",
-        "peak_precision_raw",
-        "Peak precision",
-        f"Share of the pattern’s peaks that theory has within {TOLERANCE}°; it falls when peaks are invented.",
-        percent=True,
-    ),
-    Measure(
-        "peak_recall",
-        "peak_recall_raw",
-        "Peak recall",
-        f"Share of theory’s peaks that the pattern has within {TOLERANCE}°; it falls when peaks are lost.",
-        percent=True,
-    ),
-    Measure("invented", "invented_raw", "Peaks invented", "Peaks a pattern that theory does not have."),
-    Measure("lost", "lost_raw", "Peaks lost", "Theory’s peaks that the pattern does not have."),
-    Measure(
-        "narrow_share",
-        "narrow_share_raw",
-        "Narrow features",
-        "Share of the peaks that are narrower than the instrument allows: no crystal can have drawn them.",
-        percent=True,
-    ),
-    Measure(
-        "ideal_accuracy_refined",
-        "ideal_accuracy",
-        "Accuracy on ideal patterns",
-        "How often ideal patterns are recognised after refinement, and before; there is nothing to mend in them.",
-        percent=True,
-    ),
-    Measure(
-        "identity_l1", "", "R(x) against x, ℓ1", "Median distance of a refined ideal pattern from itself; 0 is best."
-    ),
-    Measure(
-        "identity_ncc",
-        "",
-        "R(x) against x, NCC",
-        "Median correlation of a refined ideal pattern with itself; 1 is best.",
-    ),
-    Measure(
-        "noise_entropy",
-        "noise_entropy_raw",
-        "Entropy on pure noise",
-        "Entropy of the answer to counting noise without a pattern, 1 no idea, 0 certainty; it should stay high.",
-    ),
-    Measure(
-        "hump_entropy",
-        "hump_entropy_raw",
-        "Entropy on amorphous humps",
-        "The same for the broad humps of a glass, which has no crystal system; it should stay high.",
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -116,17 +53,23 @@ class Finding:
 def measured(rows: Sequence[Row]) -> list[Row]:
     """The rows whose honesty was measured: refiners, then GTA, then controls."""
     found = [row for row in rows if "peak_precision" in row]
-    return sorted(found, key=lambda row: (bool(row.get("variant")), row["method"] != "ir"))
+    return sorted(found, key=lambda row: (bool(row.get("variant")), row["method"] != Method.IR))
 
 
-def measures_table(rows: Sequence[Row]) -> list[tuple[Measure, list[str]]]:
-    """Each measure and its values, one a row, as ``before → after``."""
-    found = []
-    for measure in MEASURES:
-        cells = [_change(row, measure) for row in measured(rows)]
-        if any(cell != "–" for cell in cells):
-            found.append((measure, cells))
-    return found
+def measures_table(rows: Sequence[Row], explained: bool = True) -> Table:
+    """Rows of one classifier whose honesty was measured: a column each, their measures as ``before → after``.
+
+    Args:
+        rows: the rows; others are left out.
+        explained: whether it is said below each measure what it is.
+    """
+    shown = measured(rows)
+    lines = []
+    for measure in Measure:
+        cells = [_change(row, measure) for row in shown]
+        if measure.meaning and set(cells) - {MISSING}:
+            lines.append([f"{measure.label}\n{measure.meaning}" if explained else measure.label, *cells])
+    return Table("", "", (classifier_label(shown[0]), *map(method_label, shown)), [("", lines)])
 
 
 def findings(rows: Sequence[Row], truth: Mapping[str, int]) -> list[Finding]:
@@ -137,7 +80,7 @@ def findings(rows: Sequence[Row], truth: Mapping[str, int]) -> list[Finding]:
         truth: crystal system → patterns of the test part that are it.
     """
     names = {str(row.get("name")): row_label(row) for row in rows}
-    controls = [row for row in rows if row.get("variant") == "shuffled_labels"]
+    controls = [row for row in rows if row.get("variant") == Variant.SHUFFLED_LABELS]
     found = [_finding(f"Control: {row_label(row)}", [_control(row)]) for row in controls]
     if not controls:
         text = "This run holds no refiner trained on shuffled labels: whether labels are what it learns from is open."
@@ -157,28 +100,6 @@ def effective_classes(counts: Mapping[str, int]) -> float:
     return float(np.exp(-(n / n.sum() * np.log(n / n.sum())).sum())) if len(n) else 0.0
 
 
-def significant(row: Row, gain: str = "gain", p_value: str = "p_value") -> bool:
-    """Whether paired test and interval agree that a gain or loss is more than noise."""
-    p, low, high = (row.get(key) for key in (p_value, f"{gain}_low", f"{gain}_high"))
-    return p is not None and low is not None and high is not None and p < SIGNIFICANT and low * high > 0
-
-
-def points(difference: float) -> str:
-    """A difference of accuracies in percentage points, with its sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def p_text(p: float) -> str:
-    """``< 0.001``, ``= 0.034``."""
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-def gain_text(row: Row, gain: str = "gain", p_value: str = "p_value") -> str:
-    """``+9.2 (+3.0 to +15.1) points, p = 0.004``."""
-    low, high = points(row[f"{gain}_low"]), points(row[f"{gain}_high"])
-    return f"{points(row[gain])} ({low} to {high}) points, p {p_text(row[p_value])}"
-
-
 def _finding(subject: str, lines: Sequence[tuple[str, str]]) -> Finding:
     return Finding(max((tone for tone, _ in lines), key=TONES.index), subject, tuple(lines))
 
@@ -186,10 +107,11 @@ def _finding(subject: str, lines: Sequence[tuple[str, str]]) -> Finding:
 def _control(row: Row) -> tuple[str, str]:
     if row.get("gain") is None:
         return LOOK, "There is no raw row to compare it with."
-    gain = f"{gain_text(row)} against raw"
-    if not significant(row):
+    gain = f"{gain_of(row)} against raw"
+    words = words_of(row)
+    if words == NOISE:
         return FINE, f"Trained on labels that mean nothing, it gains nothing beyond noise: {gain}. So it should be."
-    if row["gain"] > 0:
+    if words == BETTER:
         return WARNING, (
             f"Trained on labels that mean nothing, it still gains: {gain}. What the refiners gain is not all learned "
             "from labels; some of it is cleaning, or luck of the test part."
@@ -200,27 +122,22 @@ def _control(row: Row) -> tuple[str, str]:
 def _judged(row: Row, names: Mapping[str, str]) -> tuple[str, str]:
     if row.get("judge_accuracy") is None:
         return LOOK, "No independent judge was given: whether the gain is painted for its own classifier is open."
-    gain = gain_text(row, "judge_gain", "judge_p_value")
+    gain = gain_of(row, "judge_gain", "judge_p_value")
     by = f"The judge ({names.get(row['judge'], row['judge'])})" if row.get("judge") else "The judge"
-    clear = significant(row, "judge_gain", "judge_p_value")
-    if clear and row["judge_gain"] < 0:
+    words = words_of(row, "judge_gain", "judge_p_value")
+    if words == WORSE:
         return WARNING, f"{by} recognises the patterns less often than raw ones: {gain}."
-    if row["method"] == "gta":
-        return (
-            (FINE, f"{by} recognises the generated patterns more often than raw ones: {gain}.")
-            if clear
-            else (
-                LOOK,
-                f"{by} recognises the generated patterns no more often than raw ones: {gain}.",
-            )
-        )
-    own = significant(row) and row["gain"] > 0
-    if clear:
+    if row["method"] == Method.GTA:
+        if words == BETTER:
+            return FINE, f"{by} recognises the generated patterns more often than raw ones: {gain}."
+        return LOOK, f"{by} recognises the generated patterns no more often than raw ones: {gain}."
+    own = words_of(row) == BETTER
+    if words == BETTER:
         seen = "sees the gain, too" if own else "sees a gain that its own classifier does not"
         return FINE, f"{by} {seen}: {gain}."
     if own:
         return WARNING, (
-            f"Its own classifier sees a gain, {gain_text(row)}; {by[0].lower() + by[1:]} sees none beyond noise: "
+            f"Its own classifier sees a gain, {gain_of(row)}; {by[0].lower() + by[1:]} sees none beyond noise: "
             f"{gain}. The gain may be painted for that classifier."
         )
     return LOOK, f"{by} sees no gain beyond noise, nor does its own classifier: {gain}."
@@ -234,12 +151,12 @@ def _painted(row: Row) -> list[tuple[str, str]]:
     ):
         before, after = row.get(f"{key}_raw"), row.get(key)
         if before is not None and after is not None and after < before - FALL:
-            number = f"{row[f'{many}_raw']:.1f} → {row[many]:.1f} {many} a pattern"
-            name = key.replace("_", " ").capitalize()
-            found.append((WARNING, f"{name} fell, {100 * before:.0f} → {100 * after:.0f} %: {words} ({number})."))
+            count = f"{number(row[f'{many}_raw'], 1)} → {number(row[many], 1)} {many} a pattern"
+            fall = f"{Measure(key).label} fell, {percent(before, 0)} → {percent(after, 0)} %"
+            found.append((WARNING, f"{fall}: {words} ({count})."))
     narrow, narrow_before = row.get("narrow_share"), row.get("narrow_share_raw")
     if narrow is not None and narrow > (narrow_before or 0.0) + FALL:
-        change = f"{100 * (narrow_before or 0.0):.0f} → {100 * narrow:.0f} % of the peaks"
+        change = f"{percent(narrow_before or 0.0, 0)} → {percent(narrow, 0)} % of the peaks"
         found.append((WARNING, f"Features narrower than the instrument allows became more: {change}."))
     return found
 
@@ -248,11 +165,11 @@ def _changed(row: Row) -> list[tuple[str, str]]:
     found = []
     before, after = row.get("ideal_accuracy"), row.get("ideal_accuracy_refined")
     if before is not None and after is not None and after < before - FALL:
-        change = f"{100 * before:.1f} → {100 * after:.1f} %"
+        change = f"{percent(before)} → {percent(after)} %"
         found.append((WARNING, f"Ideal patterns are recognised less often after refinement: {change}."))
     if (same := row.get("identity_ncc")) is not None and same < SAME:
         found.append(
-            (WARNING, f"It changes ideal patterns, in which nothing is to be mended: NCC of R(x) and x {same:.2f}.")
+            (WARNING, f"It changes ideal patterns, in which nothing is to be mended: NCC of R(x) and x {number(same)}.")
         )
     return found
 
@@ -263,7 +180,7 @@ def _sure(row: Row) -> list[tuple[str, str]]:
         before, after = row.get(f"{key}_raw"), row.get(key)
         if before is None or after is None:
             continue
-        change = f"entropy {before:.2f} → {after:.2f} of 1"
+        change = f"entropy {number(before)} → {number(after)} of 1"
         if after < before - ENTROPY_FALL:
             found.append((WARNING, f"It makes the classifier surer of {what}: {change}."))
         elif after < SURE:
@@ -287,9 +204,8 @@ def _collapse(row: Row, truth: Mapping[str, int]) -> list[tuple[str, str]]:
 
 
 def _change(row: Row, measure: Measure) -> str:
-    values = [row[key] for key in (measure.before, measure.key) if row.get(key) is not None]
-    if row.get(measure.key) is None:
-        return "–"
-    if measure.percent:
-        return " → ".join(f"{100 * value:.1f}" for value in values) + " %"
-    return " → ".join(f"{value:.2f}" for value in values)
+    if row.get(measure) is None:
+        return MISSING
+    values = [row[key] for key in (measure.before, measure) if row.get(key) is not None]
+    written = " → ".join(measure_text(value, measure) for value in values)
+    return f"{written} {measure.unit}".rstrip()

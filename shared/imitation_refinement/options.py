@@ -1,0 +1,33 @@
+"""What every configuration is: typed options, checked when read, and one message for all that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from imitation_refinement.errors import InputError
+
+
+class StageConfig(BaseModel):
+    """A stage's options: typed, checked when read, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def merged(low: Any, high: Any) -> Any:
+    """``high`` over ``low``, section by section."""
+    if not (isinstance(low, dict) and isinstance(high, dict)):
+        return high
+    return {**low, **{key: merged(low.get(key), value) for key, value in high.items()}}
+
+
+def config_error(where: object, error: ValidationError) -> InputError:
+    """A failed check of a configuration as one readable message: every field, what is wrong, what was given."""
+    problems = [_problem(e["loc"], e["msg"].removeprefix("Value error, "), e["input"]) for e in error.errors()]
+    return InputError(where, "; ".join(problems) + ".", "Correct these fields.")
+
+
+def _problem(fields: Sequence[object], message: str, given: object) -> str:
+    return f"{'.'.join(map(str, fields))}: {message} (given: {given!r})" if fields else message

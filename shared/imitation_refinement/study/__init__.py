@@ -1,0 +1,1 @@
+"""Finished runs of one experiment, a seed each, read together: the paper's tables, and what was reproduced."""
