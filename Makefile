@@ -1,4 +1,4 @@
-# make run: the whole pipeline on built-in data; make ui: its runs in MLflow; make test: format, lint, types, tests.
+# make run: the whole pipeline on built-in data; make ui: its runs in MLflow; make test: all checks and tests.
 # make images: an image a stage, by Docker (docs/docker.md); make test-docker: these, and their tests.
 PYTHON ?= python3
 RUNS ?= runs
@@ -15,6 +15,7 @@ ui: .venv/ready
 test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy shared components pipelines
 	$(BIN)/pytest -n 2 --dist loadfile
 

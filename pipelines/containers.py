@@ -6,7 +6,6 @@ can take one that died for one that ended well. All that is seen to here.
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import signal
@@ -16,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -24,8 +23,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.progress import say
+from imitation_refinement.progress import CHANNEL_VARIABLE, begin, say
 from imitation_refinement.tracking import EXPERIMENT
+from pipelines import processes
+from pipelines.processes import TaskDied, failure, label_of, note_end, relay, replaced, signals, stop
 
 RUN_LABEL, TASK_LABEL = "imitation-refinement.run", "imitation-refinement.task"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -36,10 +37,6 @@ INHERITED = (
 )
 INHERITED_PREFIXES = ("IMITATION_REFINEMENT_", "MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_SUPPRESS_")
 SERVER_START_S = 120.0
-
-
-class ContainerDied(RuntimeError):
-    """A task's container was killed, or never started; the message says which and why."""
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
@@ -74,13 +71,7 @@ def death(code: int, out_of_memory: bool) -> str:
         code: its exit code.
         out_of_memory: whether the kernel stopped a process in it for that.
     """
-    if out_of_memory:
-        return f"ran out of memory (exit code {code})"
-    if code == 128 + signal.SIGKILL:
-        return f"was killed (exit code {code}, SIGKILL): by hand, or because this machine ran out of memory"
-    if code > 128 and code - 128 in {int(s) for s in signal.Signals}:
-        return f"was killed (exit code {code}, {signal.Signals(code - 128).name})"
-    return ""
+    return f"ran out of memory (exit code {code})" if out_of_memory else processes.death(code)
 
 
 def task_of(command: Sequence[str]) -> str:
@@ -148,7 +139,7 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str]) -> Iterator[Any]:
 
     Raises:
         InputError: if containers do not reach the tracking server.
-        RuntimeError: what KFP raises when a task fails, with what became of containers that died.
+        RuntimeError: when a task fails.
     """
     from docker.types import Mount
     from kfp import local
@@ -158,7 +149,8 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str]) -> Iterator[Any]:
     uri, network = reached(environment["MLFLOW_TRACKING_URI"], engine.desktop)
     environment["MLFLOW_TRACKING_URI"] = uri
     mounts = [Mount(path, path, type="bind", read_only=True) for path in inputs]
-    mounts += [Mount(path, path, type="bind") for path in _artifact_folders()]
+    written = [*_artifact_folders(), *([os.environ[CHANNEL_VARIABLE]] if CHANNEL_VARIABLE in os.environ else [])]
+    mounts += [Mount(path, path, type="bind") for path in written]
     arguments = {
         "entrypoint": "",
         "user": engine.user,
@@ -167,39 +159,37 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str]) -> Iterator[Any]:
         "mounts": mounts,
         **network,
     }
-    died: dict[str, str] = {}
+    failed: dict[str, str] = {}
     stopped: list[int] = []
 
     def run_container(client: Any, image: str, command: list[str], volumes: Any, **given: Any) -> int:
         """In the place of KFP's function, which trusts a container that removes itself to wait for the question."""
-        task = task_of(command)
-        given["labels"] = {**given["labels"], TASK_LABEL: task}
+        label = label_of(command)
+        given["labels"] = {**given["labels"], TASK_LABEL: task_of(command)}
         if stopped:
-            raise ContainerDied(f"Task {task} was not started: the run was stopped.")
-        code, why = run_to_end(client, image, command, volumes=volumes, **given)
-        if why:
-            died[task] = why
-            say(f"task {task}: its container {why}")
+            raise TaskDied(f"{label} was not started: the run was stopped.")
+        begin(label)
+        code, why = run_to_end(client, image, command, label, volumes=volumes, **given)
+        note_end(failed, label, code, why)
         return code
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop_all(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
         engine.remove(run)
-        raise KeyboardInterrupt
+        stop(number, frame)
 
     _see_that_tracking_is_reached(engine, arguments)
-    with _replaced(docker_task_handler, "run_docker_container", run_container), _signals(stop):
+    with replaced(docker_task_handler, "run_docker_container", run_container), signals(stop_all):
         try:
             yield local.DockerRunner(**arguments)
         except RuntimeError as error:
-            reasons = " ".join(f"The container of task {task} {why}." for task, why in died.items())
-            raise RuntimeError(f"{error} {reasons}".strip()) from error
+            raise RuntimeError(failure(failed) or str(error)) from error
         finally:
             engine.remove(run)
 
 
-def run_to_end(client: Any, image: str, command: Sequence[str], **arguments: Any) -> tuple[int, str]:
-    """Runs a container, prints what it says, and removes it after it was asked how it ended.
+def run_to_end(client: Any, image: str, command: Sequence[str], label: str, **arguments: Any) -> tuple[int, str]:
+    """Runs a container, prints what it says under a label, and removes it after it was asked how it ended.
 
     Returns:
         Its exit code, and why it died (:func:`death`), if it did.
@@ -209,9 +199,7 @@ def run_to_end(client: Any, image: str, command: Sequence[str], **arguments: Any
     container = client.containers.create(image, list(command), **arguments)
     try:
         container.start()
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        for chunk in container.logs(stream=True, follow=True):
-            print(decoder.decode(chunk), end="", flush=True)
+        relay(container.logs(stream=True, follow=True), label)
         code = container.wait()["StatusCode"]
         container.reload()
         return code, death(code, bool(container.attrs["State"]["OOMKilled"]))
@@ -317,24 +305,3 @@ def _wait_for(server: subprocess.Popen[bytes], address: str, store: str, log: Pa
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.2)
     raise InputError(without_login(store), f"can't be served by MLflow; {log} says why.", "See whether it can be read.")
-
-
-@contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
-@contextmanager
-def _signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Interrupt and termination go to ``handler``: KFP's threads would wait for their containers first."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

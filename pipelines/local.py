@@ -5,32 +5,31 @@ from __future__ import annotations
 import builtins
 import json
 import os
-import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
-from imitation_refinement.progress import say
 from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
-from pipelines import containers
+from pipelines import containers, processes
+from pipelines.console import clock, console
+from pipelines.processes import environment, replaced
 from pipelines.profiles import SOURCES, Profile, as_text
 
 Runner = Literal["subprocess", "docker"]
 
 
 class TaskFailed(Exception):
-    """A task of the pipeline ended without success; its own output says why."""
+    """A task of the pipeline ended without success; the run's log says why."""
 
 
 def tracking_uri(runs: Path) -> str:
@@ -38,7 +37,9 @@ def tracking_uri(runs: Path) -> str:
     return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
 
 
-def run_locally(profile: Profile, sources: Mapping[str, str], runs: Path, runner: Runner = "subprocess") -> Path:
+def run_locally(
+    profile: Profile, sources: Mapping[str, str], runs: Path, runner: Runner = "subprocess", verbose: bool = False
+) -> Path:
     """Runs the whole pipeline and keeps what it makes in ``runs/<time>/``.
 
     Args:
@@ -47,6 +48,7 @@ def run_locally(profile: Profile, sources: Mapping[str, str], runs: Path, runner
             materials-project or random; empty or left out where there is none.
         runs: the folder of all runs.
         runner: what a task is: a subprocess, or a container of its stage's image.
+        verbose: whether a person sees all that is said, not a line a stage.
 
     Returns:
         The run's folder; ``runs/latest`` points to it.
@@ -73,23 +75,27 @@ def run_locally(profile: Profile, sources: Mapping[str, str], runs: Path, runner
         artifacts = runs / "mlartifacts"
         artifacts.mkdir(exist_ok=True)
         quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # a server of ours ends with the run
-    say(f"run {folder}: profile {profile.name}, seed {profile.seed}; the pipeline's tasks follow")
     served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
     name = f"{profile.name} {folder.name}"
-    with served as address, _environment(quiet), Tracker.parent(name, address, artifacts) as tracker:
-        tracker.log_params({**profile.model_dump(mode="json"), **given})
-        _run_pipeline(profile, given, folder, engine)
-        tracker.log_artifact(folder / "profile.json")
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        for row in results["rows"]:
-            tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
-        for name in ("results.json", "report.html"):
-            tracker.log_artifact(folder / name)
-        tracker.log_artifact(folder / "figures", "figures")
-    latest = runs / f".latest-{os.getpid()}"
-    latest.symlink_to(folder.name)
-    latest.replace(runs / "latest")
-    say(f"finished in {time.monotonic() - started:.0f} s")
+    with console(folder, verbose) as shown:
+        shown.say(f"run {folder}: profile {profile.name}, seed {profile.seed}; all that is said goes to its log.txt")
+        with served as address, environment(quiet), Tracker.parent(name, address, artifacts) as tracker:
+            tracker.log_params({**profile.model_dump(mode="json"), **given})
+            _run_pipeline(profile, given, folder, engine)
+            tracker.log_artifact(folder / "profile.json")
+            results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            for row in results["rows"]:
+                tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
+            for name in ("results.json", "report.html"):
+                tracker.log_artifact(folder / name)
+            tracker.log_artifact(folder / "figures", "figures")
+        for table in sorted((folder / "data").glob("rejected_*.csv")):
+            if number := len(pd.read_csv(table)):
+                shown.say(f"WARNING: {number} left out, listed in {table}")
+        latest = runs / f".latest-{os.getpid()}"
+        latest.symlink_to(folder.name)
+        latest.replace(runs / "latest")
+        shown.say(f"finished in {clock(time.monotonic() - started)}")
     return folder
 
 
@@ -117,6 +123,7 @@ def _run_pipeline(
 ) -> None:
     """Runs the DAG below ``folder/pipeline``, moves what is kept to its place, and removes the rest."""
     from kfp import local
+    from kfp.local import logging_utils
 
     from pipelines.pipeline import dag
 
@@ -124,11 +131,13 @@ def _run_pipeline(
     root = (folder / "pipeline").resolve()
     root.mkdir()
     error_file = root / "error.txt"  # where containers see it
-    with _environment({ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1"}), _own_print():
-        tasks: AbstractContextManager[Any] = nullcontext(local.SubprocessRunner(use_venv=False))
-        if engine:
-            files = [path for path in given.values() if path and path not in NAMED_SOURCES]
-            tasks = containers.tasks(engine, folder.name, files)
+    files = [path for path in given.values() if path and path not in NAMED_SOURCES]
+    tasks = containers.tasks(engine, folder.name, files) if engine else processes.tasks()
+    with (
+        environment({ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1"}),
+        replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
+        _own_print(),
+    ):
         try:
             with tasks as runner:
                 local.init(runner, pipeline_root=str(root), enable_caching=False)
@@ -136,8 +145,8 @@ def _run_pipeline(
         except RuntimeError as error:
             if error_file.exists():
                 raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
-            plain = re.sub(r"\x1b\[\d*m", "", str(error))  # KFP colours its messages
-            raise TaskFailed(f"{plain} The reason stands above; what was made before is in {root}.") from error
+            where = f"All that was said is in {folder / 'log.txt'}, what was made before in {root}."
+            raise TaskFailed(f"{error} {where}") from error
     (made,) = root.iterdir()
     for (task, output), kept in pipeline.kept.items():
         target = folder / kept
@@ -147,22 +156,6 @@ def _run_pipeline(
     lists = [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]
     write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))
     shutil.rmtree(root)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets environment variables that the tasks inherit."""
-    before = {key: os.environ.get(key) for key in variables}
-    os.environ.update(variables)
-    sys.stdout.flush()
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
 
 
 @contextmanager

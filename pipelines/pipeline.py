@@ -161,7 +161,8 @@ def dag(study: Study, cluster: Cluster | None = None) -> Dag:
 
         def made(task: Any, output: str, label: str, file: str) -> None:
             """Notes a model under the name that evaluate has for it and that of its file."""
-            task.set_display_name(label.replace("_", " "))
+            if cluster:  # the local runner warns that it has no use for it
+                task.set_display_name(label.replace("_", " "))
             task.set_retry(1, backoff_duration="1s")  # training goes on from its last checkpoint
             keep(task, **{output: f"models/{file}.safetensors"})
             models[label] = task.outputs[output]

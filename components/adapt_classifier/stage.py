@@ -13,14 +13,14 @@ from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
-from imitation_refinement.models import check_unseen, load_classifier, save_model
-from imitation_refinement.progress import leads, say
+from imitation_refinement.models import check_unseen, load_classifier, probabilities, save_model
+from imitation_refinement.progress import leads
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import Labelled
 
 
-def run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
     if config.method != "finetuned" and "ideal_dataset" not in paths:
         raise InputError("ideal_dataset", f"is not given, but {config.method} needs ideal patterns.", "Give it.")
@@ -30,10 +30,10 @@ def run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker) -> None:
         )
         raise InputError("generator", problem, "Give it with method=gta, and only then.")
     with checkpoint_of(paths["adapted"]) as checkpoint:
-        _run(paths, config, tracker, checkpoint)
+        return _run(paths, config, tracker, checkpoint)
 
 
-def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoint: Path) -> None:
+def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoint: Path) -> str:
     source, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])
@@ -65,7 +65,7 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
             generator, history = gta(source, ideal, train[0], validation, config, tracker.log_metrics, checkpoint)
             model = generator.encoder
     if not leads():
-        return
+        return ""
     about |= {"n_train": len(train[1]), "history": history.metrics}
     save_model(paths["adapted"], model, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
@@ -73,9 +73,10 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
     if generator is not None:
         save_model(paths["generator"], generator, grid, {**about, "classifier_sha256": digest(paths["adapted"])})
         tracker.log_model(generator, "generator", train[0][:2])
-    accuracy = history.metrics.get("validation_accuracy")
-    reached = f", validation accuracy {accuracy[-1]:.1%} on {len(validation[1])}" if accuracy else ""
-    say(f"{config.method} of {source.config.architecture}: {len(train[1])} imperfect patterns{reached}")
+    if not len(validation[1]):
+        return f"{len(train[1])} patterns learnt from"
+    right = probabilities(model, validation[0]).argmax(1) == validation[1]
+    return f"{100 * right.mean():.1f} % of {len(right)} validation patterns right, {len(train[1])} learnt from"
 
 
 def _labelled(part: Labelled) -> Labelled:

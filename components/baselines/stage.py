@@ -22,7 +22,7 @@ from imitation_refinement.contracts import ANSWERS, gridded_schema, write_table
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.files import write_text
-from imitation_refinement.progress import say
+from imitation_refinement.progress import say, warn
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.vocabulary import Kind, Method
@@ -30,7 +30,7 @@ from imitation_refinement.vocabulary import Kind, Method
 Answers = dict[Method, NDArray[np.str_]]
 
 
-def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files."""
     data = read_imperfect(paths["imperfect_dataset"])
     _denoise(data, paths, config, tracker)
@@ -44,11 +44,13 @@ def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> Non
     write_table(paths["answers"], table, ANSWERS)
     labelled = (data.rows["split"] == "validation").to_numpy() & (data.labels != UNLABELLED)
     truth = data.rows["crystal_system"].to_numpy()
-    for method, answer in answers.items():
-        if labelled.any():
-            right = float(np.mean(answer[labelled] == truth[labelled]))
-            tracker.log_metrics({f"{method}.validation_accuracy": right})
-            say(f"{method}: {right:.1%} of the validation part right")
+    if not labelled.any():
+        return f"{len(data.rows)} patterns denoised"
+    right = {method: float(np.mean(answer[labelled] == truth[labelled])) for method, answer in answers.items()}
+    tracker.log_metrics({f"{method}.validation_accuracy": share for method, share in right.items()})
+    for method, share in right.items():
+        say(f"{method}: {100 * share:.1f} % of the validation part right")
+    return f"{100 * right[Method.NEAREST]:.1f} % of {labelled.sum()} validation patterns right by the nearest neighbour"
 
 
 def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> None:
@@ -62,7 +64,7 @@ def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, trac
     row = table[table["chosen"]].iloc[0]
     what = f"{chosen.wavelet}, level {chosen.level}, {chosen.rule}, Anscombe {'on' if chosen.anscombe else 'off'}"
     if np.isnan(row["median_l2"]):
-        say(f"WARNING: dwt: no validation pattern has a theory; the first candidate is used UNTRIED: {what}")
+        warn(f"dwt: no validation pattern has a theory; the first candidate is used UNTRIED: {what}")
     else:
         tracker.log_metrics({"dwt.validation_l2": row["median_l2"], "dwt.validation_l2_to_raw": row["to_raw"]})
         say(f"dwt: {what}, the best of {len(table)}; median ℓ2 to theory {row['to_raw']:.3f} of raw on validation")
@@ -75,7 +77,7 @@ def majority(data: Dataset, library: Path, config: BaselinesConfig) -> Answers:
     """The most frequent crystal system of the training part as everybody's, shape (n,); nothing without a label."""
     labels = data.labels[(data.rows["split"] == "train").to_numpy() & (data.labels != UNLABELLED)]
     if not len(labels):
-        say("WARNING: no training pattern has a crystal_system; there is no majority class to answer with")
+        warn("no training pattern has a crystal_system; there is no majority class to answer with")
         return {}
     return {Method.MAJORITY: np.full(len(data.rows), str(CRYSTAL_SYSTEMS[np.bincount(labels).argmax()]))}
 

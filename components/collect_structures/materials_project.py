@@ -29,7 +29,7 @@ from components.collect_structures.structures import from_json, make_material
 from imitation_refinement.contracts import open_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text, writing
-from imitation_refinement.progress import progress, say
+from imitation_refinement.progress import progress, say, warn
 
 T = TypeVar("T")
 
@@ -163,7 +163,7 @@ def _persistently(call: Callable[[], T], failures: tuple[type[Exception], ...]) 
             raise InputError(WHERE, f"refuses the query: {reason}.", "Change the filters, or update mp-api.")
         if attempt < ATTEMPTS:
             wait = FIRST_WAIT * 2 ** (attempt - 1)
-            say(f"{WHERE}: {reason}; attempt {attempt + 1} of {ATTEMPTS} in {wait:.0f} s")
+            warn(f"{WHERE}: {reason}; attempt {attempt + 1} of {ATTEMPTS} in {wait:.0f} s")
             time.sleep(wait)
     raise InputError(
         WHERE, f"does not answer: {reason}.", "Run again later: the pages that are there are not fetched again."

@@ -136,7 +136,7 @@ def _given(materials: list[Material], where: str, n_specimens: int, config: Coll
     return chain(_tables(parents), more), total, specimens
 
 
-def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
     """Collects, checks and writes both tables and the list of what was left out."""
     output, structures = paths["collected_structures"], str(paths.get("structures", ""))
     kept = config.materials_project.pages
@@ -148,13 +148,12 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> None:
     if not kept:
         materials_project.remove_pages(pages)
     total, left_out = counts.total(), len(collected.rejected)
-    say(f"structures: {total} (" + ", ".join(f"{counts[system]} {system}" for system in CRYSTAL_SYSTEMS) + ")")
+    say("structures: " + ", ".join(f"{counts[system]} {system}" for system in CRYSTAL_SYSTEMS))
     kept_out = sum(row.get("part") == "kept_out" for row in collected.rows)
     patterns = len(collected.rows) - kept_out
-    say(f"imperfect patterns: {patterns}; left out: {left_out}, listed in {paths['rejected']}")
-    if kept_out:
-        say(f"{kept_out} materials that no classifier learns")
     tracker.log_metrics({"structures": total, "patterns": patterns, "rejected": left_out})
+    unseen = f", {kept_out} materials that no classifier learns" if kept_out else ""
+    return f"{total} structures, {patterns} imperfect patterns{unseen}" + (f"; {left_out} left out" if left_out else "")
 
 
 def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> Counter[str]:

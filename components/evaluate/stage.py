@@ -27,7 +27,7 @@ from imitation_refinement.wording import points, points_interval
 REGISTERED_MODEL = "imitation-refinement"
 
 
-def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files."""
     methods, parts = read_methods(paths, use_device(config.device))
     selected = _selected(methods, paths["refiners"][0])
@@ -64,6 +64,9 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> None
     for row in rows:
         tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
     say(table)
+    best = next(row for row in rows if row["name"] == selected.name)
+    right = f"{100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
+    return f"{right} by the selected refiner, {selected.name}"
 
 
 def _selected(methods: Sequence[Entry], where: Path) -> Entry:

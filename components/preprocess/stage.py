@@ -40,7 +40,7 @@ ROWS_AT_A_TIME = 4096
 KEPT_OUT = "kept_out"  # the part of rows that are there for their material alone
 
 
-def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files."""
     grid = read_grid(paths["imperfect"][0])
     imperfect, kept_out, rejected = _imperfect(paths["imperfect"], grid, config)
@@ -62,8 +62,11 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> No
     tracker.log_metrics(counts)
     tracker.log_artifact(paths["manifest"])
     say("patterns by split: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    if rejected:
-        say(f"{len(rejected)} patterns rejected, see {paths['rejected']}")
+    training = (
+        f"{counts.get('ideal_train', 0)} ideal and {counts.get('imperfect_train', 0)} imperfect patterns to learn from"
+    )
+    left_out = f"; {len(rejected)} left out" if rejected else ""
+    return f"{training}, {counts.get('imperfect_test', 0)} to test on{left_out}"
 
 
 def _imperfect(

@@ -15,7 +15,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import writing
 from imitation_refinement.models import load_classifier, save_model
-from imitation_refinement.progress import leads, say
+from imitation_refinement.progress import leads
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import train_classifier
@@ -23,16 +23,15 @@ from imitation_refinement.training import train_classifier
 ANOTHER_SEED = 1000
 
 
-def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
     if "classifiers" in paths:
-        _take(paths, config, tracker)
-        return
+        return _take(paths, config, tracker)
     with checkpoint_of(paths["classifier"]) as checkpoint:
-        _run(paths, config, tracker, checkpoint)
+        return _run(paths, config, tracker, checkpoint)
 
 
-def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
+def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> str:
     """The classifier that another run trained in this one's place, if it is what this would be and fits the data."""
     name = "-".join([config.network.architecture, *([config.method] if config.method != "prototypical" else [])])
     given = Path(paths["classifiers"]) / "models" / f"{name}.safetensors"
@@ -45,10 +44,10 @@ def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> No
     with writing(paths["classifier"]) as temporary:
         shutil.copyfile(given, temporary)
     tracker.log_artifact(paths["classifier"], "classifier")
-    say(f"{config.network.architecture}: taken from {given} as it is")
+    return f"taken from {given} as it is"
 
 
-def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkpoint: Path) -> None:
+def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkpoint: Path) -> str:
     if config.method == "standard":
         optimiser = config.optimiser.model_copy(update={"seed": config.optimiser.seed + ANOTHER_SEED})
         config = config.model_copy(update={"prototype_weight": 0.0, "optimiser": optimiser})
@@ -57,7 +56,7 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
     augmentation = Augmentation(data.grid, config.ranges, config.profile) if config.method == "augmented" else None
     model, history = train_classifier(train, validation, config, tracker.log_metrics, checkpoint, augmentation)
     if not leads():
-        return
+        return ""
     about = {
         "training": config.model_dump(),
         "method": config.method,
@@ -68,10 +67,8 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
     save_model(paths["classifier"], model, data.grid, about, learnt)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
     tracker.log_model(model, "classifier", train[0][:2])
-    say(
-        f"{config.network.architecture}: {len(train[1])} ideal patterns, validation accuracy "
-        f"{history.metrics['validation_accuracy'][-1]:.1%} on {len(validation[1])}"
-    )
+    right = 100 * history.metrics["validation_accuracy"][-1]
+    return f"{right:.1f} % of {len(validation[1])} ideal validation patterns right, {len(train[1])} learnt from"
 
 
 STAGE = Stage(

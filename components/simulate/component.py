@@ -17,6 +17,7 @@ def simulate(
     shards: int = 1,
 ) -> None:
     """Ideal patterns of structures, theory and virtual measurements of imperfect ones, of one shard."""
+    from components.simulate.config import shard_name
     from components.simulate.stage import STAGE
 
     STAGE.task(
@@ -28,4 +29,5 @@ def simulate(
             "rejected": rejected.path,
         },
         {**config, "shard": shard, "shards": shards},
+        shard_name(shard, shards),
     )

@@ -16,6 +16,11 @@ from imitation_refinement.line import Profile
 Mode = Literal["physical", "pymatgen"]
 
 
+def shard_name(shard: int, shards: int) -> str:
+    """What a person calls the simulation of one shard."""
+    return f"simulate {shard + 1} of {shards}" if shards > 1 else "simulate"
+
+
 class Instrument(StageConfig):
     """Where the virtual diffractometer measures."""
 

@@ -49,9 +49,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> str:
     """Simulates one shard of both tables."""
     rejected: list[InputError] = []
+    numbers = {}
     for work, source, target in ((_ideal, "structures", "ideal"), (_imperfect, "patterns", "imperfect")):
         start = time.monotonic()
         written, bad = work(paths[source], paths[target], config)
@@ -60,10 +61,13 @@ def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> None
             {f"{target}_patterns": written, f"{target}_rejected": len(bad), f"{target}_patterns_per_s": rate}
         )
         rejected += bad
+        numbers[target] = written
     for error in rejected:
         say(f"left out: {error}")
     if "rejected" in paths:
         write_rejected(paths["rejected"], rejected)
+    left_out = f"; {len(rejected)} left out" if rejected else ""
+    return f"{numbers['ideal']} ideal and {numbers['imperfect']} imperfect patterns{left_out}"
 
 
 def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:

@@ -17,7 +17,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
 from imitation_refinement.grid import Grid
-from imitation_refinement.models import apply, check_unseen, fit_temperature, load_classifier, save_model
+from imitation_refinement.models import apply, check_unseen, fit_temperature, load_classifier, probabilities, save_model
 from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
@@ -26,19 +26,19 @@ from imitation_refinement.vocabulary import Method, Variant
 from imitation_refinement.zero_error import with_zero_error
 
 
-def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> None:
+def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
     with checkpoint_of(paths["refiner"]) as checkpoint:
-        _run(paths, config, tracker, checkpoint)
+        return _run(paths, config, tracker, checkpoint)
 
 
-def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoint: Path) -> None:
+def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoint: Path) -> str:
     classifier, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])
     learning, validation = data.select("train"), data.part("validation")
     assert learning.theory is not None, "an imperfect dataset has a theory column"
-    train, theory = (learning.intensity, learning.labels), learning.theory
+    train, theory, truth = (learning.intensity, learning.labels), learning.theory, validation[1]
     labelled = int((train[1] != UNLABELLED).sum())
     targeted = config.supervision.learns_from_labels
     if targeted and not labelled:
@@ -60,7 +60,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     ideal = _ideal(paths, grid) if config.weights["ideal"] else None
     refiner, history = train_refiner(classifier, train, validation, config, tracker.log_metrics, checkpoint, ideal)
     if not leads():
-        return
+        return ""
     n_train = labelled if targeted else len(train[1])
     # Only labels tell how sure to be; without them the classifier's own confidence stands.
     calibrated = targeted and len(validation[1])
@@ -85,7 +85,11 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         tracker.log_model(refiner, "refiner", train[0][:2])
     else:
         tracker.log_artifact(paths["refiner"], "refiner")  # a control, not a model to be used
-    say(f"{config.supervision} refiner through {classifier.config.architecture}: {n_train} imperfect patterns")
+    known = truth != UNLABELLED
+    if not known.any():
+        return f"{n_train} patterns learnt from"
+    right = probabilities(classifier, apply(refiner, validation[0][known])).argmax(1) == truth[known]
+    return f"{100 * right.mean():.1f} % of {known.sum()} validation patterns right, {n_train} learnt from"
 
 
 def _ideal(paths: dict[str, Any], grid: Grid) -> Labelled:

@@ -27,7 +27,7 @@ from torch import Tensor
 from imitation_refinement.distributed import broadcast, rank
 from imitation_refinement.files import writing
 from imitation_refinement.launch import lasting_file
-from imitation_refinement.progress import leads, say
+from imitation_refinement.progress import leads, warn
 
 RECORD = "record"
 Groups = Mapping[str, Mapping[str, Tensor]]
@@ -108,10 +108,10 @@ class Checkpoint:
             record = json.loads(bytes(tensors.pop(RECORD).tolist()))
             known = record.pop("identity")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            say(f"{self.path}: is no checkpoint ({error}); training starts anew")
+            warn(f"{self.path}: is no checkpoint ({error}); training starts anew")
             return None
         if known != self.identity:
-            say(f"{self.path}: is of other options or other data; training starts anew")
+            warn(f"{self.path}: is of other options or other data; training starts anew")
             return None
         groups: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():

@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from imitation_refinement import progress
 from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
@@ -34,7 +35,7 @@ class Stage:
         outputs: option name → what the file is.
         config: the typed options.
         run: ``run(paths, config, tracker)``; ``paths`` has an entry for each input and output that was given. An input
-            that may be several files (``lists``) comes as a list.
+            that may be several files (``lists``) comes as a list. Returns what came of it, one line for a person.
         distributed: whether several processes, started by torchrun, may share the work.
     """
 
@@ -43,7 +44,7 @@ class Stage:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     config: type[StageConfig]
-    run: Callable[[dict[str, Any], Any, Tracker], None]
+    run: Callable[[dict[str, Any], Any, Tracker], str]
     optional: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
     distributed: bool = False
@@ -68,10 +69,11 @@ class Stage:
             if name in self.outputs:
                 given[name].parent.mkdir(parents=True, exist_ok=True)
         inputs = {name: given[name] for name in self.inputs if name in given}
-        with Tracker.stage(label or self.name, options.model_dump_json()) as tracker:
+        name = label or self.name
+        with progress.stage(name), Tracker.stage(name, options.model_dump_json()) as tracker:
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
-            self.run(given, options, tracker)
+            progress.result(self.run(given, options, tracker))
 
     def task(self, paths: Mapping[str, Any], config: Mapping[str, Any], label: str | None = None) -> None:
         """The stage as the body of a KFP component: as :meth:`execute`, a bad input ends it with a single message.

@@ -21,7 +21,7 @@ from imitation_refinement import pipeline_run
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.launch import RUN_VARIABLE
-from imitation_refinement.progress import leads, say
+from imitation_refinement.progress import leads, warn
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ class Tracker:
         given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
         store, pipeline = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get(RUN_VARIABLE)
         if given and not store and leads():
-            say("not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not (injectUserEnvVars of KFP's plugin)")
+            warn("not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not (injectUserEnvVars of KFP's plugin)")
         if not (leads() and (store or (parent and not given))):
             yield cls()
             return
@@ -202,13 +202,17 @@ class Tracker:
         """
         if not self.active:
             return
+        import warnings
+
         import mlflow
         import torch
         from mlflow.models import infer_signature
 
         with torch.no_grad():
             output = model(torch.from_numpy(example))
-        with mlflow.start_run(run_id=self._run_id):
+        with mlflow.start_run(run_id=self._run_id), warnings.catch_warnings():
+            # Of names that share memory torch writes the first; on a CPU that is all of it.
+            warnings.filterwarnings("ignore", "No complete tensor found")
             mlflow.pytorch.log_model(
                 model,
                 name=name,

@@ -65,7 +65,7 @@ def docker(*words: str) -> Finished:
 
 
 def alone(stage: str, data: Path, *words: str, options: tuple[str, ...] = ()) -> Finished:
-    """The README's line: one stage in Docker on the files of a folder."""
+    """The line of docs/docker.md: one stage in Docker on the files of a folder."""
     return docker("run", "--rm", "-u", f"{USER}:{USER}", "-v", f"{data}:/data", *options, image(stage), *words)
 
 

@@ -108,7 +108,7 @@ def test_a_container_that_is_killed_fails_the_run(tmp_path: Path) -> None:
     assert process.returncode == 1, err[-4000:]
     last = err.splitlines()[-1]
     assert last.startswith("error: ")
-    assert "The container of task collect-structures was killed (exit code 137, SIGKILL)" in last
+    assert "collect_structures was killed (exit code 137, SIGKILL)" in last
     assert not (runs / "latest").exists() and containers_of(runs, "") == ""
 
 
@@ -127,7 +127,7 @@ def test_a_container_that_runs_out_of_memory(capfd: pytest.CaptureFixture[str]) 
     client = containers.Engine([COLLECT]).client
     eat = "x = [bytearray(b'x' * 2**20) for _ in range(512)]"
     arguments = {"entrypoint": "", "mem_limit": "48m", "memswap_limit": "48m"}
-    code, why = containers.run_to_end(client, COLLECT, ["python", "-c", eat], **arguments)
+    code, why = containers.run_to_end(client, COLLECT, ["python", "-c", eat], "eater", **arguments)
     assert (code, why) == (137, "ran out of memory (exit code 137)")
-    assert containers.run_to_end(client, COLLECT, ["python", "-c", "print('well')"], entrypoint="") == (0, "")
-    assert capfd.readouterr().out.endswith("well\n")
+    assert containers.run_to_end(client, COLLECT, ["python", "-c", "print('well')"], "well", entrypoint="") == (0, "")
+    assert capfd.readouterr().out.endswith("well | well\n")

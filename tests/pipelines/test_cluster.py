@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from imitation_refinement import __version__
-from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
 from imitation_refinement.train_job import TrainJob
+from pipelines.cli import main
 from pipelines.cluster import STAGES, TRAINING, Cluster, amount, check_source, read_cluster, stage_of
 from pipelines.compile import compile_pipeline
 from pipelines.pipeline import dag

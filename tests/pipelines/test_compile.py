@@ -10,9 +10,9 @@ import pytest
 import yaml
 from kfp import components
 
-from imitation_refinement.cli import main
 from imitation_refinement.config import PretrainConfig
 from imitation_refinement.errors import InputError
+from pipelines.cli import main
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_pipeline
 from pipelines.pipeline import ABLATIONS, LABELLED, dag

@@ -14,9 +14,9 @@ import pytest
 from docker.errors import ImageNotFound, NotFound
 
 import docker
-from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
-from pipelines import containers, local
+from pipelines import containers, local, processes
+from pipelines.cli import main
 from pipelines.profiles import read_profile
 
 
@@ -115,14 +115,16 @@ def client_of(container: Container) -> Any:
 def test_a_container_is_asked_how_it_ended_and_then_removed(capsys: pytest.CaptureFixture[str]) -> None:
     omega = "ℓ₁\n".encode()
     container = Container([omega[:1], omega[1:]], 3)
-    assert containers.run_to_end(client_of(container), "i", ["c"]) == (3, "")
-    assert capsys.readouterr().out == "ℓ₁\n" and container.removals == 1
-    assert containers.run_to_end(client_of(Container([], 137, True)), "i", ["c"])[1].startswith("ran out of memory")
+    assert containers.run_to_end(client_of(container), "i", ["c"], "x") == (3, "")
+    assert capsys.readouterr().out == "x | ℓ₁\n" and container.removals == 1
+    assert containers.run_to_end(client_of(Container([], 137, True)), "i", ["c"], "x")[1].startswith(
+        "ran out of memory"
+    )
 
 
 def test_a_container_that_was_removed_meanwhile_has_failed() -> None:
     """KFP's own function reports this as a success."""
-    assert containers.run_to_end(client_of(Container([b"at work\n"], 0, removed=True)), "i", ["c"]) == (
+    assert containers.run_to_end(client_of(Container([b"at work\n"], 0, removed=True)), "i", ["c"], "x") == (
         137,
         "was removed while it ran",
     )
@@ -167,7 +169,7 @@ def test_a_death_is_part_of_the_runs_failure(engine: Any, monkeypatch: pytest.Mo
 
     before = docker_task_handler.run_docker_container
     monkeypatch.setattr(containers, "run_to_end", lambda *_, **__: (137, "was killed (exit code 137)"))
-    message = r"^evaluate failed\. The container of task evaluate was killed \(exit code 137\)\.$"
+    message = r"^evaluate was killed \(exit code 137\)\.$"
     with pytest.raises(RuntimeError, match=message), containers.tasks(engine, "run-1", []) as runner:
         arguments = runner.container_run_args
         assert docker_task_handler.run_docker_container(None, "i", command("evaluate"), {}, **arguments) == 137
@@ -185,7 +187,7 @@ def test_an_interrupt_ends_the_containers_and_starts_no_more(engine: Any) -> Non
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         assert engine.removed == ["run-1"]
-        with pytest.raises(containers.ContainerDied, match="simulate was not started"):
+        with pytest.raises(processes.TaskDied, match="simulate was not started"):
             arguments = runner.container_run_args
             docker_task_handler.run_docker_container(None, "i", command("simulate"), {}, **arguments)
         raise KeyboardInterrupt

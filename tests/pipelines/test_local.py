@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
 from imitation_refinement.tracking import Tracker
 from pipelines import local
+from pipelines.cli import main
 from pipelines.local import run_locally
 from pipelines.pipeline import Dag
 from pipelines.profiles import read_profile

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from imitation_refinement.cli import main
 from imitation_refinement.paper import PAPER_TABLE_1
+from pipelines.cli import main
 from pipelines.pipeline import ABLATIONS, LABELLED, dag
 
 SETTINGS = ("study=paper", "evaluate.embedded=50")

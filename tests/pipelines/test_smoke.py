@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,11 +15,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from imitation_refinement.cli import main
 from imitation_refinement.files import digest
 from imitation_refinement.patterns import write_xy
 from imitation_refinement.tracking import EXPERIMENT
 from imitation_refinement.vocabulary import Kind, Method
+from pipelines.cli import main
 from pipelines.local import tracking_uri
 from pipelines.pipeline import dag
 
@@ -90,7 +91,7 @@ def test_the_run_s_folder(done: tuple[Path, Any], folder: Path) -> None:
     for path in kept:
         assert (folder / path).exists(), path
     names = {path.name for path in folder.iterdir()}
-    assert names == {path.split("/")[0] for path in kept} | {"profile.json", "data"}
+    assert names == {path.split("/")[0] for path in kept} | {"profile.json", "data", "log.txt"}
     assert "</html>" in (folder / "report.html").read_text()
     assert json.loads((folder / "profile.json").read_text())["seed"] == 1
     assert {path.name for path in runs.iterdir()} >= {"latest", "mlflow.db", "mlartifacts"}
@@ -102,7 +103,20 @@ def test_what_the_user_reads_at_the_end(done: tuple[Path, subprocess.CompletedPr
     assert process.stdout.endswith(
         f"{table}\n\nreport: {runs / folder.resolve().name / 'report.html'}\nMLflow: make ui RUNS={runs}\n"
     )
-    assert "finished in" in process.stderr
+    first, *stages, last = process.stderr.splitlines()
+    assert first.startswith(f"run {runs / folder.resolve().name}: profile smoke, seed 1; ")
+    assert Counter(line.split()[0] for line in stages) == TASKS
+    assert all(re.search(r"  \d+:\d\d   .*\d", line) for line in stages), stages
+    assert last.startswith("finished in ")
+    assert len((process.stdout + process.stderr).splitlines()) < 60
+
+
+def test_the_log_has_all_that_was_said(folder: Path) -> None:
+    lines = (folder / "log.txt").read_text(encoding="utf-8").splitlines()
+    for label in ("simulate 1 of 2", "simulate 2 of 2", "train_refiner vgg_targeted", "evaluate"):
+        said = [line for line in lines if line.startswith(f"{label} | ")]
+        assert any("[KFP Executor" in line for line in said) and any(" done in " in line for line in said), label
+    assert any("Running pipeline: 'imitation-refinement'" in line for line in lines)  # without codes of colours
 
 
 def test_no_material_is_on_both_sides(folder: Path) -> None:

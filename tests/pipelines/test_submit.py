@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from imitation_refinement import __version__
-from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from pipelines import server as server_module
+from pipelines.cli import main
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_pipeline
 from pipelines.local import TaskFailed

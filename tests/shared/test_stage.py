@@ -18,6 +18,7 @@ from pydantic import Field
 
 from imitation_refinement.config import StageConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.progress import CHANNEL_VARIABLE, Channel
 from imitation_refinement.stage import ERROR_FILE_VARIABLE, Stage
 from imitation_refinement.tracking import Tracker
 
@@ -75,10 +76,11 @@ class Recorder:
             lists=frozenset({"shards"}),
         )
 
-    def run(self, paths: dict[str, Any], config: Options, tracker: Tracker) -> None:
+    def run(self, paths: dict[str, Any], config: Options, tracker: Tracker) -> str:
         self.paths, self.config = paths, config
         if config.inner.width == 13:
             raise InputError("a.xy, line 3", "brings bad luck.", "Take 12.")
+        return f"{config.inner.width} mm wide"
 
 
 @pytest.fixture
@@ -95,6 +97,23 @@ def test_defaults(toy_stage: Recorder, tmp_path: Path, monkeypatch: pytest.Monke
     assert toy_stage.config == Options()
     assert toy_stage.paths == {"source": Path("a"), "shards": [Path("b"), Path("c")], "result": Path("out/r")}
     assert (tmp_path / "out").is_dir()
+
+
+def test_what_came_of_it_is_told(
+    toy_stage: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CHANNEL_VARIABLE, str(tmp_path))
+    toy_stage.stage.main([*FILES, "--inner-width", "5", "--label", "toy of mine"])
+    assert capsys.readouterr().err == "5 mm wide\n"
+    assert list(Channel(tmp_path).events()) == [
+        {"stage": "toy of mine", "event": "result", "text": "5 mm wide"},
+        {"stage": "toy of mine", "event": "end"},
+    ]
+    with pytest.raises(InputError):
+        toy_stage.stage.execute({"source": "a", "result": "r"}, {"inner": {"width": 13}})
+    *_, failure = Channel(tmp_path).events()
+    assert (failure["stage"], failure["event"]) == ("toy", "failure") and "brings bad luck" in failure["text"]
 
 
 def test_every_kind_of_option(toy_stage: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ import pytest
 from scipy.stats import binom
 
 from imitation_refinement import metrics
-from imitation_refinement.cli import main
 from imitation_refinement.errors import InputError
 from imitation_refinement.paper import PAPER_TABLE_1, PAPER_TABLE_2
 from imitation_refinement.study import tables
@@ -24,6 +23,7 @@ from imitation_refinement.study.gathering import Experiment, cluster_intervals, 
 from imitation_refinement.study.runs import read_runs
 from imitation_refinement.study.tables import write_tables
 from imitation_refinement.vocabulary import Distance
+from pipelines.cli import main
 from pipelines.profiles import BUILT_IN, as_text, read_profile
 
 OF_IMPERFECT = {"n_train": 80, "n_validation": 10, "n_test": 10, "n_held_out": 0}

@@ -1,8 +1,9 @@
-"""The command line: ``imitation-refinement run | refine | tables | compile | submit | ui``."""
+"""The command line of the whole: ``imitation-refinement run | refine | tables | compile | submit | ui``."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +14,14 @@ from imitation_refinement.stage import exit_on_input_error
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command; exits with 2 after bad input, 1 after a task that failed."""
+    """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 after an interrupt."""
     arguments = _parser().parse_args(argv)
     with exit_on_input_error():
-        arguments.command(arguments)
+        try:
+            arguments.command(arguments)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGINT) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("subprocess", "docker"),
         default="subprocess",
         help="what a task is: a process, or a container of its stage's image, from `make images` (default: subprocess)",
+    )
+    run.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print all that is said (default: a line a stage; the rest is in log.txt)",
     )
     run.set_defaults(command=_run)
 
@@ -212,11 +222,11 @@ def _run(arguments: argparse.Namespace) -> None:
 
     profile = read_profile(arguments.profile, _settings(arguments))
     try:
-        folder = run_locally(profile, _sources(arguments), arguments.output, arguments.runner)
+        folder = run_locally(profile, _sources(arguments), arguments.output, arguments.runner, arguments.verbose)
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    print((folder / "results.txt").read_text(encoding="utf-8"))
+    print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
     runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
     print(f"MLflow: make ui{runs}")

@@ -1,0 +1,211 @@
+"""The pipeline's tasks in processes of this machine: what KFP's SubprocessRunner leaves to others.
+
+It tells nothing of a process that was killed, mixes what two tasks say at once, and leaves processes behind when this
+one is stopped. All that is seen to here, and what the containers' runner needs of it, too.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from components.simulate.config import shard_name
+from imitation_refinement.progress import begin, warn
+
+PATIENCE_S = 10.0  # for a process that was asked to end
+
+
+class Stopped(SystemExit):
+    """The run was stopped by a signal; the exit status says by which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ends what runs in this process, by a signal.
+
+    Raises:
+        KeyboardInterrupt: for an interrupt.
+        Stopped: for another.
+    """
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+
+
+class TaskDied(RuntimeError):
+    """A task's process or container was killed, or never started; the message says which and why."""
+
+
+def label_of(command: Sequence[str]) -> str:
+    """What a task is called, from KFP's call of its executor: its label, or its stage, as ``simulate 1 of 2``."""
+    given = json.loads(command[list(command).index("--executor_input") + 1])
+    values = given["inputs"].get("parameterValues", {})
+    if "shards" in values:
+        return shard_name(int(values["shard"]), int(values["shards"]))
+    named = values.get("task", values).get("label")
+    return named or Path(given["outputs"]["outputFile"]).parent.name.replace("-", "_")
+
+
+def death(code: int) -> str:
+    """Why a process ended that did not end by itself, from its exit code or a shell's; empty if it did."""
+    number = -code if code < 0 else code - 128
+    if number == signal.SIGKILL:
+        return f"was killed (exit code {128 + number}, SIGKILL): by hand, or because this machine ran out of memory"
+    if number in {int(s) for s in signal.Signals}:
+        return f"was killed (exit code {128 + number}, {signal.Signals(number).name})"
+    return ""
+
+
+def note_end(failed: dict[str, str], label: str, code: int, why: str) -> None:
+    """Notes how a task ended.
+
+    Args:
+        failed: label → why it died, empty if it ended by itself; of tasks whose last attempt failed. Changed.
+        label: the task.
+        code: its exit code.
+        why: why it died (:func:`death`), if it did.
+    """
+    failed.pop(label, None)
+    if code:
+        failed[label] = why
+    if why:
+        warn(f"{label} {why}")
+
+
+def failure(failed: Mapping[str, str]) -> str:
+    """What became of tasks that failed, as :func:`note_end` knows them: KFP names another task at times."""
+    return " ".join(f"{label} {why or 'failed'}." for label, why in failed.items())
+
+
+def relay(chunks: Iterable[bytes], label: str) -> None:
+    """Prints what a task says, line by line, each after the task's name: two may speak at once."""
+    decoder, rest = codecs.getincrementaldecoder("utf-8")(errors="replace"), ""
+    for chunk in chunks:
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        for line in lines:
+            sys.stdout.write(f"{label} | {line}\n")
+        sys.stdout.flush()
+    if rest:
+        sys.stdout.write(f"{label} | {rest}\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def tasks() -> Iterator[Any]:
+    """KFP's SubprocessRunner for the tasks of a run; its processes end with the block.
+
+    Raises:
+        RuntimeError: when a task fails.
+        KeyboardInterrupt: after an interrupt.
+        Stopped: after a termination.
+    """
+    from kfp import local
+    from kfp.local import subprocess_task_handler
+
+    running: set[subprocess.Popen[bytes]] = set()
+    stopped: list[int] = []
+    failed: dict[str, str] = {}
+
+    def run_process(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
+        """In the place of KFP's function."""
+        label = label_of(full_command)
+        if stopped:
+            raise TaskDied(f"{label} was not started: the run was stopped.")
+        begin(label)
+        process = subprocess.Popen(
+            full_command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env_vars or {})},
+            start_new_session=True,  # `stop_all` interrupts it, and not the terminal, too
+        )
+        running.add(process)
+        if stopped:  # meanwhile
+            _signal(process, signal.SIGINT)
+        try:
+            relay(_chunks(process.stdout), label)
+            code = process.wait()
+        finally:
+            _see_it_end(process)
+            running.discard(process)
+        note_end(failed, label, code, death(code))
+        return code
+
+    def stop_all(number: int, frame: FrameType | None) -> None:
+        stopped.append(number)
+        for process in list(running):
+            _signal(process, signal.SIGINT)
+        stop(number, frame)
+
+    with replaced(subprocess_task_handler, "run_local_subprocess", run_process), signals(stop_all):
+        try:
+            yield local.SubprocessRunner(use_venv=False)
+        except RuntimeError as error:
+            raise RuntimeError(failure(failed) or str(error)) from error
+
+
+def _see_it_end(process: subprocess.Popen[bytes]) -> None:
+    """Waits for a process that was interrupted, and no longer than a person would."""
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def _chunks(stream: IO[bytes] | None) -> Iterator[bytes]:
+    assert stream is not None
+    while chunk := os.read(stream.fileno(), 1 << 16):
+        yield chunk
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables that the tasks inherit."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+
+
+@contextmanager
+def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
+    """A module's function is another in the block."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+@contextmanager
+def signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Interrupt and termination go to ``handler``: KFP's threads would wait for their tasks first."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

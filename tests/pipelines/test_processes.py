@@ -1,0 +1,108 @@
+"""The pipeline's tasks in processes: what they are called, what they say, how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp.local import subprocess_task_handler
+
+from pipelines.processes import Stopped, TaskDied, death, label_of, relay, tasks
+
+
+def executor_call(task: str, code: str = "", **parameters: Any) -> list[str]:
+    """A command with the arguments of KFP's executor."""
+    outputs = {"outputFile": f"/runs/1/pipeline/imitation-refinement-1/{task}/output.json"}
+    given = json.dumps({"inputs": {"parameterValues": parameters}, "outputs": outputs})
+    return [sys.executable, "-c", code, "--executor_input", given]
+
+
+def run(command: list[str]) -> int:
+    """As KFP calls it."""
+    return subprocess_task_handler.run_local_subprocess(full_command=command, env_vars={"TOLD": "a secret"})
+
+
+def test_what_a_task_is_called() -> None:
+    assert (
+        label_of(executor_call("train-refiner-3", label="train_refiner vgg_targeted")) == "train_refiner vgg_targeted"
+    )
+    assert label_of(executor_call("for-loop-1-iteration-1/simulate", shard=1.0, shards=2.0)) == "simulate 2 of 2"
+    assert label_of(executor_call("for-loop-1-iteration-0/simulate", shard=0.0, shards=1.0)) == "simulate"
+    assert label_of(executor_call("collect-structures", config={})) == "collect_structures"
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        (0, ""),
+        (1, ""),
+        (-9, "was killed (exit code 137, SIGKILL)"),
+        (143, "was killed (exit code 143, SIGTERM)"),
+        (255, ""),
+    ],
+)
+def test_why_a_process_died(code: int, why: str) -> None:
+    assert death(code).startswith(why) and bool(death(code)) == bool(why)
+
+
+def test_what_tasks_say_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    omega = "ℓ₁\n".encode()
+    relay([omega[:1], omega[1:] + b"two\nth", b"ree"], "simulate")
+    assert capsys.readouterr().out == "simulate | ℓ₁\nsimulate | two\nsimulate | three\n"
+
+
+def test_a_process_is_given_its_environment_and_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    before = subprocess_task_handler.run_local_subprocess
+    code = "import os, sys; print(os.environ['TOLD']); sys.exit('bad')"
+    with tasks():
+        assert run(executor_call("preprocess", code)) == 1
+    assert capsys.readouterr().out == "preprocess | a secret\npreprocess | bad\n"
+    assert subprocess_task_handler.run_local_subprocess is before
+
+
+def test_the_failure_names_the_task_that_failed() -> None:
+    """KFP names the first of the pipeline at times."""
+    kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    with pytest.raises(RuntimeError) as error, tasks():
+        assert run(executor_call("preprocess", "raise SystemExit(1)")) == 1
+        assert run(executor_call("preprocess")) == 0  # tried again
+        assert run(executor_call("train-refiner-3", kill, label="train_refiner vgg")) != 0
+        raise RuntimeError("Inner task failed: 'simulate'.")
+    assert str(error.value).startswith("train_refiner vgg was killed (exit code 137, SIGKILL)")
+    assert "simulate" not in str(error.value) and "preprocess" not in str(error.value)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)])
+def test_a_signal_ends_the_processes_and_starts_no_more(
+    tmp_path: Path, number: signal.Signals, kind: type[BaseException]
+) -> None:
+    code = (
+        f"import os, pathlib, time\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+        f"try:\n    time.sleep(60)\nfinally:\n    pathlib.Path({str(tmp_path / 'tidy')!r}).touch()"
+    )
+
+    def send() -> None:
+        while not ((tmp_path / "pid").exists() and (tmp_path / "pid").read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    sender = threading.Thread(target=send)
+    with pytest.raises(kind), tasks():
+        sender.start()
+        with pytest.raises(kind):
+            run(executor_call("simulate", code))
+        with pytest.raises(TaskDied, match="preprocess was not started"):
+            run(executor_call("preprocess"))
+        raise kind(number)
+    sender.join()
+    assert signal.getsignal(number) is before and (tmp_path / "tidy").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
