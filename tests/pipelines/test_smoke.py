@@ -18,6 +18,7 @@ import pytest
 from imitation_refinement.files import digest
 from imitation_refinement.patterns import write_xy
 from imitation_refinement.tracking import EXPERIMENT
+from imitation_refinement.vocabulary import Kind, Method
 from pipelines.cli import main
 from pipelines.local import tracking_uri
 from pipelines.pipeline import dag
@@ -72,7 +73,7 @@ def test_results(folder: Path) -> None:
     assert results["profile"] == "smoke" and results["seed"] == 1
     rows = results["rows"]
     refined = [f"{c}-{s}" for c in ("vgg", "densenet") for s in ("raw", "dwt", "targeted", "non_targeted")]
-    others = ["majority", "nearest", "nearest_in_library", "densenet-targeted-shuffled_labels"]
+    others = [m for m in Method if m.kind is Kind.ANSWERS] + ["densenet-targeted-shuffled_labels"]
     assert sorted(r["name"] for r in rows) == sorted([*refined, *others])
     for row in rows:
         assert row["n_test"] > 5 and (row["n_train"] > 50) == (row["method"] in ("ir", "majority"))

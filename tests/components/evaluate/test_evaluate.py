@@ -26,24 +26,22 @@ from imitation_refinement.files import digest
 from imitation_refinement.generator import Generator
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities, save_model
-from imitation_refinement.vocabulary import Method
+from imitation_refinement.vocabulary import Kind, Method
 
 FIELDS = {"name", "method", "classifier", "supervision", "variant", "labelled", "n_train", "n_test", "n_theory"}
 FIELDS |= {"accuracy", "accuracy_low", "accuracy_high", "l1", "l2", "kl", "ncc"}
 FIELDS |= {"gain", "gain_low", "gain_high", "p_value", "best_baseline", "against_plain"}
 FIELDS |= {"gain_over_baseline", "gain_over_baseline_low", "gain_over_baseline_high", "p_baseline"}
 FIELDS |= {"predicted_counts", "calibration_error", "validation_accuracy"}
+ANSWERING = [str(method) for method in Method if method.kind is Kind.ANSWERS]
+REFINERS = ["vgg-non_targeted", "densenet-targeted", "vgg-targeted"]
 NAMES = [
-    "majority",
-    "nearest",
-    "nearest_in_library",
+    *ANSWERING,
     "densenet-raw",
     "densenet-dwt",
     "vgg-raw",
     "vgg-dwt",
-    "vgg-non_targeted",
-    "densenet-targeted",
-    "vgg-targeted",
+    *REFINERS,
     "densenet-targeted-shuffled_labels",
 ]
 
@@ -223,7 +221,7 @@ def test_report_table_and_figures(toy_run: Path) -> None:
         "patterns",
         "embedding",
         *(f"confusion-{name}" for name in NAMES if name.endswith(("raw", "targeted"))),
-        *(f"training-{name}" for name in ("vgg", "densenet", *NAMES[7:10])),
+        *(f"training-{name}" for name in ("vgg", "densenet", *REFINERS)),
     }
     for path in (toy_run / "figures").iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")
