@@ -27,13 +27,15 @@ ROUNDED_ENERGY = 2e-3  # relative; energies are often given to three or four dig
 
 _NUMBER = r"[+-]?(?:\d+(?:[.,]\d+)?|\.\d+)(?:\.(?!\d))?(?:[eEdD][+-]?\d+)?"
 _KEY = re.compile(
-    r"wave[\s_-]*length[\s_-]*s?|wellenl(?:ä|ae|a)nge|longueur d.onde|(?<![a-z])(?:lambda|lam|λ|wl)(?![a-z])"
+    r"wave[\s_-]*length[\s_-]*s?|wellenl(?:ä|ae|a)nge|longueur d.onde|(?<![a-z/])(?<!/ )(?:lambda|lam|λ|wl)(?![a-z])"
     r"|(?:(?:photon|x-?ray|beam|incident|primary)[\s_]*|^\W*)energy(?![a-z])|^\W*(?=k[\s_-]*(?:alpha|α|a|beta|β|b)[\s_-]*[12]?\W)",
     re.IGNORECASE,
 )
 _RADIATION = re.compile(r"radiation|x-?ray source|anode|tube|target", re.IGNORECASE)
 _LABEL = re.compile(r"k[\s_-]*\\?(alpha|α|a|beta|β|b)[\s_-]*([12]?)(?![a-z0-9]|[.,]\d)", re.IGNORECASE)
-_INDEX = re.compile(r"[\s_]?([12])(?=\s*[^\s\d.,])|[\s_]?([12])(?=[\s,]+\d)")  # WAVE_LENGTH1 = 1.54059
+_INDEX = re.compile(  # WAVE_LENGTH1 = 1.54059
+    r"_?([12])(?=\s*[:=(\[])|\s([12])(?=\s*(?:\([^)]*\)|\[[^\]]*\])?\s*[:=])|_?([12])(?=[\s,;\t]+\d)"
+)
 _ANODE = re.compile(r"(?:Cu|Mo|Cr|Fe|Co|Ag)(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)", re.IGNORECASE)
 _POWER = re.compile(r"([\[(]\s*)(?:10\s*\^?\s*\{?\s*[-−]\s*|1e-)(9|10|12)\s*\}?\s*m(?=\s*[\])])", re.IGNORECASE)
 _FILLER = re.compile(
@@ -45,9 +47,8 @@ _FILLER = re.compile(
 _UNIT = re.compile(r"[^\W\d_]+(?![^\W_])")
 _VALUE = re.compile(_NUMBER + r"(?:\(\d+\))?")
 _WORD_BEHIND = re.compile(r"\s*[(\[]?\s*([^\W\d_]+)\s*[)\]]?\s*(?P<end>$|[,;|/\t)\]\"'.])?")
-_CLEARLY = re.compile(
-    r"\s*(?:[12]\s*)?[:=(\[,;\t]|\s*\d+[.,]\d|.*[:=]|[\s_]*(?:k[\s_-]*(?:alpha|α|a)|angstrom|nm)", re.IGNORECASE
-)
+# λ is also a filter or a detector; one that is followed so is a wavelength.
+_CLEARLY = re.compile(r"\s*(?:[12]\s*)?[:=(\[,;\t]|\s*\d+[.,]\d|.*[:=]")
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,13 @@ def find_wavelengths(line: str, where: object) -> list[Statement]:
     text = unicodedata.normalize("NFKC", line)
     text = _POWER.sub(lambda found: found[1] + {"9": "nm", "10": "Å", "12": "pm"}[found[2]], text)  # [10⁻¹⁰ m]
     key = _KEY.search(text)
-    if key is None or (key[0].strip() and not _CLEARLY.match(text, key.end())):
+    short = key is not None and re.fullmatch(r"lambda|lam|λ|wl", key[0], re.IGNORECASE)
+    if key is None or (short and not _CLEARLY.match(text, key.end())):
         return _named_radiation(text) if _RADIATION.search(text) else []
     found: list[Statement] = []
     at, label, units, named = key.end(), "energy" if "energy" in key[0].lower() else "", [], ""
     if index := _INDEX.match(text, at):
-        at, label = index.end(), "a" + (index[1] or index[2])
+        at, label = index.end(), "a" + (index[1] or index[2] or index[3])
     while at < len(text):
         if token := _LABEL.match(text, at):
             label = "a" + token[2] if token[1].lower() in ("alpha", "α", "a") else "b"
@@ -354,6 +356,8 @@ def find_columns(line: str, separator: str, width: int, row: bool, where: object
     Raises:
         InputError: if it names an axis but not which column is the intensity, or the other way round.
     """
+    if re.search(r"\w\s*[:=](?=\s|\w)", line) or axis_of(line):
+        return None  # a key and its value, or one name alone
     for names in _splittings(line, separator):
         axes = {i: axis for i, name in enumerate(names) if (axis := axis_of(name))}
         kinds = [_column_kind(name) for name in names]
@@ -414,7 +418,7 @@ def _splittings(line: str, separator: str) -> list[list[str]]:
         flags=re.IGNORECASE,
     )
     unit = r"(?:nm|Å|A)\s?(?:\^?\{?[-−]1\}?|⁻¹)|1/(?:nm|Å|A)\b|(?:rad|deg|degrees|radians)\b"
-    text = re.sub(rf"(?<=[\wθϑ])\s*/\s*(?={unit}|°|nm|Å|a\.u|arb)|(?<=[\wθϑ])\s+(?={unit})", "_", text)  # q / nm⁻¹
+    text = re.sub(rf"(?<=[^\W\d_])\s*/\s*(?={unit}|°|nm|Å|a\.u|arb)|(?<=[\wθϑ])\s+(?={unit})", "_", text)  # q / nm⁻¹
     text = re.sub(r"\s*([\[(][^\])]*[\])])", lambda found: found[1].replace(" ", ""), text)
     ways = [separator, ";", "\t", ","]
     out = [

@@ -1,8 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from imitation_refinement.errors import InputError
@@ -34,7 +32,8 @@ def changed(values: np.ndarray, index: int, value: float) -> np.ndarray:
         (pattern(y=changed(COUNTS, 3, np.nan)), "intensity is no finite number at 1 points, first point 4"),
         (pattern(x=changed(ANGLES, 3, np.inf)), "two_theta is no finite number"),
         (pattern(y=COUNTS - 7), r"2 of 100 intensities are negative, the lowest -2.*add 2"),
-        (pattern(x=ANGLES[::-1]), "do not rise at 99 points"),
+        (pattern(x=ANGLES[::-1]), "angles fall, from 80 to 10.*d spacings"),
+        (pattern(x=np.roll(ANGLES, 50)), "do not rise at 1 points, first point 51"),
         (pattern(x=changed(ANGLES, 4, ANGLES[3])), "stand twice at 1 points, first point 5"),
         (pattern(x=ANGLES + 110), "not within 0 to 180"),
         (pattern(x=ANGLES - 11), "not within 0 to 180"),
@@ -64,6 +63,10 @@ def test_coverage() -> None:
     with pytest.raises(InputError, match="covers 29 % of the grid"):
         check_coverage(short, grid)
     assert check_coverage(short, grid, least=0.2) == pytest.approx(25 / 85)
+    gap = np.concatenate([np.linspace(5, 20, 100), np.linspace(75, 90, 100)])  # 30 of 85°
+    with pytest.raises(InputError, match="without points from 20 to 75°, and covers 35 % of the grid"):
+        check_coverage(pattern(x=gap, y=gap), grid)
+    assert check_coverage(pattern(x=gap, y=gap), grid, least=0.3) == pytest.approx(30 / 85)
     # Half the wavelength: by Bragg's law 2.5 to 15° is about 5 to 30° of the grid.
     assert check_coverage(pattern(x=np.linspace(2.5, 15, 100), wavelength=0.7703), grid, 0.2) == pytest.approx(
         (np.degrees(2 * np.arcsin(2 * np.sin(np.radians(7.5)))) - 5.0) / 85, abs=1e-3
@@ -79,6 +82,26 @@ def test_written_xy_is_read_again(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out.xy"]
 
 
+def test_what_was_decided_is_a_remark_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.xy", "b.xy"):
+        (tmp_path / name).write_text("# wavelength 1.5406\n" + lines())
+    patterns, _ = read_patterns(tmp_path, 1.54059)  # the same, rounded
+    assert not patterns[0].remarks
+    patterns, _ = read_patterns(tmp_path, 0.7093)
+    assert [p.wavelength for p in patterns] == [1.5406, 1.5406]
+    (remark,) = patterns[0].remarks
+    assert "own wavelength is 1.5406 Å, the one given for all 0.7093" in remark
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said == f"note: {tmp_path / 'a.xy'} (and 1 more): {remark}"
+
+
+def test_a_gap_is_a_remark(tmp_path: Path) -> None:
+    rows = [line for line in lines().splitlines() if not 30 < float(line.split()[0]) < 40]
+    (tmp_path / "a.xy").write_text("\n".join(rows))
+    ((found,), _) = read_patterns(tmp_path, 1.5406)
+    assert "nothing was measured from 29.798 to 40.404°" in found.remarks[0]
+
+
 def test_folder_with_manifest(tmp_path: Path) -> None:
     (tmp_path / "a.xy").write_text("# wavelength 0.7\n" + lines())
     (tmp_path / "b.xy").write_text("# wavelength 0.7\n" + lines())
@@ -92,6 +115,39 @@ def test_folder_with_manifest(tmp_path: Path) -> None:
     ]
     assert "c.xy" in str(errors[0])
     assert "row 4" in str(errors[1])
+    assert patterns[0].remarks == ("the manifest says a wavelength of 1.5406 Å, the file 0.7 Å; 1.5406 Å is taken",)
+    assert not patterns[1].remarks
+
+
+@pytest.mark.parametrize(
+    ("column", "field"),
+    [
+        ("wavelength", "CuKα1"),
+        ("radiation", "Cu K-alpha1"),
+        ("wavelength_nm", "0.154056"),
+        ("Wavelength (Å)", "1.54056"),
+        ("lambda [pm]", "154.056"),
+        ("wavelength", "0.154056 nm"),
+    ],
+)
+def test_manifests_understand_names_and_units(tmp_path: Path, column: str, field: str) -> None:
+    (tmp_path / "a.xy").write_text(lines())
+    (tmp_path / "manifest.csv").write_text(f"file,{column}\na.xy,{field}\n", encoding="utf-8")
+    ((found,), errors) = read_patterns(tmp_path)
+    assert not errors and found.wavelength == pytest.approx(1.54056, rel=1e-12)
+
+
+def test_what_a_manifest_leaves_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.xy", "b.xy", "._a.xy"):
+        (tmp_path / name).write_text(lines())
+    (tmp_path / "manifest.csv").write_text("pattern,wavelength,colour\na.xy,Cu,red\n")
+    read_patterns(tmp_path)
+    said = capsys.readouterr().err
+    assert "columns that are not read: colour" in said and "does not name 1 pattern files beside it (b.xy)" in said
+    assert "1 hidden files and copies of editors or systems passed over (._a.xy)" in said
+    (tmp_path / "manifest.csv").write_text("pattern,file\na.xy,b.xy\n")
+    with pytest.raises(InputError, match="several columns for pattern"):
+        read_patterns(tmp_path)
 
 
 def test_folder_without_manifest(tmp_path: Path) -> None:
@@ -105,6 +161,17 @@ def test_folder_without_manifest(tmp_path: Path) -> None:
     assert not errors
     patterns, errors = read_patterns(tmp_path)
     assert (len(patterns), len(errors)) == (0, 2)
+
+
+def test_hidden_files_and_copies_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.xy", "._a.xy", ".b.xy", "a.xy~", "#a.xy#", "~$a.csv", "a.sync-conflict-2026.xy", "desktop.ini"):
+        (tmp_path / name).write_text(lines())
+    patterns, errors = read_patterns(tmp_path, wavelength=1.5406)
+    assert [p.pattern_id for p in patterns] == ["a"] and not errors
+    assert f"{tmp_path}: 7 hidden files and copies of editors or systems passed over (#a.xy#, ._a.xy, .b.xy, …)" in (
+        capsys.readouterr().err
+    )
+    assert len(read_patterns(tmp_path / ".b.xy", 1.5406)[0]) == 1  # it was named
 
 
 def test_unusable_paths(tmp_path: Path) -> None:

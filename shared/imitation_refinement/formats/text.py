@@ -121,7 +121,8 @@ def _separator(line: str) -> str:
             return separator
     fields = line.split()
     if "," in line and (len(fields) == 1 or any(field[0] == "," or field[-1] == "," for field in fields)):
-        return ", " if all("," in field for field in fields[:-1]) and "," in re.sub(r",\s", "", line) else ","
+        decimal = len(fields) > 1 and all(re.fullmatch(r"[+-]?\d+,\d+,", field) for field in fields[:-1])
+        return ", " if decimal else ","  # 5,01, 21,5
     if '"' in line and "," in line:
         return ","
     return " "
