@@ -53,8 +53,8 @@ def read_imperfect(path: Path, rejected: list[InputError]) -> list[Row]:
     seen: set[str] = set()
     for make in _source(path):
         try:
-            pattern, *label = make()
-            row = pattern_row(pattern, *label)
+            labelled = make()
+            row = pattern_row(*labelled)
             if row["pattern_id"] in seen:
                 raise InputError(f"{path}, {row['pattern_id']}", "this pattern_id stands twice.", "Rename one.")
         except InputError as error:
@@ -62,8 +62,7 @@ def read_imperfect(path: Path, rejected: list[InputError]) -> list[Row]:
         else:
             seen.add(row["pattern_id"])
             rows.append(row)
-            if pattern.remarks:
-                noted.append(pattern)
+            noted.append(labelled[0])
     say_remarks(noted)
     rejected.extend(refused)
     if not rows:

@@ -32,6 +32,11 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _RADIATION = re.compile(r"radiation|x-?ray source|anode|tube|target", re.IGNORECASE)
+_ANODE_KEY = re.compile(
+    r"(?:anode|target|tube|x-?ray source|radiation)(?:[\s_]*(?:material|element|type))?\W{1,8}"
+    r"(Cu|Mo|Cr|Fe|Co|Ag)(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)",
+    re.IGNORECASE,
+)
 _LABEL = re.compile(r"k[\s_-]*\\?(alpha|α|a|beta|β|b)[\s_-]*([12]?)(?![a-z0-9]|[.,]\d)", re.IGNORECASE)
 _INDEX = re.compile(  # WAVE_LENGTH1 = 1.54059
     r"_?([12])(?=\s*[:=(\[])|\s([12])(?=\s*(?:\([^)]*\)|\[[^\]]*\])?\s*[:=])|_?([12])(?=[\s,;\t]+\d)"
@@ -46,6 +51,7 @@ _FILLER = re.compile(
 )
 _UNIT = re.compile(r"[^\W\d_]+(?![^\W_])")
 _VALUE = re.compile(_NUMBER + r"(?:\(\d+\))?")
+_NEXT_FIELD = re.compile(r"\s*[,;|\t]\s*([^\W\d_]+)\s*(?=$|[,;|\t])")
 _WORD_BEHIND = re.compile(r"\s*[(\[]?\s*([^\W\d_]+)\s*[)\]]?\s*(?P<end>$|[,;|/\t)\]\"'.])?")
 # λ is also a filter or a detector; one that is followed so is a wavelength.
 _CLEARLY = re.compile(r"\s*(?:[12]\s*)?[:=(\[,;\t]|\s*\d+[.,]\d|.*[:=]")
@@ -84,7 +90,8 @@ def find_wavelengths(line: str, where: object) -> list[Statement]:
     if key is None or (short and not _CLEARLY.match(text, key.end())):
         return _named_radiation(text) if _RADIATION.search(text) else []
     found: list[Statement] = []
-    at, label, units, named = key.end(), "energy" if "energy" in key[0].lower() else "", [], ""
+    units: list[str] = []
+    at, label, named = key.end(), "energy" if "energy" in key[0].lower() else "", ""
     if index := _INDEX.match(text, at):
         at, label = index.end(), "a" + (index[1] or index[2] or index[3])
     while at < len(text):
@@ -119,6 +126,9 @@ def _is_unit(word: str) -> bool:
 
 def _unit_behind(text: str, at: int, line: str, where: object) -> tuple[str, int]:
     """The unit behind a number, and where it ends. A word that stands there alone and is no known unit is refused."""
+    field = _NEXT_FIELD.match(text, at)
+    if field and _is_unit(field[1]):
+        return field[1], field.end()
     word = _WORD_BEHIND.match(text, at)
     if word is None:
         return "", at
@@ -153,6 +163,16 @@ def _named_radiation(text: str) -> list[Statement]:
         if found["family"] and standing_alone and (name := line_name(found[0])):
             return [Statement(WAVELENGTHS[name], _label_of(name))]
     return []
+
+
+def find_anode(line: str) -> str:
+    """The anode that a header line names, as ``"Cu"``; empty where it names none.
+
+    >>> find_anode("Anode material,Cu"), find_anode("# Radiation: Mo 40 kV"), find_anode("# copper")
+    ('Cu', 'Mo', '')
+    """
+    found = _ANODE_KEY.search(line)
+    return found[1].capitalize() if found else ""
 
 
 def _label_of(name: str) -> str:
@@ -366,7 +386,7 @@ def find_columns(line: str, separator: str, width: int, row: bool, where: object
         if len(names) < 2 or len(names) > width or not (axes or counted):
             continue
         above = row and same_width and (counted[-1] > 0 if counted else False)
-        if not ((axes and counted) or (axes and same_width) or above):
+        if not ((axes and counted) or (0 in axes and same_width) or above):
             continue
         usable = [i for i, axis in axes.items() if axis.kind is not AxisKind.OTHER]
         best = sorted(usable or axes, key=lambda i: list(AxisKind).index(axes[i].kind))

@@ -28,7 +28,7 @@ from imitation_refinement.formats import EXTENSIONS, format_of, read_scans
 from imitation_refinement.grid import Grid, gaps
 from imitation_refinement.headers import ALIKE
 from imitation_refinement.progress import say
-from imitation_refinement.radiation import parse_wavelength, wavelength_column
+from imitation_refinement.radiation import of_anode, parse_wavelength, wavelength_column
 from imitation_refinement.scans import AxisKind, Scan
 
 FEWEST_POINTS = 64
@@ -77,7 +77,7 @@ class Pattern:
 
 
 def read_patterns(path: str | Path, wavelength: float | None = None) -> tuple[list[Pattern], list[InputError]]:
-    """The checked patterns of a file, or of a folder (of its manifest, where it has one). Their remarks are said.
+    """The checked patterns of a file, or of a folder (of its manifest, where it has one).
 
     Args:
         path: what to read; the extension and the first bytes say the form.
@@ -98,7 +98,6 @@ def read_patterns(path: str | Path, wavelength: float | None = None) -> tuple[li
             patterns.append(pattern_of(item, wavelength))
         except InputError as error:
             rejected.append(error)
-    say_remarks(patterns)
     return patterns, rejected
 
 
@@ -156,6 +155,8 @@ def pattern_of(scan: Scan, wavelength: float | None = None) -> Pattern:
             f"the pattern's own wavelength is {own:g} Å, the one given for all {wavelength:g}; {own:g} is taken"
         )
     used = check_wavelength(wavelength if own is None else own, scan.where or scan.name)
+    if scan.anode and not of_anode(used, scan.anode):
+        remarks.append(f"the file says an anode of {scan.anode}, which has no line at the wavelength used, {used:g} Å")
     x, y = scan.axis.two_theta(scan.values, used, scan.where), scan.intensity
     if scan.axis.kind is not AxisKind.TWO_THETA:
         remarks.append(f"its axis {scan.axis.name!r} was turned into 2θ at {used:g} Å")

@@ -104,6 +104,12 @@ def from_unit(value: float, unit: str) -> float | None:
     return HC / (value * ENERGIES[name]) if name in ENERGIES and value > 0 else None
 
 
+def of_anode(wavelength: float, anode: str) -> bool:
+    """Whether a wavelength [Å] is a line of an anode, within 0.1 %; also where the anode's lines are not known."""
+    lines = [value for name, value in WAVELENGTHS.items() if name.startswith(f"{anode}K")]
+    return not lines or any(abs(wavelength / line - 1) < 1e-3 for line in lines)
+
+
 def parse_wavelength(text: str, where: object, unit: str = "") -> float:
     """The wavelength [Å] that a person wrote in an option, a table or a manifest.
 

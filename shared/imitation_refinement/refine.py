@@ -21,7 +21,14 @@ from imitation_refinement.files import digest, write_text
 from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.networks import Classifier, Refiner
-from imitation_refinement.patterns import Pattern, check_coverage, read_patterns, write_xy
+from imitation_refinement.patterns import (
+    Pattern,
+    check_coverage,
+    check_wavelength,
+    read_patterns,
+    say_remarks,
+    write_xy,
+)
 from imitation_refinement.progress import progress, say
 from imitation_refinement.radiation import parse_wavelength
 from imitation_refinement.tables import write_rejected, write_table
@@ -166,13 +173,15 @@ def refine_files(
             f"moved by {-model.zero_error:+.3f}° in 2θ, the zero error of the instrument of {model.name}'s training "
             "patterns; with --keep-angles, for another instrument, peaks stay where they were measured"
         )
-    given = None if wavelength is None else parse_wavelength(wavelength, "--wavelength")
+    option = "--wavelength"
+    given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
     patterns: list[Pattern] = []
     rejected: list[InputError] = []
     for path in paths:
         read, bad = read_patterns(path, given)
         patterns += read
         rejected += bad
+    say_remarks(patterns)
     refined: list[Refined] = []
     for pattern in progress(patterns, f"refine with {model.name}", unit="patterns"):
         try:

@@ -100,6 +100,7 @@ class Scan:
         unit: of the intensity, as the file writes it; empty where it does not.
         wavelengths: [Å], the first the one that belongs to the angles, a doublet's second behind it; empty where the
             file does not say it.
+        anode: the element, as ``"Cu"``, where the file says it; it alone says no wavelength.
         crystal_system: None where it is unknown.
         formula: None where it is unknown.
         remarks: what a reader had to decide, for people.
@@ -113,6 +114,7 @@ class Scan:
     sigma: NDArray[np.float64] | None = None
     unit: str = ""
     wavelengths: tuple[float, ...] = ()
+    anode: str = ""
     crystal_system: CrystalSystem | None = None
     formula: str | None = None
     remarks: tuple[str, ...] = ()

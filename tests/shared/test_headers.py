@@ -34,6 +34,8 @@ from imitation_refinement.scans import AxisKind
         ("Wellenlänge: 1,5406 Å", [1.5406]),
         ("wavelength 1.54059(2) Å", [1.54059]),
         ("# wavelength 1 Å", [1.0]),
+        ("Wavelength,0.1,nm", [1.0]),
+        ("Wavelength;1.5406;Å;fixed", [1.5406]),
         ("# lambda = 1.5406 A, 2theta = 5-90", [1.5406]),
         ("wavelength: Cu Kα1", [1.54056]),
         ("wavelength: Cu", [1.54184]),

@@ -5,7 +5,7 @@ import pytest
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.grid import Grid
-from imitation_refinement.patterns import Pattern, check_coverage, check_pattern, read_patterns, write_xy
+from imitation_refinement.patterns import Pattern, check_coverage, check_pattern, read_patterns, say_remarks, write_xy
 
 ANGLES = np.linspace(10, 80, 100)
 COUNTS = np.arange(100.0) + 5
@@ -91,8 +91,16 @@ def test_what_was_decided_is_a_remark_and_said(tmp_path: Path, capsys: pytest.Ca
     assert [p.wavelength for p in patterns] == [1.5406, 1.5406]
     (remark,) = patterns[0].remarks
     assert "own wavelength is 1.5406 Å, the one given for all 0.7093" in remark
+    say_remarks(patterns)
     (said,) = capsys.readouterr().err.splitlines()
     assert said == f"note: {tmp_path / 'a.xy'} (and 1 more): {remark}"
+
+
+def test_another_anode_than_the_wavelengths_is_a_remark(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("Anode material,Cu\n2theta,counts\n" + lines(","))
+    for wavelength, said in ((1.54056, False), (1.5418, False), (1.39222, False), (0.7093, True)):
+        ((found,), _) = read_patterns(tmp_path / "a.csv", wavelength)
+        assert any("anode of Cu" in remark for remark in found.remarks) == said
 
 
 def test_a_gap_is_a_remark(tmp_path: Path) -> None:

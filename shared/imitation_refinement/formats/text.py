@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
-from imitation_refinement.headers import Columns, choose_wavelengths, find_axis, find_columns, find_wavelengths
+from imitation_refinement.headers import (
+    Columns,
+    choose_wavelengths,
+    find_anode,
+    find_axis,
+    find_columns,
+    find_wavelengths,
+)
 from imitation_refinement.scans import Axis, Format, Scan
 
 EXTENSIONS = (".xy", ".xye", ".txt", ".dat", ".csv")
@@ -68,9 +75,17 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     statements = [s for line in lines.header for s in find_wavelengths(line, path)]
     wavelengths, chosen = choose_wavelengths(statements)
     sigma = None if k is None else _numbers(table[k], decimal, lines, path)
-    where = str(path)
     yield Scan(
-        path.stem, x, y, columns.axis, sigma, columns.unit, wavelengths, remarks=(*remarks, *chosen), where=where
+        path.stem,
+        x,
+        y,
+        columns.axis,
+        sigma,
+        columns.unit,
+        wavelengths,
+        next((anode for line in lines.header if (anode := find_anode(line))), ""),
+        remarks=(*remarks, *chosen),
+        where=str(path),
     )
 
 
