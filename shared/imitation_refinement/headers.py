@@ -21,14 +21,16 @@ from imitation_refinement.radiation import (
 from imitation_refinement.scans import Axis, AxisKind
 
 ALIKE = 2e-4  # relative; wavelengths that differ by less are one, rounded or tabulated differently
-ROUNDED_ENERGY = 2e-3  # relative; energies are often given to three or four digits
+LOOSELY = 2e-3  # relative; energies are rounded to three or four digits, the mean of a doublet is not its first line
 
 # ---------------------------------------------------------------------------------------------------- wavelengths
 
 _NUMBER = r"[+-]?(?:\d+(?:[.,]\d+)?|\.\d+)(?:\.(?!\d))?(?:[eEdD][+-]?\d+)?"
 _KEY = re.compile(
-    r"wave[\s_-]*length[\s_-]*s?|wellenl(?:ä|ae|a)nge|longueur d.onde|(?<![a-z/])(?<!/ )(?:lambda|lam|λ|wl)(?![a-z])"
-    r"|(?:(?:photon|x-?ray|beam|incident|primary)[\s_]*|^\W*)energy(?![a-z])|^\W*(?=k[\s_-]*(?:alpha|α|a|beta|β|b)[\s_-]*[12]?\W)",
+    r"wave[\s_-]*length[\s_-]*s?|wellenl(?:ä|ae|a)nge|longueur d.onde"
+    r"|(?<![a-z/])(?<!/ )(?:lambda|lam|λ|wl)(?![a-z])"
+    r"|(?:(?:photon|x-?ray|beam|incident|primary)[\s_]*|^\W*)energy(?![a-z])"
+    r"|^\W*(?=k[\s_-]*(?:alpha|α|a|beta|β|b)[\s_-]*[12]?\W)",
     re.IGNORECASE,
 )
 _RADIATION = re.compile(r"radiation|x-?ray source|anode|tube|target", re.IGNORECASE)
@@ -199,8 +201,7 @@ def choose_wavelengths(statements: Sequence[Statement]) -> tuple[tuple[float, ..
         second = by_line[""].pop()  # the lines of a doublet, one behind the other
     others = [(line, value) for line in order for value in by_line[line]]
     for line, value in others[1:]:
-        near = ROUNDED_ENERGY if "energy" in (line, order[0]) else ALIKE
-        if abs(value / first - 1) > near:
+        if abs(value / first - 1) > (ALIKE if line == order[0] else LOOSELY):
             remarks.append(f"the header says wavelengths of {first:g} and {value:g} Å; {first:g} Å is taken")
     return (first,) if second is None else (first, second), tuple(dict.fromkeys(remarks))
 
@@ -214,8 +215,9 @@ _ANGLES = (AxisKind.TWO_THETA, AxisKind.THETA)
 _KINDS: tuple[tuple[AxisKind, str], ...] = (
     (
         AxisKind.TWO_THETA,
-        r"(?:deg(?:rees?)?)?(?:2|two)[*x]?(?:theta|th|t)(?:angles?|omega|theta|th|deg(?:rees?)?|corr(?:ected)?|obs|meas|scan|scale|pos(?:ition)?|axis"
-        r"|values?)*|t?tth|ttheta|(?:diffraction|scattering|bragg2theta)?angles?|pos(?:ition)?|(?:omega|theta)/?(?:2|two)theta",
+        r"(?:deg(?:rees?)?)?(?:2|two)[*x]?(?:theta|th|t)"
+        r"(?:angles?|omega|theta|th|deg(?:rees?)?|corr(?:ected)?|obs|meas|scan|scale|pos(?:ition)?|axis|values?)*"
+        r"|t?tth|ttheta|(?:diffraction|scattering)?angles?|pos(?:ition)?|(?:omega|theta)/?(?:2|two)theta",
     ),
     (AxisKind.THETA, r"(?:bragg(?:angles?)?)?(?:theta|th)|braggangles?"),
     (AxisKind.SINE, r"sin\(?theta\)?/lambda|stol|s=sin\(?theta\)?/lambda"),

@@ -85,6 +85,7 @@ def test_the_line_that_the_angles_belong_to_is_chosen() -> None:
     )
     assert chosen("# Wavelength (Angstroms): 1.54056, 1.54439") == (doublet, "")
     assert chosen("# wavelength 1.5406", "# wavelength 1.54056 Å", "# energy 8.05 keV") == ((1.5406,), "")
+    assert chosen("K-Alpha1 [Å],1.54056", "K-Alpha [Å],1.54184", "K-Beta [Å],1.39222") == ((1.54056,), "")
     assert chosen() == ((), "")
 
 
