@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import is_stray, say_passed_over
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LARGEST_CIF = 16 * 2**20  # [bytes], unpacked
@@ -26,16 +27,19 @@ def cif_members(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
     """The CIFs of an archive, in its order: each with its name and its content.
 
     An error stands in the place of a member that is a link, whose name leads out of the archive, that is larger than
-    LARGEST_CIF, or that is damaged.
+    LARGEST_CIF, or that is damaged. Hidden files and copies of editors and systems are passed over, and it is said.
 
     Raises:
         InputError: if it is no archive, has more than MOST_MEMBERS members or LARGEST_TOTAL bytes, or holds no CIF.
     """
-    found, total = 0, 0
+    found, total, stray = 0, 0, []
     try:
         for count, (name, read) in enumerate(_members(path)):
             if count >= MOST_MEMBERS:
                 raise InputError(path, f"has more than {MOST_MEMBERS:,} members.", "Split it.")
+            if is_stray(name):
+                stray.append(name)
+                continue
             if not name.lower().endswith(".cif"):
                 continue
             found += 1
@@ -47,6 +51,7 @@ def cif_members(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
             yield name, content
     except BROKEN as error:
         raise InputError(path, f"is no readable archive ({error}).", "Pack it again.") from None
+    say_passed_over(path, stray)
     if not found:
         raise InputError(path, "is an archive without CIFs.", "Put .cif files there.")
 

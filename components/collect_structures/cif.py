@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.collect_structures.crystals import ATOMIC_NUMBERS, Crystal
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import files_in
 
 ON_ELEMENT = 0.1  # [Å], a full site nearer to its own image than this lies on the symmetry element between them
 SPLIT = 0.02  # [Å], the same for a site of at most half occupancy, which may be split about the element
@@ -253,7 +254,7 @@ def cif_files(folder: Path) -> list[Path]:
     Raises:
         InputError: if there is none.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() == ".cif" and file.is_file())
+    files = files_in(folder, (".cif",), deep=True)
     if not files:
         raise InputError(folder, "is a folder without CIFs.", "Put .cif files there.")
     return files

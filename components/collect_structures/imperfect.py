@@ -16,22 +16,26 @@ from components.collect_structures.structures import label_of, records, structur
 from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import decode
+from imitation_refinement.formats.parquet import EXTENSIONS as TABLES
+from imitation_refinement.formats.parquet import table_scans
 from imitation_refinement.patterns import (
     MANIFEST,
-    TABLE_SUFFIXES,
     ManifestRow,
     Pattern,
-    check_pattern,
-    decode,
-    manifest_pattern,
+    file_scans,
+    manifest_scan,
     pattern_files,
+    pattern_of,
     read_manifest,
-    read_text_pattern,
-    table_patterns,
+    say_remarks,
 )
 from imitation_refinement.progress import progress
+from imitation_refinement.scans import Scan
 
 Row = dict[str, Any]
+Structure = tuple[Crystal, int | None]  # with the space group that its source says
+Labelled = tuple[Pattern, Structure | None, int | None, CrystalSystem | None]  # what pattern_row takes
 
 
 def read_imperfect(path: Path, rejected: list[InputError]) -> list[Row]:
@@ -44,11 +48,13 @@ def read_imperfect(path: Path, rejected: list[InputError]) -> list[Row]:
         InputError: if nothing can be used, or the path is of no known form.
     """
     rows: list[Row] = []
+    noted: list[Pattern] = []
     refused: list[InputError] = []
     seen: set[str] = set()
     for make in _source(path):
         try:
-            row = make()
+            labelled = make()
+            row = pattern_row(*labelled)
             if row["pattern_id"] in seen:
                 raise InputError(f"{path}, {row['pattern_id']}", "this pattern_id stands twice.", "Rename one.")
         except InputError as error:
@@ -56,77 +62,81 @@ def read_imperfect(path: Path, rejected: list[InputError]) -> list[Row]:
         else:
             seen.add(row["pattern_id"])
             rows.append(row)
+            noted.append(labelled[0])
+    say_remarks(noted)
     rejected.extend(refused)
     if not rows:
         raise InputError(path, f"holds no usable pattern; the first of {len(refused)} reasons: {refused[0]}")
     return rows
 
 
-def _source(path: Path) -> Iterator[Callable[[], Row]]:
-    """One function a pattern, which makes its row or raises why not."""
+def _source(path: Path) -> Iterator[Callable[[], Labelled]]:
+    """One function a pattern, which gives it with its label or raises why not."""
     if (path / MANIFEST).is_file():
         for row in progress(read_manifest(path), f"reading {path.name}", unit="patterns"):
             yield partial(_manifest_row, row)
         return
     for file in pattern_files(path):
-        if file.suffix.lower() in TABLE_SUFFIXES:
+        if file.suffix.lower() in TABLES:
             yield from _table_rows(file)
         else:
-            yield partial(_file_row, file)
+            for scan in file_scans(file):
+                yield partial(_file_row, scan)
 
 
-def _file_row(file: Path) -> Row:
-    return pattern_row(read_text_pattern(file), None, None, None)
+def _file_row(scan: Scan | InputError) -> Labelled:
+    if isinstance(scan, InputError):
+        raise scan
+    return pattern_of(scan), None, None, None
 
 
-def _manifest_row(row: ManifestRow) -> Row:
-    found = manifest_pattern(row)
+def _manifest_row(row: ManifestRow) -> Labelled:
+    found = pattern_of(manifest_scan(row))
     structure = None
     if row.structure:
         file = row.file.parent / row.structure
         structure = read_single(decode(file), file)
-    return pattern_row(found, structure, parse_space_group(row.space_group, row.where), found.crystal_system)
+    return found, structure, parse_space_group(row.space_group, row.where), found.crystal_system
 
 
-def _table_rows(path: Path) -> Iterator[Callable[[], Row]]:
+def _table_rows(path: Path) -> Iterator[Callable[[], Labelled]]:
     table = open_table(path)
     read = structure_reader(table, path)
-    patterns = table_patterns(table, path)
+    scans = table_scans(table, path)
     rest = table.select([name for name in table.column_names if name not in ("two_theta", "intensity")])
-    pairs = zip(patterns, records(rest), strict=True)
-    for pattern, record in progress(pairs, f"reading {path.name}", table.num_rows, "patterns"):
-        yield partial(_table_row, pattern, record, read)
+    pairs = zip(scans, records(rest), strict=True)
+    for scan, record in progress(pairs, f"reading {path.name}", table.num_rows, "patterns"):
+        yield partial(_table_row, scan, record, read)
 
 
 def _table_row(
-    pattern: Pattern | InputError,
+    scan: Scan | InputError,
     record: Mapping[str, Any],
-    read: Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None] | None,
-) -> Row:
-    if isinstance(pattern, InputError):
-        raise pattern
-    structure = read(record, pattern.where) if read else None
-    return pattern_row(pattern, structure, *label_of(record, pattern.where))
+    read: Callable[[Mapping[str, Any], object], Structure | None] | None,
+) -> Labelled:
+    if isinstance(scan, InputError):
+        raise scan
+    structure = read(record, scan.where) if read else None
+    return pattern_of(scan), structure, *label_of(record, scan.where)
 
 
 def pattern_row(
     pattern: Pattern,
-    structure: tuple[Crystal, int | None] | None,
+    structure: Structure | None,
     space_group: int | None,
     system: CrystalSystem | None,
 ) -> Row:
     """A checked row of the PATTERNS contract.
 
     Args:
-        pattern: the pattern as it was read.
+        pattern: a checked pattern.
         structure: the crystal and the space group that its source says, where there is one.
         space_group: what the label says.
         system: what the label says.
 
     Raises:
-        InputError: if the pattern, the structure, or the label can't be used.
+        InputError: if the structure or the label can't be used.
     """
-    pattern = check_pattern(pattern)
     system = check_agreement(space_group, system, pattern.where)
     row: Row = {
         "pattern_id": pattern.pattern_id,

@@ -19,7 +19,7 @@ from components.collect_structures.labels import check_agreement, parse_space_gr
 from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
-from imitation_refinement.patterns import as_text, read_bytes
+from imitation_refinement.files import as_text, files_in, read_bytes
 from imitation_refinement.progress import progress
 
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
@@ -66,7 +66,7 @@ def gather(items: Iterable[Material | InputError], where: object, rejected: list
 
 def _source(path: Path) -> Iterator[Material | InputError]:
     if path.is_dir():
-        tables = sorted(file for file in path.iterdir() if file.suffix.lower() in TABLE_SUFFIXES)
+        tables = files_in(path, TABLE_SUFFIXES)
         return chain.from_iterable(map(read_structure_table, tables)) if tables else read_cif_folder(path)
     if not path.is_file():
         raise InputError(path, "there is no such file or folder.", "Check the path.")

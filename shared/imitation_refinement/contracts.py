@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text, writing, writing_folder
+from imitation_refinement.files import files_in, write_text, writing, writing_folder
 from imitation_refinement.grid import Grid
 
 ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
@@ -174,7 +174,7 @@ def parts(path: str | Path) -> list[Path]:
     """
     if not Path(path).is_dir():
         return [Path(path)]
-    found = sorted(Path(path).glob("*.parquet"))
+    found = files_in(Path(path), (".parquet",))
     if not found:
         raise InputError(path, "is a folder without .parquet files.", "Give the table that the stage before writes.")
     return found

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+GAP = 5  # steps; a few points left out are drawn through, more were not measured
+BESIDE = 12  # steps on either side that say how wide a step is
+_LEAST_WIDTH = 1e-9  # of a grid cell; less is rounding
 METADATA_KEY = b"imitation_refinement.grid"
 
 
@@ -57,19 +60,21 @@ class Grid(BaseModel):
         return cls.model_validate(record)
 
     def coverage(self, two_theta: ArrayLike, wavelength: float) -> float:
-        """Share of the grid, 0 to 1, between the first and last angle of a pattern taken at ``wavelength`` [Å]."""
-        angles = convert_two_theta(np.asarray(two_theta, float)[[0, -1]], wavelength, self.wavelength)
-        low, high = angles[0], angles[-1] if np.isfinite(angles[-1]) else 180.0
-        if not np.isfinite(low):
-            return 0.0
-        return max(0.0, min(high, self.stop) - max(low, self.start)) / (self.stop - self.start)
+        """Share of the grid, 0 to 1, that a pattern at ``wavelength`` [Å] covers with points; its gaps are left out."""
+        angles = np.asarray(two_theta, float)
+        ranges = [(angles[0], angles[-1])]
+        for low, high in gaps(angles):
+            ranges[-1:] = [(ranges[-1][0], low), (high, ranges[-1][1])]
+        ends = convert_two_theta(np.array(ranges), wavelength, self.wavelength)
+        inside = np.clip(np.nan_to_num(ends, nan=180.0), self.start, self.stop)
+        return float((inside[:, 1] - inside[:, 0]).sum()) / (self.stop - self.start)
 
     def resample(self, two_theta: ArrayLike, intensity: ArrayLike, wavelength: float) -> NDArray[np.float32]:
         """A pattern on this grid, shape (points,), in the pattern's own intensity units.
 
         Angles go through d by Bragg's law when the wavelengths differ. Where the input is finer than the grid, its
         mean over each grid cell is taken (counting noise shrinks as it should); where it is coarser, linear
-        interpolation. Outside the input's range the grid holds 0.
+        interpolation. Outside the input's range, and in its :func:`gaps`, the grid holds 0.
 
         Args:
             two_theta: rising angles [°], shape (n,).
@@ -78,19 +83,51 @@ class Grid(BaseModel):
         """
         x = convert_two_theta(np.asarray(two_theta, float), wavelength, self.wavelength)
         seen = np.isfinite(x)
+        gap = gap_steps(np.asarray(two_theta, float))[: max(int(seen.sum()) - 1, 0)]
         x, y = x[seen], np.asarray(intensity, float)[seen]
         axis = self.two_theta
-        if np.median(np.diff(x)) >= self.step:
+        steps = np.diff(x)
+        if np.median(steps) >= self.step:
             out = np.interp(axis, x, y, left=0.0, right=0.0)
+            for low, high in zip(x[:-1][gap], x[1:][gap], strict=True):
+                out[(axis > low) & (axis < high)] = 0.0
         else:
-            area = np.concatenate([[0.0], np.cumsum(np.diff(x) * (y[1:] + y[:-1]) / 2)])
+            area = np.concatenate([[0.0], np.cumsum(np.where(gap, 0.0, steps * (y[1:] + y[:-1]) / 2))])
             low = np.clip(axis - self.step / 2, x[0], x[-1])
             high = np.clip(axis + self.step / 2, x[0], x[-1])
             width = high - low
+            if gap.any():
+                missing = np.concatenate([[0.0], np.cumsum(np.where(gap, steps, 0.0))])
+                width -= np.interp(high, x, missing) - np.interp(low, x, missing)
+                width[width < _LEAST_WIDTH * self.step] = 0
             inside = width > 0
             out = np.zeros_like(axis)
             out[inside] = (np.interp(high, x, area) - np.interp(low, x, area))[inside] / width[inside]
         return out.astype(np.float32)
+
+
+def gap_steps(two_theta: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which steps of rising angles [°], shape (n,), lead over a gap, where nothing was measured; shape (n - 1,).
+
+    A gap is wider than :data:`GAP` times the steps on both of its sides, so that an axis with two or with slowly
+    growing steps (even in q or d) has none.
+    """
+    steps = np.diff(two_theta)
+    if len(steps) == 0 or steps.max() <= GAP * steps.min():
+        return np.zeros(len(steps), bool)
+    around = np.pad(steps, BESIDE, constant_values=np.inf)
+    # The third smallest, since between two gaps there may be few points.
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(around, BESIDE), axis=1)[:, 2]
+    left, right = windows[: len(steps)], windows[BESIDE + 1 :]  # of the steps before, and after
+    usual = np.where(np.isinf(left), right, np.where(np.isinf(right), left, np.maximum(left, right)))
+    return np.asarray(steps > GAP * usual)
+
+
+def gaps(two_theta: ArrayLike) -> list[tuple[float, float]]:
+    """The gaps in rising angles [°], each by the angles on its sides; see :func:`gap_steps`."""
+    angles = np.asarray(two_theta, float)
+    found = np.flatnonzero(gap_steps(angles))
+    return [(float(angles[i]), float(angles[i + 1])) for i in found]
 
 
 def convert_two_theta(two_theta: ArrayLike, wavelength: float, to_wavelength: float) -> NDArray[np.float64]:

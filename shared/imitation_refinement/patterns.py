@@ -1,43 +1,43 @@
-"""Patterns in files: ``.xy`` and ``.csv`` text, Parquet tables; reading, checking, writing.
+"""Patterns from files: reading by form, checking, manifests, writing.
 
-Text files hold one pattern: two columns, 2θ [°] and intensity, and further ones that are ignored (``.xy`` files often
-bring a standard deviation). Columns are separated by blanks, tabs, commas or semicolons; decimal commas are understood
-with blanks, tabs and semicolons. Lines before the data and lines that begin with ``#``, ``!``, ``*`` or a quotation
-mark are the header; where it names columns (``two_theta``, ``intensity``, …) these are taken. A header line such as
-``# wavelength 1.5406 Å`` gives the wavelength. Text is UTF-8, with or without a byte order mark, or Latin-1.
+The forms of files are in :mod:`imitation_refinement.formats`. A pattern is on 2θ [°] whatever its file's axis is.
 
 A folder may hold a ``manifest.csv``, one pattern a row: ``pattern`` (or ``file``), the name of the pattern's file, and,
-each optional, ``pattern_id``, ``wavelength`` (or ``wavelength_angstrom``) [Å], ``structure`` (or ``cif``), the name of
-a CIF, ``formula``, ``space_group`` and ``crystal_system``.
+each optional, ``pattern_id``, ``wavelength`` (in Å; or with its unit in the field or, as ``wavelength_nm``, in the
+column's name; or a line's name as ``CuKa1``), ``structure`` (or ``cif``), the name of a CIF, ``formula``,
+``space_group`` and ``crystal_system``.
+
+A wavelength is taken from the manifest's row, else from the file, else from what was given for all (``--wavelength``).
+Where two of them differ, it is said.
 """
 
 from __future__ import annotations
 
 import csv
-import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import writing
-from imitation_refinement.grid import Grid
+from imitation_refinement.files import decode, files_in, writing
+from imitation_refinement.formats import EXTENSIONS, format_of, read_scans
+from imitation_refinement.grid import Grid, gaps
+from imitation_refinement.headers import ALIKE
+from imitation_refinement.progress import say
+from imitation_refinement.radiation import of_anode, parse_wavelength, wavelength_column
+from imitation_refinement.scans import AxisKind, Scan
 
-TEXT_SUFFIXES = (".xy", ".xye", ".txt", ".dat", ".csv")
-TABLE_SUFFIXES = (".parquet", ".pq")
 FEWEST_POINTS = 64
 LEAST_COVERAGE = 0.4  # of the grid
 WAVELENGTHS = (0.05, 10.0)  # [Å]
-ANGLE_NAMES = frozenset({"two_theta", "twotheta", "2theta", "2_theta", "2θ", "2th", "tth", "angle", "pos"})
-INTENSITY_NAMES = frozenset({"intensity", "counts", "int", "yobs", "y_obs", "i"})
+OTHER_AXIS = (
+    "Give 2θ in degrees, or name the axis and its unit above the column, as 'q (1/nm)', 'd (Å)' or '2theta (rad)'."
+)
+MOST_REMARKS = 20  # that are said one by one
 
 MANIFEST = "manifest.csv"
 MANIFEST_FIELDS = ("pattern_id", "wavelength", "structure", "formula", "space_group", "crystal_system")
@@ -45,15 +45,10 @@ MANIFEST_ALIASES = {
     "file": "pattern",
     "filename": "pattern",
     "id": "pattern_id",
-    "wavelength_angstrom": "wavelength",
     "cif": "structure",
     "spacegroup": "space_group",
     "space_group_number": "space_group",
 }
-
-T = TypeVar("T")
-_COMMENT = ("#", "!", "*", "'", '"')
-_WAVELENGTH = re.compile(r"(?:wave\s*length|lambda|λ)[^0-9]{0,24}([0-9]+[.,][0-9]+)\s*(nm)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,6 +63,7 @@ class Pattern:
         crystal_system: None where it is unknown.
         formula: None where it is unknown.
         where: file and row, for messages; the name by default.
+        remarks: what a person should know about how it was read.
     """
 
     pattern_id: str
@@ -77,13 +73,14 @@ class Pattern:
     crystal_system: CrystalSystem | None = None
     formula: str | None = None
     where: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def read_patterns(path: str | Path, wavelength: float | None = None) -> tuple[list[Pattern], list[InputError]]:
-    """The checked patterns of a text file, a Parquet table, or a folder (of its manifest, where it has one).
+    """The checked patterns of a file, or of a folder (of its manifest, where it has one).
 
     Args:
-        path: what to read; the suffix says the form.
+        path: what to read; the extension and the first bytes say the form.
         wavelength: [Å], for patterns that do not say theirs. What a file says itself comes first.
 
     Returns:
@@ -94,33 +91,34 @@ def read_patterns(path: str | Path, wavelength: float | None = None) -> tuple[li
     """
     patterns: list[Pattern] = []
     rejected: list[InputError] = []
-    for item in _read_unchecked(Path(path)):
+    for item in _scans(Path(path)):
         try:
             if isinstance(item, InputError):
                 raise item
-            patterns.append(check_pattern(item, wavelength))
+            patterns.append(pattern_of(item, wavelength))
         except InputError as error:
             rejected.append(error)
     return patterns, rejected
 
 
-def _read_unchecked(path: Path) -> Iterator[Pattern | InputError]:
+def _scans(path: Path) -> Iterator[Scan | InputError]:
     if (path / MANIFEST).is_file():
         for row in read_manifest(path):
-            yield _caught(manifest_pattern, row)
+            try:
+                yield manifest_scan(row)
+            except InputError as error:
+                yield error
         return
     for file in pattern_files(path):
-        if file.suffix.lower() in TABLE_SUFFIXES:
-            yield from table_patterns(open_table(file), file)
-        else:
-            yield _caught(read_text_pattern, file)
+        yield from file_scans(file)
 
 
-def _caught(read: Callable[[T], Pattern], source: T) -> Pattern | InputError:
+def file_scans(file: Path) -> Iterator[Scan | InputError]:
+    """The scans of a file, an error in the place of one that can't be read, or of all if the file can't."""
     try:
-        return read(source)
+        yield from read_scans(file)
     except InputError as error:
-        return error
+        yield error
 
 
 def pattern_files(path: Path) -> list[Path]:
@@ -129,17 +127,71 @@ def pattern_files(path: Path) -> list[Path]:
     Raises:
         InputError: if there is none.
     """
-    known = (*TEXT_SUFFIXES, *TABLE_SUFFIXES)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in known and file.is_file())
+        files = files_in(path, EXTENSIONS)
         if not files:
-            raise InputError(path, "is a folder without pattern files.", f"Put {', '.join(known)} files there.")
+            raise InputError(path, "is a folder without pattern files.", f"Put {', '.join(EXTENSIONS)} files there.")
         return files
     if not path.is_file():
         raise InputError(path, "there is no such file.", "Check the path.")
-    if path.suffix.lower() not in known:
-        raise InputError(path, f"has the unknown suffix {path.suffix!r}.", f"Use one of: {', '.join(known)}.")
+    format_of(path)
     return [path]
+
+
+def pattern_of(scan: Scan, wavelength: float | None = None) -> Pattern:
+    """The checked pattern of a scan, on 2θ.
+
+    Args:
+        scan: as its file has it.
+        wavelength: [Å], where the scan does not say its own; where the two differ, it is a remark.
+
+    Raises:
+        InputError: if its axis has no way to 2θ, or it can't be used; see :func:`check_pattern`.
+    """
+    own = scan.wavelengths[0] if scan.wavelengths else None
+    remarks = list(scan.remarks)
+    if own is not None and wavelength is not None and differ(own, wavelength):
+        remarks.append(
+            f"the pattern's own wavelength is {own:g} Å, the one given for all {wavelength:g}; {own:g} is taken"
+        )
+    used = check_wavelength(wavelength if own is None else own, scan.where or scan.name)
+    if scan.anode and not of_anode(used, scan.anode):
+        remarks.append(f"the file says an anode of {scan.anode}, which has no line at the wavelength used, {used:g} Å")
+    x, y = scan.axis.two_theta(scan.values, used, scan.where), scan.intensity
+    if scan.axis.kind is not AxisKind.TWO_THETA:
+        remarks.append(f"its axis {scan.axis.name!r} was turned into 2θ at {used:g} Å")
+    elif scan.axis.scale != 1:
+        remarks.append(f"its axis {scan.axis.name!r} was turned into degrees")
+    if scan.axis.kind is AxisKind.D and x.shape == y.shape and (np.diff(x) < 0).all():
+        x, y = x[::-1], y[::-1]
+    pattern = Pattern(scan.name, x, y, used, scan.crystal_system, scan.formula, scan.where)
+    pattern = check_pattern(pattern)
+    if found := gaps(pattern.two_theta):
+        remarks.append(f"nothing was measured {_ranges(found)}; left out there, as outside the range")
+    return replace(pattern, remarks=tuple(remarks))
+
+
+def _ranges(found: Sequence[tuple[float, float]]) -> str:
+    shown = ", ".join(f"from {low:g} to {high:g}°" for low, high in found[:3])
+    return shown + (f" and in {len(found) - 3} more gaps" if len(found) > 3 else "")
+
+
+def differ(one: float, other: float) -> bool:
+    """Whether two wavelengths are not the same one, rounded or tabulated differently."""
+    return abs(one / other - 1) > ALIKE
+
+
+def say_remarks(patterns: Iterable[Pattern]) -> None:
+    """Says the remarks of patterns, those of one text together."""
+    said: dict[str, list[str]] = {}
+    for pattern in patterns:
+        for remark in pattern.remarks:
+            said.setdefault(remark, []).append(pattern.where or pattern.pattern_id)
+    for remark, places in list(said.items())[:MOST_REMARKS]:
+        more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
+        say(f"note: {places[0]}{more}: {remark}")
+    if (rest := len(said) - MOST_REMARKS) > 0:
+        say(f"note: {rest} more remarks of this kind")
 
 
 def check_pattern(pattern: Pattern, wavelength: float | None = None) -> Pattern:
@@ -167,6 +219,12 @@ def check_pattern(pattern: Pattern, wavelength: float | None = None) -> Pattern:
                 where, f"{name} is no finite number at {len(bad)} points, first point {bad[0] + 1}.", "Remove them."
             )
     steps = np.diff(x)
+    if (steps < 0).all():
+        raise InputError(
+            where,
+            f"angles fall, from {x[0]:g} to {x[-1]:g}.",
+            "Sort the points by angle; if they are no 2θ but d spacings, say so above the column, as 'd (Å)'.",
+        )
     if len(bad := np.flatnonzero(steps <= 0)):
         i = int(bad[0])
         kind = "stand twice" if steps[i] == 0 else "do not rise"
@@ -176,7 +234,11 @@ def check_pattern(pattern: Pattern, wavelength: float | None = None) -> Pattern:
             "Sort the points by angle and give each angle once.",
         )
     if x[0] < 0 or x[-1] > 180:
-        raise InputError(where, f"angles run from {x[0]:g} to {x[-1]:g}, not within 0 to 180°.", "Give 2θ in degrees.")
+        raise InputError(
+            where,
+            f"angles run from {x[0]:g} to {x[-1]:g}, not within 0 to 180°: this is no 2θ in degrees.",
+            OTHER_AXIS,
+        )
     if len(bad := np.flatnonzero(y < 0)):
         raise InputError(
             where,
@@ -185,23 +247,29 @@ def check_pattern(pattern: Pattern, wavelength: float | None = None) -> Pattern:
         )
     if y.max() == 0:
         raise InputError(where, "all intensities are zero.", "Give a measured pattern.")
-    return _with_wavelength(pattern, wavelength, where)
+    value = check_wavelength(wavelength if pattern.wavelength is None else pattern.wavelength, where)
+    return replace(pattern, wavelength=value, where=where)
 
 
-def _with_wavelength(pattern: Pattern, wavelength: float | None, where: str) -> Pattern:
-    value = wavelength if pattern.wavelength is None else pattern.wavelength
+def check_wavelength(value: float | None, where: str) -> float:
+    """A wavelength [Å] that can be used.
+
+    Raises:
+        InputError: if there is none or it is out of :data:`WAVELENGTHS`.
+    """
+    low, high = WAVELENGTHS
     if value is None:
         raise InputError(
-            where, "does not say its wavelength.", "Give it in Å: in the file, in the table, or as an option."
+            where, "does not say its wavelength.", "Give it: in the file, in the table, or as an option, in Å."
         )
-    if not WAVELENGTHS[0] <= value <= WAVELENGTHS[1]:
-        low, high = WAVELENGTHS
-        raise InputError(where, f"has a wavelength of {value:g} Å.", f"Give one from {low:g} to {high:g} Å.")
-    return replace(pattern, wavelength=float(value), where=where)
+    if not low <= value <= high:
+        remedy = f"Give one from {low:g} to {high:g} Å, or its unit behind it, as nm, pm or m."
+        raise InputError(where, f"has a wavelength of {value:g} Å.", remedy)
+    return float(value)
 
 
 def check_coverage(pattern: Pattern, grid: Grid, least: float = LEAST_COVERAGE) -> float:
-    """Share of the grid that a pattern covers, 0 to 1.
+    """Share of the grid that a pattern covers, 0 to 1; what lies in a gap of its points is not covered.
 
     Args:
         pattern: a checked pattern, with its wavelength.
@@ -216,95 +284,16 @@ def check_coverage(pattern: Pattern, grid: Grid, least: float = LEAST_COVERAGE) 
         raise InputError(where, "does not say its wavelength.", "Give it in Å.")
     share = grid.coverage(pattern.two_theta, pattern.wavelength)
     if share < least:
+        found = gaps(pattern.two_theta)
         raise InputError(
             where,
-            f"runs from {pattern.two_theta[0]:g} to {pattern.two_theta[-1]:g}° at {pattern.wavelength:g} Å and covers "
-            f"{100 * share:.0f} % of the grid ({grid.start:g} to {grid.stop:g}° at {grid.wavelength:g} Å).",
-            f"Measure a wider range; at least {100 * least:.0f} % is needed.",
+            f"runs from {pattern.two_theta[0]:g} to {pattern.two_theta[-1]:g}° at {pattern.wavelength:g} Å"
+            f"{f', without points {_ranges(found)},' if found else ''} and covers {100 * share:.0f} % of the grid "
+            f"({grid.start:g} to {grid.stop:g}° at {grid.wavelength:g} Å).",
+            f"Measure a wider range; at least {100 * least:.0f} % is needed. Or check the wavelength, and "
+            "that the axis is 2θ in degrees.",
         )
     return share
-
-
-def table_patterns(table: pa.Table, path: str | Path) -> Iterator[Pattern | InputError]:
-    """The patterns of a table in its order, unchecked; an error in the place of a row that can't be read.
-
-    Needs the columns ``pattern_id``, ``two_theta`` and ``intensity``; reads ``wavelength``, ``crystal_system`` and
-    ``formula`` where they are.
-
-    Raises:
-        InputError: if a needed column is missing or the table is empty.
-    """
-    needed = ("pattern_id", "two_theta", "intensity")
-    if missing := [name for name in needed if name not in table.column_names]:
-        raise InputError(
-            path,
-            f"has no column {', '.join(map(repr, missing))}; it has {', '.join(table.column_names)}.",
-            f"Name the columns {', '.join(needed)}, wavelength.",
-        )
-    if table.num_rows == 0:
-        raise InputError(path, "has no rows.", "Give at least one pattern.")
-    optional = [name for name in ("wavelength", "crystal_system", "formula") if name in table.column_names]
-    return _table_patterns(table.select([*needed, *optional]), path)
-
-
-def _table_patterns(table: pa.Table, path: str | Path) -> Iterator[Pattern | InputError]:
-    seen: set[str] = set()
-    row = 0
-    for batch in table.to_batches(max_chunksize=256):
-        columns = {name: batch[name] for name in batch.schema.names}
-        for i in range(batch.num_rows):
-            row += 1
-            record = {name: column[i] for name, column in columns.items()}
-            try:
-                pattern = _row_pattern(record, path, row)
-                if pattern.pattern_id in seen:
-                    raise InputError(pattern.where, "this pattern_id stands twice.", "Give each pattern its own.")
-                seen.add(pattern.pattern_id)
-                yield pattern
-            except InputError as error:
-                yield error
-
-
-def _row_pattern(record: dict[str, Any], path: str | Path, row: int) -> Pattern:
-    name = record["pattern_id"].as_py()
-    where = f"{path}, row {row} ({name})"
-    if name is None or not str(name).strip():
-        raise InputError(f"{path}, row {row}", "has no pattern_id.", "Give each pattern its own.")
-    arrays = []
-    for key in ("two_theta", "intensity"):
-        values = getattr(record[key], "values", None)
-        if values is None or values.null_count:
-            raise InputError(where, f"{key} is no list of numbers.", "Give one number a point.")
-        try:
-            arrays.append(values.to_numpy(zero_copy_only=False).astype(float))
-        except (TypeError, ValueError):
-            raise InputError(where, f"{key} is no list of numbers.", "Give one number a point.") from None
-    given = {key: value.as_py() for key, value in record.items() if key not in ("two_theta", "intensity")}
-    wavelength, system, formula = given.get("wavelength"), given.get("crystal_system"), given.get("formula")
-    return Pattern(
-        str(name),
-        arrays[0],
-        arrays[1],
-        as_wavelength(wavelength, where),
-        CrystalSystem.parse(str(system), where) if system else None,
-        str(formula) if formula else None,
-        where,
-    )
-
-
-def as_wavelength(value: object, where: object) -> float | None:
-    """A wavelength [Å] from a table's field; None where the field is empty.
-
-    Raises:
-        InputError: if the field holds no number.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        number = float(str(value))
-    except ValueError:
-        raise InputError(where, f"wavelength {value!r} is no number.", "Give it in Å.") from None
-    return None if math.isnan(number) else number
 
 
 @dataclass(frozen=True)
@@ -313,6 +302,7 @@ class ManifestRow:
 
     where: str
     file: Path
+    unit: str  # of the wavelength, where the column's name says it
     pattern_id: str
     wavelength: str
     structure: str
@@ -322,7 +312,7 @@ class ManifestRow:
 
 
 def read_manifest(folder: Path) -> list[ManifestRow]:
-    """The rows of a folder's ``manifest.csv``, separated by commas or semicolons.
+    """The rows of a folder's ``manifest.csv``, separated by commas, semicolons or tabs.
 
     Raises:
         InputError: if it can't be read, has no column for the patterns' files, or no rows.
@@ -330,155 +320,67 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     path = folder / MANIFEST
     lines = [line for line in decode(path).splitlines() if line.strip()]
     head = lines[0] if lines else ""
-    reader = csv.DictReader(lines, delimiter=";" if head.count(";") > head.count(",") else ",")
+    reader = csv.DictReader(lines, delimiter=max(",;\t", key=head.count))
     names = [name.strip().lower() for name in reader.fieldnames or []]
-    reader.fieldnames = [MANIFEST_ALIASES.get(name, name) for name in names]
-    if "pattern" not in reader.fieldnames:
+    lines_column = wavelength_column(names, path)
+    unit = lines_column[1] if lines_column else ""
+    aliases = MANIFEST_ALIASES | ({lines_column[0]: "wavelength"} if lines_column else {})
+    reader.fieldnames = fields = [aliases.get(name, name) for name in names]
+    if "pattern" not in fields:
         raise InputError(
             path, f"has no column 'pattern'; it has {', '.join(names) or 'none'}.", "Name the files there."
         )
+    if twice := sorted({name for name in fields if name and fields.count(name) > 1}):
+        raise InputError(path, f"has several columns for {', '.join(twice)}.", "Leave one of each.")
+    if unknown := [name for name in fields if name and name not in ("pattern", *MANIFEST_FIELDS)]:
+        say(f"note: {path}: columns that are not read: {', '.join(unknown)}")
     rows = []
     for number, record in enumerate(reader, 1):
-        fields = {name: str(record.get(name) or "").strip() for name in MANIFEST_FIELDS}
-        file = folder / record["pattern"].strip()
-        fields["pattern_id"] = fields["pattern_id"] or file.stem
-        rows.append(ManifestRow(f"{path}, row {number} ({fields['pattern_id']})", file, **fields))
+        values = {name: str(record.get(name) or "").strip() for name in MANIFEST_FIELDS}
+        file = folder / str(record.get("pattern") or "").strip()
+        values["pattern_id"] = values["pattern_id"] or file.stem
+        rows.append(ManifestRow(f"{path}, row {number} ({values['pattern_id']})", file, unit, **values))
     if not rows:
         raise InputError(path, "has no rows.", "Give at least one pattern.")
+    named = {row.file.resolve() for row in rows} | {path.resolve()}
+    if others := [file.name for file in files_in(folder, EXTENSIONS) if file.resolve() not in named]:
+        more = ", …" if len(others) > 3 else ""
+        say(f"note: {path}: does not name {len(others)} pattern files beside it ({', '.join(others[:3])}{more})")
     return rows
 
 
-def manifest_pattern(row: ManifestRow) -> Pattern:
-    """The pattern that a manifest's row names, unchecked; what the row says comes before what the file says.
+def manifest_scan(row: ManifestRow) -> Scan:
+    """The scan that a manifest's row names; what the row says comes before what the file says, and it is a remark.
 
     Raises:
-        InputError: if the file can't be read or the row holds no usable wavelength or crystal system.
+        InputError: if the file can't be read or holds several scans, or the row holds no usable wavelength or crystal
+            system.
     """
-    if row.file.suffix.lower() not in TEXT_SUFFIXES:
-        raise InputError(row.where, f"names {row.file.name!r}.", f"Name a file of {', '.join(TEXT_SUFFIXES)}.")
-    found = read_text_pattern(row.file)
-    wavelength = as_wavelength(row.wavelength, row.where)
+    if not row.file.is_file():
+        raise InputError(row.where, f"names {row.file.name!r}, which is no file there.", "Check the name.")
+    found, *others = read_scans(row.file)
+    if others:
+        raise InputError(
+            row.where, f"names {row.file.name!r}, which holds {len(others) + 1} scans.", "Give each a file."
+        )
+    if isinstance(found, InputError):
+        raise found
+    wavelengths, remarks = found.wavelengths, found.remarks
+    if row.wavelength:
+        value = parse_wavelength(row.wavelength, row.where, row.unit)
+        if wavelengths and differ(value, wavelengths[0]):
+            own = f"the manifest says a wavelength of {value:g} Å, the file {wavelengths[0]:g} Å; {value:g} Å is taken"
+            remarks = (*remarks, own)
+        wavelengths = (value,)
     return replace(
         found,
-        pattern_id=row.pattern_id,
-        wavelength=found.wavelength if wavelength is None else wavelength,
+        name=row.pattern_id,
+        wavelengths=wavelengths,
         crystal_system=CrystalSystem.parse(row.crystal_system, row.where) if row.crystal_system else None,
         formula=row.formula or None,
+        remarks=remarks,
         where=row.where,
     )
-
-
-def read_text_pattern(path: str | Path) -> Pattern:
-    """The pattern in a text file, unchecked; its name is the file's, without the suffix.
-
-    Raises:
-        InputError: naming the line that holds no numbers, or if there is no data.
-    """
-    text = decode(Path(path))
-    columns: tuple[int, int] = (0, 1)
-    wavelength: float | None = None
-    x: list[float] = []
-    y: list[float] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        stripped = line.strip()
-        if not stripped:
-            continue
-        fields = split_fields(stripped)
-        values = None if stripped.startswith(_COMMENT) else _numbers(fields, columns)
-        if values is not None and not (math.isfinite(values[0]) and math.isfinite(values[1])):
-            raise InputError(f"{path}, line {number}", f"holds no finite numbers: {stripped[:60]!r}.", "Remove it.")
-        if values is not None:
-            x.append(values[0])
-            y.append(values[1])
-        elif not x or stripped.startswith(_COMMENT):
-            wavelength = wavelength or find_wavelength(stripped)
-            columns = _named_columns(stripped) or columns
-        else:
-            raise InputError(
-                f"{path}, line {number}",
-                f"holds no angle and intensity: {stripped[:60]!r}.",
-                "Give two columns of numbers; put # before remarks.",
-            )
-    if not x:
-        raise InputError(path, "holds no line with an angle and an intensity.", "Give two columns of numbers.")
-    return Pattern(Path(path).stem, np.array(x), np.array(y), wavelength, where=str(path))
-
-
-def decode(path: Path) -> str:
-    """A text file as UTF-8, with or without a byte order mark, or else as Latin-1.
-
-    Raises:
-        InputError: if it can't be read.
-    """
-    return as_text(read_bytes(path))
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file's content.
-
-    Raises:
-        InputError: if it can't be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(path, f"can't be read ({error.strerror}).", "Check the path.") from None
-
-
-def as_text(data: bytes) -> str:
-    """Bytes as UTF-8, with or without a byte order mark, or else as Latin-1."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("latin-1")
-
-
-def split_fields(line: str) -> list[str]:
-    """The fields of a line, with decimal points: separators are semicolons, else commas, else blanks.
-
-    A comma inside of fields that blanks separate is a decimal comma.
-
-    >>> split_fields("5,01; 21,5"), split_fields("5.01, 21.5"), split_fields("5,01 21,5")
-    (['5.01', '21.5'], ['5.01', '21.5'], ['5.01', '21.5'])
-    """
-    if ";" in line:
-        return [field.strip().replace(",", ".") for field in line.split(";")]
-    fields = line.split()
-    if "," not in line:
-        return fields
-    if len(fields) == 1 or any(field.startswith(",") or field.endswith(",") for field in fields):
-        return [field.strip() for field in line.split(",")]
-    return [field.replace(",", ".") for field in fields]
-
-
-def _numbers(fields: list[str], columns: tuple[int, int]) -> tuple[float, float] | None:
-    try:
-        return float(fields[columns[0]]), float(fields[columns[1]])
-    except (ValueError, IndexError):
-        return None
-
-
-def _named_columns(line: str) -> tuple[int, int] | None:
-    """The places of the angle and the intensity in a header line that names both."""
-    separators = r"[;,\t]" if re.search(r"[;,\t]", line) else r"\s+"
-    fields = re.split(separators, line.lstrip("".join(_COMMENT) + " "))
-    names = [re.sub(r"[\[(].*", "", field).strip(" \"'").lower() for field in fields]
-    angle = [i for i, name in enumerate(names) if name in ANGLE_NAMES]
-    intensity = [i for i, name in enumerate(names) if name in INTENSITY_NAMES]
-    return (angle[0], intensity[0]) if angle and intensity else None
-
-
-def find_wavelength(line: str) -> float | None:
-    """The wavelength [Å] that a header line gives, in Å or nm.
-
-    >>> find_wavelength("##X-RAY WAVELENGTH=1.541838"), find_wavelength("# wavelength: 0.154 nm")
-    (1.541838, 1.54)
-    """
-    found = _WAVELENGTH.search(line)
-    if found is None:
-        return None
-    value = float(found[1].replace(",", "."))
-    return 10 * value if found[2] else value
 
 
 def write_xy(path: str | Path, two_theta: ArrayLike, intensity: ArrayLike, header: Sequence[str] = ()) -> None:
@@ -488,7 +390,7 @@ def write_xy(path: str | Path, two_theta: ArrayLike, intensity: ArrayLike, heade
         path: the file.
         two_theta: angles [°], shape (n,).
         intensity: intensities, shape (n,).
-        header: lines to stand above, without ``#``; ``wavelength 1.5406 Å`` is read again by :func:`read_text_pattern`.
+        header: lines to stand above, without ``#``; ``wavelength 1.5406 Å`` is read again.
     """
     points = np.column_stack([np.asarray(two_theta, float), np.asarray(intensity, float)])
     with writing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:

@@ -22,9 +22,16 @@ from imitation_refinement.files import digest, write_text
 from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.networks import Classifier, Refiner
-from imitation_refinement.patterns import Pattern, check_coverage, read_patterns, write_xy
+from imitation_refinement.patterns import (
+    Pattern,
+    check_coverage,
+    check_wavelength,
+    read_patterns,
+    say_remarks,
+    write_xy,
+)
 from imitation_refinement.progress import progress, say
-from imitation_refinement.radiation import wavelength as wavelength_of
+from imitation_refinement.radiation import parse_wavelength
 
 CAVEAT = "A refined pattern is no counting data: give the measured one to Rietveld refinement."
 
@@ -146,14 +153,14 @@ def refine_files(
 ) -> list[Refined]:
     """Refines pattern files and writes what came of them.
 
-    In ``output``: ``refined.parquet`` (:data:`REFINED`), ``summary.csv`` (the two most probable crystal systems and all
-    probabilities), ``rejected.csv``, and for each pattern an ``.xy`` and a picture.
+    In ``output``: ``refined.parquet`` (:data:`REFINED`), ``summary.csv`` (the two most probable crystal systems, all
+    probabilities, and remarks on the reading), ``rejected.csv``, and for each pattern an ``.xy`` and a picture.
 
     Args:
         run: a finished run.
-        paths: ``.xy`` or ``.csv`` files, Parquet tables, or folders of them.
+        paths: files of :mod:`imitation_refinement.formats`, or folders of them.
         output: the folder.
-        wavelength: [Å] or a line's name, for patterns that do not say theirs.
+        wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
         name: the refiner; see :func:`load_run`.
         keep_angles: for patterns of another instrument than the training's; see :func:`load_run`.
 
@@ -166,13 +173,15 @@ def refine_files(
             f"moved by {-model.zero_error:+.3f}° in 2θ, the zero error of the instrument of {model.name}'s training "
             "patterns; with --keep-angles, for another instrument, peaks stay where they were measured"
         )
-    given = None if wavelength is None else _wavelength(wavelength)
+    option = "--wavelength"
+    given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
     patterns: list[Pattern] = []
     rejected: list[InputError] = []
     for path in paths:
         read, bad = read_patterns(path, given)
         patterns += read
         rejected += bad
+    say_remarks(patterns)
     refined: list[Refined] = []
     for pattern in progress(patterns, f"refine with {model.name}", unit="patterns"):
         try:
@@ -188,13 +197,6 @@ def refine_files(
     _write(refined, model, output)
     say(f"{len(refined)} refined patterns in {output}, {len(rejected)} left out. {CAVEAT}")
     return refined
-
-
-def _wavelength(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return wavelength_of(text)
 
 
 def _write(refined: list[Refined], model: Model, output: Path) -> None:
@@ -234,6 +236,7 @@ def _summary(refined: list[Refined]) -> pd.DataFrame:
                 "second": str(CRYSTAL_SYSTEMS[second]),
                 "second_probability": r.probabilities[second],
                 **dict(zip(map(str, CRYSTAL_SYSTEMS), r.probabilities, strict=True)),
+                "remark": "; ".join(r.pattern.remarks),
             }
         )
     return pd.DataFrame(rows).round(4)

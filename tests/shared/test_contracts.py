@@ -20,6 +20,7 @@ from imitation_refinement.contracts import (
     measured_schema,
     null_rows,
     open_table,
+    parts,
     read_grid,
     read_gridded,
     read_table,
@@ -180,3 +181,9 @@ def test_rejected_list(tmp_path: Path) -> None:
     assert row == {"item": "a.cif, row 1", "reason": 'has "quotes", and commas.', "remedy": "Remove them."}
     write_rejected(tmp_path / "r.csv", [])
     assert (tmp_path / "r.csv").read_text() == "item,reason,remedy\n"
+
+
+def test_parts_pass_hidden_files_over(tmp_path: Path) -> None:
+    for name in ("part-1.parquet", "part-0.parquet", "._part-0.parquet", ".part-2.parquet.x", "part-0.parquet~"):
+        (tmp_path / name).touch()
+    assert [path.name for path in parts(tmp_path)] == ["part-0.parquet", "part-1.parquet"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imitation_refinement.files import digest, write_text, writing
+from imitation_refinement.files import as_text, digest, files_in, is_stray, write_text, writing
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
@@ -69,3 +69,66 @@ def test_digest_of_a_folder(tmp_path: Path) -> None:
     assert first == folder("2", {"sub/b": "y", "a": "x"})
     assert first != folder("3", {"a": "x", "sub/c": "y"})
     assert first != folder("4", {"a": "x", "sub/b": "z"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".a.xy",
+        "._a.cif",
+        ".DS_Store",
+        "a.xy~",
+        "a.xy.~1~",
+        "#a.xy#",
+        "~$a.csv",
+        ".~lock.a.csv#",
+        "Thumbs.db",
+        "desktop.ini",
+        "Desktop.INI",
+        "a.swp",
+        ".a.xy.swp",
+        "a.xy.bak",
+        "a.lock",
+        "__MACOSX/a.cif",
+        ".git/a.cif",
+        "x/.ipynb_checkpoints/a.csv",
+        "a.tmp",
+        "Icon\r",
+        "a (conflicted copy 1).xy",
+    ],
+)
+def test_what_editors_and_systems_leave(name: str) -> None:
+    assert is_stray(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.xy", "a..xy", "a~b.xy", "backup.xy", "x/a.cif", "../a.cif", "./a.cif", "a#1.xy", "swp"]
+)
+def test_what_is_data(name: str) -> None:
+    assert not is_stray(name)
+
+
+def test_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("b.CIF", "a.cif", "c.txt", "a.cif~", "sub/d.cif", "sub/._d.cif"):
+        (tmp_path / name).touch()
+    for _ in range(2):
+        assert files_in(tmp_path, (".cif",)) == [tmp_path / "a.cif", tmp_path / "b.CIF"]
+    assert files_in(tmp_path, (".cif",), deep=True) == [tmp_path / n for n in ("a.cif", "b.CIF", "sub/d.cif")]
+    said = capsys.readouterr().err.splitlines()  # once each
+    assert [line.partition(": ")[2] for line in said] == [
+        "1 hidden files and copies of editors or systems passed over (a.cif~)",
+        "2 hidden files and copies of editors or systems passed over (a.cif~, sub/._d.cif)",
+    ]
+
+
+def test_a_folder_has_the_same_digest_with_hidden_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    before = digest(tmp_path)
+    (tmp_path / ".DS_Store").touch()
+    assert digest(tmp_path) == before
+
+
+def test_text_of_any_encoding() -> None:
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "latin-1"):
+        assert as_text("1.54 Å".encode(encoding)) == "1.54 Å"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from imitation_refinement.grid import METADATA_KEY, Grid, convert_two_theta
+from imitation_refinement.grid import METADATA_KEY, Grid, convert_two_theta, gaps
 
 GRID = Grid(start=10, stop=90, points=161)  # half a degree a step
 
@@ -139,3 +139,37 @@ def test_metadata_of_another_axis_are_refused() -> None:
 def test_grids_that_are_none(field: str, options: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=field):
         Grid.model_validate(options)
+
+
+def test_gaps_are_where_points_are_missing_not_where_steps_are_wide() -> None:
+    fine, coarse = np.arange(10, 20.01, 0.02), np.arange(60, 80.01, 0.1)
+    assert gaps(np.concatenate([fine, coarse])) == [pytest.approx((20, 60))]
+    assert gaps(np.concatenate([fine, np.arange(20.2, 80, 0.2)])) == []  # ten times the step, but no point is missing
+    assert gaps(np.delete(fine, [100, 101, 102])) == []
+    assert gaps(np.delete(fine, np.arange(100, 106))) == [pytest.approx((fine[99], fine[106]))]
+    assert gaps([10, 11, *np.arange(30, 40, 1.0)]) == [(11, 30)]
+    windows = np.concatenate([start + np.arange(4) * 0.02 for start in range(10, 60)])
+    assert len(gaps(windows)) == 49
+    even_in_d = 2 * np.degrees(np.arcsin(1.5406 / 2 / np.arange(9, 1, -0.001)))
+    even_in_q = 2 * np.degrees(np.arcsin(1.5406 / 4 / np.pi * np.arange(0.5, 8.1, 0.002)))
+    assert gaps(even_in_d) == gaps(even_in_q) == gaps([5.0]) == []
+
+
+@pytest.mark.parametrize("step", [0.02, 0.6])
+def test_a_gap_is_not_measured(step: float) -> None:
+    """7 everywhere but from 30 to 70°, on grids finer and coarser than the points; halves of 80° are covered."""
+    x = np.concatenate([np.arange(10, 30 + step / 2, step), np.arange(70, 90 + step / 2, step)])
+    on_grid = GRID.resample(x, np.full(len(x), 7.0), GRID.wavelength)
+    seen = (GRID.two_theta <= x[x < 50][-1]) | (GRID.two_theta >= x[x > 50][0])
+    np.testing.assert_allclose(on_grid[seen & (GRID.two_theta <= x[-1])], 7, rtol=1e-6)
+    assert not on_grid[~seen & (abs(GRID.two_theta - 50) < 19.5)].any()
+    assert GRID.coverage(x, GRID.wavelength) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_gap_counts_at_the_grids_wavelength() -> None:
+    """At half the wavelength 10 to 20° stand at 20.08 to 40.64° of the grid."""
+    x = np.concatenate([np.arange(5, 10, 0.02), np.arange(20, 41, 0.02)])
+    half = GRID.wavelength / 2
+    low, high = (2 * np.degrees(np.arcsin(2 * np.sin(np.radians(a / 2)))) for a in (9.98, 20))
+    end = 2 * np.degrees(np.arcsin(2 * np.sin(np.radians(x[-1] / 2))))
+    assert GRID.coverage(x, half) == pytest.approx((low - 10.027 + end - high) / 80, abs=2e-3)

@@ -14,7 +14,7 @@ import pytest
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.models import load_refiner, save_model
-from imitation_refinement.patterns import Pattern, read_text_pattern, write_xy
+from imitation_refinement.patterns import Pattern, read_patterns, write_xy
 from imitation_refinement.refine import load_run, refine_files, refine_pattern
 from pipelines.cli import main
 
@@ -53,7 +53,7 @@ def test_what_is_written(toy_run: Path, folder: Path) -> None:
         assert sum(row["probabilities"]) == pytest.approx(1) and min(row["probabilities"]) >= 0
         assert row["crystal_system"] == CRYSTAL_SYSTEMS[int(np.argmax(row["probabilities"]))]
         assert row["wavelength"] == pytest.approx(1.5406, abs=1e-4)
-        written = read_text_pattern(folder / "out" / f"{row['pattern_id']}.xy")
+        written = read_patterns(folder / "out" / f"{row['pattern_id']}.xy")[0][0]
         np.testing.assert_allclose(written.intensity, intensity, rtol=1e-6)
         assert written.wavelength == row["wavelength"]
         assert (folder / "out" / f"{row['pattern_id']}.png").read_bytes().startswith(b"\x89PNG")

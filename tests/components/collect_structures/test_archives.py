@@ -47,6 +47,15 @@ def test_members_are_read_and_tricks_refused(tmp_path: Path, pack, name: str, li
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize(("pack", "name"), [(pack_zip, "a.zip"), (pack_tar, "a.tar.gz")])
+def test_hidden_members_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str], pack, name: str) -> None:
+    members = {"x/salt.cif": CIF, "__MACOSX/x/._salt.cif": b"\0", "x/.salt.cif": CIF, "x/salt.cif~": CIF}
+    rejected: list[InputError] = []
+    assert [m.material_id for m in read_structures(pack(tmp_path / name, members), rejected)] == ["x/salt"]
+    assert not [error for error in rejected if "link" not in error.problem]
+    assert f"{tmp_path / name}: 3 hidden files and copies" in capsys.readouterr().err
+
+
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = pack_zip(tmp_path / "bomb.zip", {"salt.cif": CIF, "bomb.cif": b"#" * 2**21})
     assert path.stat().st_size < 2**13

@@ -211,6 +211,22 @@ def test_patterns_that_miss_the_grid_are_listed(tmp_path: Path) -> None:
     assert not {"p003", "p004", "p005"} & set(found["manifest"]["id"])
 
 
+def test_a_gap_is_not_measured(tmp_path: Path) -> None:
+    """A third of the axis is missing in one pattern, two thirds in another."""
+    imperfect = imperfect_columns()
+    for i, last in ((3, 55), (5, 75)):
+        x, y = np.arange(5, 90, 0.1), imperfect["intensity"][i]
+        there = (x < 20) | (x > last)
+        imperfect["two_theta"][i], imperfect["intensity"][i] = x[there], y[there]
+    found = preprocess(tmp_path, write(tmp_path, ideal_columns(), imperfect), min_coverage=0.5)
+    assert found["rejected"]["item"].tolist() == ["pattern p005"]
+    assert "without points from 19.9 to 75.1°, and covers 35 %" in found["rejected"]["reason"][0]
+    (row,) = np.flatnonzero(found["imperfect"]["pattern_id"] == "p003")
+    missing = (GRID.two_theta > 20.5) & (GRID.two_theta < 54.5)
+    pattern = found["imperfect_patterns"]["intensity"][row]
+    assert not pattern[missing].any() and pattern[GRID.two_theta < 19].min() > 0
+
+
 def test_theory_peaks_go_to_the_grids_wavelength(tmp_path: Path) -> None:
     imperfect = imperfect_columns()
     imperfect["wavelength"][0] = 1.2
