@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from components.simulate.config import Mode
 from components.simulate.form_factors import MAX_Z, form_factors
 from imitation_refinement.diffractometer import Reflections
+from imitation_refinement.jit import njit
 from imitation_refinement.radiation import components
 
 BIN = 1e-5  # pymatgen merges reflections whose 2θ [°] round to the same multiple of this
@@ -257,7 +257,7 @@ def _combined(found: list[Peaks], weights: list[float]) -> Peaks:
     return Peaks(offsets, two_theta, 100 * intensity / largest[owner])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _reciprocal(lattice: NDArray) -> NDArray:
     """Rows a*, b*, c* [1/Å] with a·a* = 1: a* = b × c / V and so on."""
     out = np.empty((3, 3))
@@ -272,7 +272,7 @@ def _reciprocal(lattice: NDArray) -> NDArray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _metric(rows: NDArray) -> NDArray:
     """Dot products of three vectors, shape (3, 3)."""
     out = np.empty((3, 3))
@@ -282,7 +282,7 @@ def _metric(rows: NDArray) -> NDArray:
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _bounds(lattice: NDArray, g_max: float) -> tuple[int, int, int]:
     """Largest |h|, |k|, |l| within a sphere of radius ``g_max``: h = g·a, so |h| ≤ g |a|."""
     metric = _metric(lattice)
@@ -293,7 +293,7 @@ def _bounds(lattice: NDArray, g_max: float) -> tuple[int, int, int]:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _l_range(h: int, k: int, metric: NDArray, g2_max: float) -> tuple[int, int]:
     """First and last l of the half-space with |g|² ≤ ``g2_max`` at (h, k); empty where the last is smaller."""
     linear = h * metric[0, 2] + k * metric[1, 2]
@@ -309,7 +309,7 @@ def _l_range(h: int, k: int, metric: NDArray, g2_max: float) -> tuple[int, int]:
     return first, last
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _count(lattice: NDArray, g_max: float) -> int:
     """Number of reciprocal lattice points in the half-sphere."""
     metric = _metric(_reciprocal(lattice))
@@ -322,7 +322,7 @@ def _count(lattice: NDArray, g_max: float) -> int:
     return total
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _phases(position: NDArray, axis: int, n: int) -> tuple[NDArray, NDArray]:
     """cos and sin of 2π j x for j = 0 … n along one axis, each of shape (n + 1, atoms), by repeated rotation."""
     cosine, sine = np.empty((n + 1, len(position))), np.empty((n + 1, len(position)))
@@ -336,7 +336,7 @@ def _phases(position: NDArray, axis: int, n: int) -> tuple[NDArray, NDArray]:
     return cosine, sine
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _kinds(atomic_number: NDArray, b_iso: NDArray) -> tuple[NDArray, int]:
     """Where runs of entries of equal element and B begin, with the end behind the last, and the number of runs."""
     starts, n = np.empty(len(atomic_number) + 1, np.uint64), 0
@@ -348,7 +348,7 @@ def _kinds(atomic_number: NDArray, b_iso: NDArray) -> tuple[NDArray, int]:
     return starts, n
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _image(kind: NDArray, position: NDArray, i: int, x: float, y: float, z: float) -> int:
     """The entry of entry i's kind at (x, y, z) modulo the lattice, or −1."""
     j = i  # images mostly follow each other
@@ -361,7 +361,7 @@ def _image(kind: NDArray, position: NDArray, i: int, x: float, y: float, z: floa
     return -1
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _maps(kind: NDArray, position: NDArray, sign: float, x: float, y: float, z: float) -> bool:
     """Whether r → sign · r + (x, y, z) maps the structure onto itself."""
     for i in range(len(kind)):
@@ -373,7 +373,7 @@ def _maps(kind: NDArray, position: NDArray, sign: float, x: float, y: float, z: 
     return True
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _centring(kind: NDArray, position: NDArray) -> int:
     """The row of ``CENTRINGS`` that holds for the structure."""
     for centring in range(1, len(CENTRINGS)):
@@ -387,7 +387,7 @@ def _centring(kind: NDArray, position: NDArray) -> int:
     return 0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _inversion(kind: NDArray, count: NDArray, position: NDArray) -> tuple[bool, float, float, float]:
     """Whether there is a centre of inversion, and twice its position.
 
@@ -411,7 +411,7 @@ def _inversion(kind: NDArray, count: NDArray, position: NDArray) -> tuple[bool, 
     return False, 0.0, 0.0, 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _reduced(
     atomic_number: NDArray, occupancy: NDArray, position: NDArray, b_iso: NDArray
 ) -> tuple[NDArray, NDArray, NDArray, NDArray, int, bool]:
@@ -463,7 +463,7 @@ def _reduced(
     return z[:kept], o[:kept], r[:kept], b[:kept], centring, inverse
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@njit(nogil=True, fastmath=FAST)
 def _scatter(
     lattice: NDArray,
     atomic_number: NDArray,
@@ -564,7 +564,7 @@ def _scatter(
     return total
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _interpolate(table: NDArray, z: int, x: float) -> float:
     """The cubic of element ``z`` at ``x`` steps of s."""
     i = np.uint64(x)  # unsigned, here and in _kinds: Numba then need not look for negative indices
@@ -572,7 +572,7 @@ def _interpolate(table: NDArray, z: int, x: float) -> float:
     return table[z, i, 0] + t * (table[z, i, 1] + t * (table[z, i, 2] + t * table[z, i, 3]))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sorted(keys: NDArray, n: int, top: float) -> tuple[NDArray, NDArray]:
     """``keys[:n]`` (0 to ``top``) sorted, and their indices: buckets, then insertion; linear for evenly spread keys."""
     scale = n / top
@@ -597,7 +597,7 @@ def _sorted(keys: NDArray, n: int, top: float) -> tuple[NDArray, NDArray]:
     return out, order
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _lines(
     g2: NDArray, f2: NDArray, n: int, wavelength: float, low: float, high: float, binned: bool, x: NDArray, y: NDArray
 ) -> int:
@@ -645,7 +645,7 @@ def _lines(
     return kept
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _peaks(
     lattice: NDArray,
     offsets: NDArray,
@@ -692,7 +692,7 @@ def _peaks(
     return out, x[: out[n]].copy(), y[: out[n]].copy()
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _reflections(
     lattice: NDArray,
     atomic_number: NDArray,

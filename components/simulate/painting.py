@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from components.simulate.kernel import Peaks
 from imitation_refinement.grid import Grid
+from imitation_refinement.jit import njit
 from imitation_refinement.line import REACH, Profile, pseudo_voigt
 
 PHASES = 64  # tabulated positions of a line between two grid points; linear between them, 1e-5 of the maximum
@@ -27,7 +27,7 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     return _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, grid.points, table, half)
 
 
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
+@njit(nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
 def _largest(row: NDArray) -> np.float32:
     top = np.float32(0.0)
     for value in row:
@@ -35,7 +35,7 @@ def _largest(row: NDArray) -> np.float32:
     return top
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@njit(nogil=True, fastmath={"contract", "reassoc"})
 def _paint(
     offsets: NDArray,
     two_theta: NDArray,

@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from imitation_refinement.effects import (
@@ -34,6 +33,7 @@ from imitation_refinement.effects import (
     transparency_shift,
 )
 from imitation_refinement.flaws import Parameters
+from imitation_refinement.jit import njit
 from imitation_refinement.line import REACH
 from imitation_refinement.radiation import doublet
 
@@ -161,7 +161,7 @@ def _phase(
     return out / top if top > 0 else out
 
 
-@njit(cache=True)
+@njit()
 def counted(rng: np.random.Generator, expected: NDArray[np.float64]) -> NDArray[np.float64]:
     """Poisson counts of expected ones, shape (n,), four times as fast as NumPy's generator.
 
@@ -184,7 +184,7 @@ def counted(rng: np.random.Generator, expected: NDArray[np.float64]) -> NDArray[
     return out
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@njit(nogil=True, fastmath={"contract", "reassoc"})
 def _strained_and_textured(
     reciprocal: NDArray,
     d: NDArray,
@@ -216,7 +216,7 @@ def _strained_and_textured(
     return out_d, out_f2
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _normal(reciprocal: NDArray, hkl: NDArray, out: NDArray) -> None:
     """The unit normal of a plane, into ``out``."""
     h, k, ell = float(hkl[0]), float(hkl[1]), float(hkl[2])
@@ -229,7 +229,7 @@ def _normal(reciprocal: NDArray, hkl: NDArray, out: NDArray) -> None:
         out[i] *= norm
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc"})
+@njit(nogil=True, fastmath={"contract", "reassoc"})
 def _paint_lines(
     d: NDArray,
     strength: NDArray,
@@ -285,7 +285,7 @@ def _paint_lines(
             )
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _axial_node(a: float, b: float) -> tuple[float, float]:
     """The part of the density 2 (1 − u) from a to b as one node: the root of the mean of u², and the weight.
 
@@ -296,7 +296,7 @@ def _axial_node(a: float, b: float) -> tuple[float, float]:
     return math.sqrt(moment / weight), weight
 
 
-@njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "arcp"})
+@njit(nogil=True, fastmath={"contract", "reassoc", "arcp"})
 def _add_line(out: NDArray, centre: float, height: float, fwhm: float, mixing: float, negligible: float) -> None:
     """Adds a pseudo-Voigt of area ``height * fwhm``; centre and width in points.
 
@@ -325,7 +325,7 @@ def _add_line(out: NDArray, centre: float, height: float, fwhm: float, mixing: f
                 ratio *= change
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _add_background(
     out: NDArray,
     start: float,

@@ -12,20 +12,20 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from imitation_refinement.jit import njit
 from imitation_refinement.line import SCHERRER_K
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def bragg_two_theta(d: float, wavelength: float) -> float:
     """2θ [rad] from λ = 2 d sin θ; NaN where the wavelength [Å] is too long for the spacing [Å]."""
     sine = wavelength / (2 * d)
     return 2 * math.asin(sine) if sine <= 1 else math.nan
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def lorentz_polarisation(two_theta: float, monochromator: float) -> float:
     """(1 + A cos² 2θ) / ((1 + A) sin² θ cos θ), A = cos² of the monochromator's 2θ [rad]; 0 is none.
 
@@ -35,13 +35,13 @@ def lorentz_polarisation(two_theta: float, monochromator: float) -> float:
     return (1 + a * math.cos(two_theta) ** 2) / ((1 + a) * math.sin(theta) ** 2 * math.cos(theta))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def debye_waller(d: float, b_iso: float) -> float:
     """exp(−2 B sin² θ / λ²) for intensities, B = 8π²⟨u²⟩ [Å²]; sin θ / λ = 1 / 2d. International Tables C, 6.1.1."""
     return math.exp(-b_iso / (2 * d * d))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def march_dollase(cosine: float, r: float) -> float:
     """(r² cos² α + sin² α / r)^(−3/2), α the angle to the preferred direction; its mean over the sphere is 1.
 
@@ -51,7 +51,7 @@ def march_dollase(cosine: float, r: float) -> float:
     return 1 / (x * math.sqrt(x))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def displacement_shift(two_theta: float, displacement: float, radius: float) -> float:
     """−2 s cos θ / R [rad]: sample surface s [mm] above the goniometer's axis, radius R [mm].
 
@@ -60,13 +60,13 @@ def displacement_shift(two_theta: float, displacement: float, radius: float) -> 
     return -2 * displacement * math.cos(two_theta / 2) / radius
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def transparency_shift(two_theta: float, depth: float, radius: float) -> float:
     """−sin 2θ / (2 μ R) [rad] with the absorption length 1/μ = ``depth`` [mm]. Klug and Alexander (1974), 5-2.3."""
     return -math.sin(two_theta) * depth / (2 * radius)
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def caglioti_fwhm(two_theta: float, u: float, v: float, w: float) -> float:
     """√(U tan² θ + V tan θ + W), the Gaussian FWHM of the instrument in degrees, U, V, W in degrees².
 
@@ -76,7 +76,7 @@ def caglioti_fwhm(two_theta: float, u: float, v: float, w: float) -> float:
     return math.sqrt(max(u * t * t + v * t + w, 1e-8))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def size_fwhm(two_theta: float, size: float, wavelength: float) -> float:
     """K λ / (D cos θ), the Lorentzian FWHM in degrees of crystallites of ``size`` D [nm]; infinite D is no effect.
 
@@ -85,13 +85,13 @@ def size_fwhm(two_theta: float, size: float, wavelength: float) -> float:
     return math.degrees(SCHERRER_K * wavelength / (10 * size * math.cos(two_theta / 2)))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def microstrain_fwhm(two_theta: float, strain: float) -> float:
     """4 ε tan θ, the Lorentzian FWHM in degrees. Stokes and Wilson, Proc. Phys. Soc. 56, 174 (1944)."""
     return math.degrees(4 * strain * math.tan(two_theta / 2))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def thompson_cox_hastings(gaussian: float, lorentzian: float) -> tuple[float, float]:
     """FWHM and Lorentzian share η of the pseudo-Voigt that stands for a Voigt of these two FWHM.
 
@@ -104,7 +104,7 @@ def thompson_cox_hastings(gaussian: float, lorentzian: float) -> tuple[float, fl
     return fwhm, 1.36603 * q - 0.47719 * q**2 + 0.11116 * q**3
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def axial_two_theta(two_theta: float, axial: float, u: float) -> float:
     """Where a ray that leaves the equatorial plane by the share ``u`` (0 to 1) of the largest angle is seen [rad].
 
@@ -116,7 +116,7 @@ def axial_two_theta(two_theta: float, axial: float, u: float) -> float:
     return math.acos(min(1.0, max(-1.0, cosine)))
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def strain_of(direction: NDArray, tensor: NDArray) -> float:
     """Δd/d = n·ε·n, n a plane's unit normal, ε as (11, 22, 33, 23, 13, 12); Nye, Physical Properties of Crystals."""
     x, y, z = direction[0], direction[1], direction[2]
@@ -128,7 +128,7 @@ def strain_of(direction: NDArray, tensor: NDArray) -> float:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def chebyshev(x: float, coefficients: NDArray) -> float:
     """Σ c_j T_j(x) for x in [−1, 1] by Clenshaw's recurrence: the usual background of Rietveld programs (GSAS)."""
     after, after_that = 0.0, 0.0
@@ -137,13 +137,13 @@ def chebyshev(x: float, coefficients: NDArray) -> float:
     return coefficients[0] + x * after - after_that
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def air_scatter(two_theta_deg: float, power: float) -> float:
     """(5° / 2θ)^n: 1 at 5°. n = 1 is the "one on X" background that TOPAS has for air scatter at low angles."""
     return (5.0 / two_theta_deg) ** power
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def amorphous_hump(two_theta_deg: float, centre: float, fwhm: float) -> float:
     """A broad Gaussian of height 1: the first halo of a glass or of the holder; all in degrees."""
     u = 2 * (two_theta_deg - centre) / fwhm

@@ -64,9 +64,21 @@ def docker(*words: str) -> Finished:
     return subprocess.run(["docker", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
+def container(stage: str, data: Path, *words: str) -> tuple[str, ...]:
+    """What a stage's container on the files of a folder is, to ``docker run`` and ``docker create``."""
+    return ("--rm", "-u", f"{USER}:{USER}", "-v", f"{data}:/data", image(stage), *words)
+
+
 def alone(stage: str, data: Path, *words: str, options: tuple[str, ...] = ()) -> Finished:
     """The line of docs/docker.md: one stage in Docker on the files of a folder."""
-    return docker("run", "--rm", "-u", f"{USER}:{USER}", "-v", f"{data}:/data", *options, image(stage), *words)
+    return docker("run", *options, *container(stage, data, *words))
+
+
+def alone_and_quoted(stage: str, data: Path, *words: str) -> Finished:
+    """The same in two steps, the second of which says what the stage says, without the warnings of ``docker run``."""
+    created = docker("create", *container(stage, data, *words))
+    assert created.returncode == 0, created.stderr
+    return docker("start", "--attach", created.stdout.strip())
 
 
 def outside(stage: str, data: Path, *words: str) -> Finished:
@@ -126,11 +138,11 @@ def test_bad_input_ends_as_outside_docker(stage: str, finished: dict[str, Finish
         words += ["--structures", "nowhere.parquet"]
     else:
         words[next(i for i, word in enumerate(words) if "." in word)] = "nowhere.parquet"  # the first file
-    process, other = alone(stage, data, *words), outside(stage, data, *words)
+    process, other = alone_and_quoted(stage, data, *words), outside(stage, data, *words)
     assert process.returncode == other.returncode == 2, process.stderr
     assert untimed(process.stderr) == untimed(other.stderr)
     assert process.stderr.splitlines()[-1].startswith("error: nowhere.parquet: ")
-    process, other = alone(stage, data, "--nonsense"), outside(stage, data, "--nonsense")
+    process, other = alone_and_quoted(stage, data, "--nonsense"), outside(stage, data, "--nonsense")
     assert process.returncode == other.returncode == 2 and process.stderr == other.stderr
 
 
