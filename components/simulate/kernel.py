@@ -177,10 +177,11 @@ def peaks(
             intensity-weighted mean. ``"pymatgen"``: what pymatgen's XRDCalculator gives, Debye–Waller factors aside.
 
     Raises:
-        ValueError: if an atomic number is not from 1 to 98; check with :func:`unsupported` first.
+        ValueError: if an element has no form factor in this mode; check with :func:`unsupported` first.
+        InputError: in physical mode, if the wavelength is not from 0.1 to 3 Å.
     """
-    if unsupported(structures).any():
-        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z}")
+    if unsupported(structures, mode).any():
+        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z[mode]}")
     low, high = (np.ascontiguousarray(np.broadcast_to(np.asarray(x, float), len(structures))) for x in (low, high))
     lines = components(radiation)
     return (
@@ -196,10 +197,11 @@ def reflections(structures: Structures, wavelength: float, high: float, mode: Mo
     Lines below ``THRESHOLD`` of the strongest, by |F|² with the Lorentz–polarisation factor, are left out.
 
     Raises:
-        ValueError: if an atomic number is not from 1 to 98; check with :func:`unsupported` first.
+        ValueError: if an element has no form factor in this mode; check with :func:`unsupported` first.
+        InputError: in physical mode, if the wavelength is not from 0.1 to 3 Å.
     """
-    if unsupported(structures).any():
-        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z}")
+    if unsupported(structures, mode).any():
+        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z[mode]}")
     factors = form_factors(mode, wavelength)
     found = []
     for i in range(len(structures)):
@@ -221,9 +223,9 @@ def reflections(structures: Structures, wavelength: float, high: float, mode: Mo
     return found
 
 
-def unsupported(structures: Structures) -> NDArray[np.bool_]:
-    """Which structures hold an element without form factors, shape (n,)."""
-    bad = (structures.atomic_number < 1) | (structures.atomic_number > MAX_Z)
+def unsupported(structures: Structures, mode: Mode = "physical") -> NDArray[np.bool_]:
+    """Which structures hold an element without form factors in a mode, shape (n,)."""
+    bad = (structures.atomic_number < 1) | (structures.atomic_number > MAX_Z[mode])
     return (
         np.bincount(np.repeat(np.arange(len(structures)), np.diff(structures.offsets))[bad], minlength=len(structures))
         > 0
