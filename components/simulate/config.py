@@ -14,6 +14,7 @@ from imitation_refinement.line import Profile
 from imitation_refinement.options import StageConfig
 
 Mode = Literal["physical", "pymatgen"]
+DISPERSION = (0.1, 3.0)  # wavelengths [Å] at which physical mode has f′ and f″
 
 
 def shard_name(shard: int, shards: int) -> str:
@@ -58,4 +59,12 @@ class SimulateConfig(StageConfig):
     def _shard_exists(self) -> SimulateConfig:
         if self.shard >= self.shards:
             raise ValueError("shard must be below shards")
+        return self
+
+    @model_validator(mode="after")
+    def _dispersion_known(self) -> SimulateConfig:
+        for name, wavelength in (("grid", self.grid.wavelength), ("instrument", self.instrument.wavelength)):
+            if self.mode != "pymatgen" and not DISPERSION[0] <= wavelength <= DISPERSION[1]:
+                low, high = DISPERSION
+                raise ValueError(f"{name}.wavelength must be from {low} to {high} Å, unless mode is pymatgen")
         return self

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from numpy.typing import ArrayLike, NDArray
 from components.simulate.config import Mode
 from components.simulate.form_factors import MAX_Z, form_factors
 from imitation_refinement.diffractometer import Reflections
+from imitation_refinement.grid import convert_two_theta
 from imitation_refinement.jit import njit
 from imitation_refinement.radiation import components
 
 BIN = 1e-5  # pymatgen merges reflections whose 2θ [°] round to the same multiple of this
 MERGE = 1e-4  # physical mode: relative tolerance in d; 0.01° at 2θ = 90°, far below any instrument's width
+MOST = 179.9  # 2θ [°], where a range ends that a longer wavelength could not reach
 THRESHOLD = 1e-5  # lines weaker than this share of the strongest are left out, in both modes
 EQUAL = 1e-12  # relative difference of g² below which reflections differ by rounding alone
 SYMMETRY = 1e-9  # fractional coordinates this close are equal; moves no intensity by more than 1e-7 of the strongest
@@ -174,15 +177,18 @@ def peaks(
             intensity-weighted mean. ``"pymatgen"``: what pymatgen's XRDCalculator gives, Debye–Waller factors aside.
 
     Raises:
-        ValueError: if an atomic number is not from 1 to 98; check with :func:`unsupported` first.
+        ValueError: if an element has no form factor in this mode; check with :func:`unsupported` first.
+        InputError: in physical mode, if the wavelength is not from 0.1 to 3 Å.
     """
-    if unsupported(structures).any():
-        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z}")
+    if unsupported(structures, mode).any():
+        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z[mode]}")
     low, high = (np.ascontiguousarray(np.broadcast_to(np.asarray(x, float), len(structures))) for x in (low, high))
-    found = [_single(structures, wavelength, low, high, mode) for wavelength, _ in components(radiation)]
-    if len(found) == 1:
-        return found[0]
-    return _combined(found, [weight for _, weight in components(radiation)])
+    lines = components(radiation)
+    return (
+        _single(structures, lines[0][0], low, high, mode)
+        if len(lines) == 1
+        else _several(structures, lines, low, high, mode)
+    )
 
 
 def reflections(structures: Structures, wavelength: float, high: float, mode: Mode = "physical") -> list[Reflections]:
@@ -191,10 +197,11 @@ def reflections(structures: Structures, wavelength: float, high: float, mode: Mo
     Lines below ``THRESHOLD`` of the strongest, by |F|² with the Lorentz–polarisation factor, are left out.
 
     Raises:
-        ValueError: if an atomic number is not from 1 to 98; check with :func:`unsupported` first.
+        ValueError: if an element has no form factor in this mode; check with :func:`unsupported` first.
+        InputError: in physical mode, if the wavelength is not from 0.1 to 3 Å.
     """
-    if unsupported(structures).any():
-        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z}")
+    if unsupported(structures, mode).any():
+        raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z[mode]}")
     factors = form_factors(mode, wavelength)
     found = []
     for i in range(len(structures)):
@@ -216,9 +223,9 @@ def reflections(structures: Structures, wavelength: float, high: float, mode: Mo
     return found
 
 
-def unsupported(structures: Structures) -> NDArray[np.bool_]:
-    """Which structures hold an element without form factors, shape (n,)."""
-    bad = (structures.atomic_number < 1) | (structures.atomic_number > MAX_Z)
+def unsupported(structures: Structures, mode: Mode = "physical") -> NDArray[np.bool_]:
+    """Which structures hold an element without form factors in a mode, shape (n,)."""
+    bad = (structures.atomic_number < 1) | (structures.atomic_number > MAX_Z[mode])
     return (
         np.bincount(np.repeat(np.arange(len(structures)), np.diff(structures.offsets))[bad], minlength=len(structures))
         > 0
@@ -243,12 +250,27 @@ def _single(structures: Structures, wavelength: float, low: NDArray, high: NDArr
     return Peaks(offsets, two_theta, intensity)
 
 
-def _combined(found: list[Peaks], weights: list[float]) -> Peaks:
-    """The lines of a radiation's components together; each component was scaled to its own largest line."""
-    n = len(found[0])
-    owner = np.concatenate([np.repeat(np.arange(n), np.diff(p.offsets)) for p in found])
-    two_theta = np.concatenate([p.two_theta for p in found])
-    intensity = np.concatenate([p.intensity * w for p, w in zip(found, weights, strict=True)])
+def _several(
+    structures: Structures, lines: tuple[tuple[float, float], ...], low: NDArray, high: NDArray, mode: Mode
+) -> Peaks:
+    """The lines of a radiation of several components (wavelength [Å], weight), by rising angle.
+
+    A reflection has one intensity, that at the first wavelength, which its lines share by weight: so a doublet keeps
+    its ratio wherever the range ends. In full, an integrated intensity goes with λ³ times the Lorentz–polarisation
+    factor at its own angle; from Kα1 to Kα2 of copper the two leave 1.002 of each other at 2θ = 26°.
+    """
+    wavelengths = [wavelength for wavelength, _ in lines]
+    to_first = partial(convert_two_theta, to_wavelength=wavelengths[0])
+    least = np.min([to_first(low, wavelength) for wavelength in wavelengths], axis=0)
+    most = np.max([np.nan_to_num(to_first(high, wavelength), nan=MOST) for wavelength in wavelengths], axis=0)
+    found = _single(structures, wavelengths[0], least, most, mode)
+    n, owners = len(found), np.repeat(np.arange(len(found)), np.diff(found.offsets))
+    parts = []
+    for wavelength, weight in lines:
+        two_theta = convert_two_theta(found.two_theta, wavelengths[0], wavelength)
+        inside = (two_theta >= low[owners]) & (two_theta <= high[owners])
+        parts.append((owners[inside], two_theta[inside], weight * found.intensity[inside]))
+    owner, two_theta, intensity = (np.concatenate(part) for part in zip(*parts, strict=True))
     order = np.lexsort((two_theta, owner))
     owner, two_theta, intensity = owner[order], two_theta[order], intensity[order]
     largest = np.zeros(n)

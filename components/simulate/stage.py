@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.simulate import painting
-from components.simulate.config import SimulateConfig
+from components.simulate.config import DISPERSION, SimulateConfig
 from components.simulate.form_factors import MAX_Z
 from components.simulate.kernel import Structures, peaks, unsupported
 from components.simulate.virtual import Specimens, has_structure
@@ -84,11 +84,11 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
     def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
         chunk = table.slice(start, CHUNK)
         structures = Structures.from_arrow(chunk)
-        usable = ~unsupported(structures)
+        usable = ~unsupported(structures, config.mode)
         found = peaks(structures.select(usable), grid.wavelength, low, high, config.mode)
         patterns = painting.paint(found, grid, config.profile)
         seen, rows = patterns.max(axis=1, initial=0) > 0, np.flatnonzero(usable)
-        bad = [_no_factors(source, chunk["material_id"][int(i)]) for i in np.flatnonzero(~usable)]
+        bad = [_no_factors(source, chunk["material_id"][int(i)], config) for i in np.flatnonzero(~usable)]
         bad += [_no_peaks(source, chunk["material_id"][int(i)], grid) for i in rows[~seen]]
         kept = chunk.select(["material_id", "formula", "crystal_system"]).take(rows[seen])
         columns = dict(zip(kept.column_names, kept.columns, strict=True))
@@ -114,7 +114,7 @@ def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int,
     """A shard of the imperfect patterns, filled; returns (patterns written, rows left out)."""
     everything = read_table(source, PATTERNS)
     rows = np.arange(config.shard, everything.num_rows, config.shards)
-    specimens = Specimens.of(everything, "pattern_id")
+    specimens = Specimens.of(everything, "pattern_id", config.mode)
 
     def fill(start: int) -> tuple[pa.Table, list[InputError]]:
         return _filled(everything, rows[start : start + CHUNK], specimens, source, config)
@@ -130,9 +130,9 @@ def _filled(
     chunk = everything.take(rows)
     known = np.flatnonzero(has_structure(chunk))
     structures = Structures.from_arrow(chunk.take(known))
-    usable = ~unsupported(structures)
+    usable = ~unsupported(structures, config.mode)
     structures, slots = structures.select(usable), {i: n for n, i in enumerate(known[usable].tolist())}
-    bad = [_no_factors(source, chunk["pattern_id"][int(i)]) for i in known[~usable]]
+    bad = [_no_factors(source, chunk["pattern_id"][int(i)], config) for i in known[~usable]]
     virtual = np.flatnonzero(chunk["two_theta"].is_null().to_numpy())
     columns = {name: chunk[name].to_pylist() for name in ("wavelength", "parameters")}
     for name in ("two_theta", "intensity"):
@@ -150,6 +150,10 @@ def _filled(
         elif i not in known:
             problem = f"{chunk['pattern_id'][int(i)]} has neither angles nor a structure."
             bad.append(InputError(source, problem, "Give one of them."))
+    for i, wavelength in [(i, columns["wavelength"][i]) for i in slots]:
+        if config.mode != "pymatgen" and wavelength and not DISPERSION[0] <= wavelength <= DISPERSION[1]:
+            bad.append(_no_dispersion(source, chunk["pattern_id"][i], wavelength))
+            del slots[i]
     columns |= _theory(columns["two_theta"], columns["wavelength"], slots, structures, config)
     schema = measured_schema(config.grid)
     rest = {name: chunk[name] for name in PATTERNS.names if name in chunk.column_names and name not in columns}
@@ -227,9 +231,18 @@ def _in_threads(work: Callable[[T], R], parts: Iterable[T], threads: int) -> Ite
             yield waiting.popleft().result()
 
 
-def _no_factors(source: Path, identifier: pa.Scalar) -> InputError:
-    problem = f"{identifier} holds an element without form factors; there are some for atomic numbers 1 to {MAX_Z}."
+def _no_factors(source: Path, identifier: pa.Scalar, config: SimulateConfig) -> InputError:
+    last = MAX_Z[config.mode]
+    problem = f"{identifier} holds an element without form factors; there are some for atomic numbers 1 to {last}."
     return InputError(source, problem, "Leave this structure out.")
+
+
+def _no_dispersion(source: Path, identifier: pa.Scalar, wavelength: float) -> InputError:
+    low, high = DISPERSION
+    problem = (
+        f"the theory of {identifier}, as there is no dispersion at {wavelength} Å; there is from {low} to {high} Å."
+    )
+    return InputError(source, problem, "Choose mode pymatgen for theory without dispersion.")
 
 
 def _no_peaks(source: Path, identifier: pa.Scalar, grid: Grid) -> InputError:

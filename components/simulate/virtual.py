@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.simulate.config import SimulateConfig
+from components.simulate.config import Mode, SimulateConfig
 from components.simulate.kernel import Structures, reflections, unsupported
 from imitation_refinement.diffractometer import Reflections, measure
 from imitation_refinement.flaws import Parameters, draw
@@ -42,12 +42,12 @@ class Specimens:
     names: pa.ChunkedArray
 
     @classmethod
-    def of(cls, table: pa.Table, name: str) -> Specimens:
+    def of(cls, table: pa.Table, name: str, mode: Mode) -> Specimens:
         """The specimens of a table of structures or patterns; the column ``name`` names them."""
         known = np.flatnonzero(has_structure(table))
         columns = [c for c in (*STRUCTURE_COLUMNS, "b_iso") if c in table.column_names]
         structures = Structures.from_arrow(table.select(columns).take(known))
-        usable = ~unsupported(structures)
+        usable = ~unsupported(structures, mode)
         return cls(structures.select(usable), known[usable], table[name].take(known[usable]))
 
     def lines(self, row: int, config: SimulateConfig) -> Reflections | None:

@@ -53,7 +53,9 @@ def march_dollase(cosine: float, r: float) -> float:
 
 @njit(nogil=True)
 def displacement_shift(two_theta: float, displacement: float, radius: float) -> float:
-    """−2 s cos θ / R [rad]: sample surface s [mm] above the goniometer's axis, radius R [mm].
+    """−2 s cos θ / R [rad]: sample surface s [mm] below the goniometer's axis, radius R [mm].
+
+    A surface that is too low is seen at smaller angles, one that is too high (s < 0) at larger ones.
 
     Klug and Alexander, X-ray Diffraction Procedures, 2nd ed. (1974), section 5-2.3.
     """

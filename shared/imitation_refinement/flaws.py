@@ -36,7 +36,7 @@ class Ranges(BaseModel):
     ka2_ratio: Range = Field((0.48, 0.52), description="intensity of Kα2 to Kα1")
     ka2_share: float = Field(0.8, ge=0, le=1, description="share of patterns with Kα2")
     zero_shift: Range = Field((-0.05, 0.05), description="zero shift of 2θ [°]")
-    displacement: Range = Field((-0.15, 0.15), description="sample displacement [mm]")
+    displacement: Range = Field((-0.15, 0.15), description="sample displacement below the axis [mm]")
     radius: Range = Field((150.0, 300.0), description="goniometer radius [mm]")
     transparency: Range = Field((0.0, 0.1), description="absorption length 1/µ [mm]")
     monochromator: Range = Field((0.0, 28.0), description="2θ of the monochromator [°]")

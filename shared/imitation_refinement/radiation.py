@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from imitation_refinement.errors import InputError
 
-# Wavelengths [Å] as in pymatgen's XRDCalculator; "Ka" is the mean of the doublet, weighted 2:1.
+# Wavelengths [Å] of Bearden, Rev. Mod. Phys. 39, 78 (1967), silver's of Deslattes et al., Rev. Mod. Phys. 75, 35 (2003);
+# "Ka" is the mean of the doublet, weighted 2:1. The same as in pymatgen's XRDCalculator but for CoKb1, 1.63079 there.
 WAVELENGTHS: dict[str, float] = {
     "CuKa": 1.54184,
     "CuKa1": 1.54056,
@@ -29,7 +30,7 @@ WAVELENGTHS: dict[str, float] = {
     "CoKa": 1.79026,
     "CoKa1": 1.78896,
     "CoKa2": 1.79285,
-    "CoKb1": 1.63079,
+    "CoKb1": 1.62079,
     "AgKa": 0.560885,
     "AgKa1": 0.559421,
     "AgKa2": 0.563813,

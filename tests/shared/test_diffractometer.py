@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.optimize import brentq
 from scipy.special import voigt_profile
 
 from imitation_refinement import effects
@@ -70,6 +71,14 @@ def test_zero_shift_and_displacement_and_transparency() -> None:
     assert position(Parameters(displacement=0.5, radius=200)) == pytest.approx(start + expected, abs=0.006)
     expected = -math.degrees(math.sin(2 * theta) * 0.8 / (2 * 150))
     assert position(Parameters(transparency=0.8, radius=150)) == pytest.approx(start + expected, abs=0.006)
+
+
+@pytest.mark.parametrize("below", [0.3, -0.3])
+def test_displacement_is_that_of_a_specimen_below_the_axis(below: float) -> None:
+    """By ruler: from radius R and elevation t a point below the axis is seen at (R sin t + s) / R cos t."""
+    radius, true = 200.0, math.radians(20)
+    seen = brentq(lambda t: (radius * math.sin(t) + below) / (radius * math.cos(t)) - math.tan(true), 0.1, 0.6)
+    assert effects.displacement_shift(2 * true, below, radius) == pytest.approx(2 * (seen - true), rel=2e-3)
 
 
 def test_widths_of_instrument_size_and_strain() -> None:

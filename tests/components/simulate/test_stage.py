@@ -192,6 +192,20 @@ def test_what_cannot_be_simulated_is_listed(tables: dict[str, Path], tmp_path: P
         simulate(tables, tmp_path, shard=2, shards=2)
 
 
+def test_a_wavelength_without_dispersion_costs_the_theory_alone(tables: dict[str, Path], tmp_path: Path) -> None:
+    seen = {"two_theta": np.linspace(40, 170, 500), "intensity": np.ones(500), "origin": "file", **structure(4.1)}
+    patterns = [{"pattern_id": f"at {w}", "wavelength": w, **seen} for w in (1.5406, 3.5)]
+    frame = pd.DataFrame([{**dict.fromkeys(PATTERNS.names), **row} for row in patterns])
+    write_table(tables["patterns"], {name: list(frame[name]) for name in frame}, PATTERNS)
+    out = simulate(tables, tmp_path)
+    assert pq.read_table(out["imperfect"])["theory"].is_valid().to_pylist() == [True, False]
+    assert "the theory of at 3.5, as there is no dispersion at 3.5 Å" in out["rejected"].read_text()
+    out = simulate(tables, tmp_path, mode="pymatgen")
+    assert pq.read_table(out["imperfect"])["theory"].null_count == 0
+    with pytest.raises(InputError, match=r"instrument.wavelength must be from 0.1 to 3.0 Å"):
+        simulate(tables, tmp_path, instrument={"wavelength": 0.08})
+
+
 def test_neither_torch_nor_pymatgen_nor_numba_for_the_options() -> None:
     """A stage imports its own dependencies only; its options can be read without numba."""
     code = "import sys, {}; assert not {{'torch', 'pymatgen', 'matplotlib'{}}} & set(sys.modules)"
