@@ -5,16 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
-from pymatgen.core import Composition, Element
+from pymatgen.core import Composition
 from scipy.spatial import cKDTree
 
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
+from imitation_refinement.formula import SYMBOLS as ELEMENT_SYMBOLS
+from imitation_refinement.formula import normal
 
 SYMPREC = 0.01  # [Å], tolerance of the symmetry search
 SAME_SITE = 0.05  # [Å], entries nearer than this share one site
@@ -23,8 +26,8 @@ OCCUPANCY_SLACK = 0.05  # refined occupancies overshoot 1 a little
 EDGE_RANGE = (1.5, 500.0)  # [Å]
 VOLUME_RANGE = (1.5, 1000.0)  # [Å³ per atom]
 
-HEAVIEST = 98  # Cf, the last element with tabulated X-ray form factors
-SYMBOLS = [""] + [Element.from_Z(z).symbol for z in range(1, HEAVIEST + 1)]
+HEAVIEST = len(ELEMENT_SYMBOLS)  # Cf, the last element with tabulated X-ray form factors
+SYMBOLS = ["", *ELEMENT_SYMBOLS]
 ATOMIC_NUMBERS = {symbol: z for z, symbol in enumerate(SYMBOLS) if z} | {"D": 1, "T": 1}
 
 
@@ -101,20 +104,16 @@ def _atomic_number(symbol: str) -> int:
 
 
 def formula(crystal: Crystal) -> str:
-    """Reduced formula; deuterium counts as hydrogen."""
+    """The name of the material, in its normal form; deuterium counts as hydrogen."""
     amounts = np.bincount(crystal.numbers, weights=crystal.occupancy)
-    return reduced_formula({SYMBOLS[z]: round(float(amounts[z]), 4) for z in np.flatnonzero(amounts)})
+    return material_name({SYMBOLS[z]: float(amounts[z]) for z in np.flatnonzero(amounts)})
 
 
-def reduced_formula(amounts: Mapping[str, float] | str) -> str:
-    """Reduced formula of a composition or of another formula.
-
-    Raises:
-        KeyError, ValueError: if a text is no formula.
-    """
+def material_name(amounts: Mapping[str, float | Fraction]) -> str:
+    """The one name of a composition: its normal form, written as a reduced formula."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # it only orders the elements
-        return str(Composition(amounts).reduced_formula)
+        return str(Composition(normal(amounts)).reduced_formula)
 
 
 def check_crystal(crystal: Crystal, where: object) -> None:

@@ -11,6 +11,7 @@ import spglib
 from numpy.typing import NDArray
 
 from components.collect_structures.crystals import SYMPREC, Crystal, Material, sites
+from imitation_refinement.formula import one_material, without_hydrogen
 
 CELL_TOLERANCE = 0.01  # relative, of the volume an atom and of the edges
 
@@ -23,8 +24,9 @@ class Cell:
 
     @cached_property
     def volume(self) -> float:
-        """Volume an atom [Å³]."""
-        return float(abs(np.linalg.det(self.crystal.lattice)) / self.crystal.occupancy.sum())
+        """Volume an atom [Å³], hydrogen aside."""
+        heavy = self.crystal.occupancy[self.crystal.numbers > 1].sum() or self.crystal.occupancy.sum()
+        return float(abs(np.linalg.det(self.crystal.lattice)) / heavy)
 
     @cached_property
     def edges(self) -> NDArray[np.float64]:
@@ -54,18 +56,26 @@ def _near(one: NDArray[np.float64] | float, other: NDArray[np.float64] | float) 
 
 
 def mark_duplicates(materials: list[Material]) -> list[Material]:
-    """Says in ``source`` which earlier material a later one repeats: same formula, space group and cell.
+    """Says in ``source`` which earlier material a later one repeats: same name, space group and cell.
 
-    Cells are reduced only where formula, space group and volume an atom agree already and the edges do not.
+    A name stands for those that rounding makes of it. Names that differ in hydrogen alone are compared, too, since one
+    structure may have lost it: such a twin is said to be one but for hydrogen. Cells are reduced only where all else
+    agrees already and the edges do not.
     """
-    first: dict[tuple[str, int], list[tuple[str, Cell]]] = defaultdict(list)
+    same = one_material(material.formula for material in materials)
+    heavy = {name: without_hydrogen(same.get(name, name)) for name in {material.formula for material in materials}}
+    first: dict[tuple[str, int], list[tuple[Material, Cell]]] = defaultdict(list)
     out = []
     for material in materials:
-        known, cell = first[material.formula, material.space_group], Cell(material.crystal)
-        twin = next((name for name, other in known if cell.is_like(other)), None)
+        known, cell = first[heavy[material.formula], material.space_group], Cell(material.crystal)
+        name = same.get(material.formula, material.formula)
+        alike = [other for other, its in known if cell.is_like(its)]
+        twin = next((other for other in alike if same.get(other.formula, other.formula) == name), None)
         if twin is None:
-            known.append((material.material_id, cell))
-            out.append(material)
+            known.append((material, cell))
+            twin = next(iter(alike), None)
+            note = f"; but for hydrogen a duplicate of {twin.material_id}" if twin else ""
         else:
-            out.append(replace(material, source=f"{material.source}; duplicate of {twin}"))
+            note = f"; duplicate of {twin.material_id}"
+        out.append(replace(material, source=material.source + note) if note else material)
     return out

@@ -11,7 +11,7 @@ import numpy as np
 
 from components.collect_structures.cif import read_single
 from components.collect_structures.crystals import Crystal, check_crystal, formula
-from components.collect_structures.labels import check_agreement, normal_formula, parse_space_group, space_group_of
+from components.collect_structures.labels import check_agreement, named, parse_space_group, space_group_of
 from components.collect_structures.structures import label_of, records, structure_reader
 from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
@@ -36,6 +36,7 @@ from imitation_refinement.scans import Scan
 Row = dict[str, Any]
 Structure = tuple[Crystal, int | None]  # with the space group that its source says
 Labelled = tuple[Pattern, Structure | None, int | None, CrystalSystem | None]  # what pattern_row takes
+UNSAID = (None, "", "?", ".")  # the last two as in a CIF
 
 
 def read_imperfect(path: Path, rejected: list[InputError]) -> list[Row]:
@@ -126,7 +127,7 @@ def pattern_row(
     space_group: int | None,
     system: CrystalSystem | None,
 ) -> Row:
-    """A checked row of the PATTERNS contract.
+    """A checked row of the PATTERNS contract. The material's name is what the structure holds, else what is said.
 
     Args:
         pattern: a checked pattern.
@@ -143,7 +144,6 @@ def pattern_row(
         "two_theta": pattern.two_theta,
         "intensity": pattern.intensity.astype(np.float32),
         "wavelength": pattern.wavelength,
-        "formula": normal_formula(pattern.formula) if pattern.formula else None,
         "origin": "file",
     }
     if structure is not None:
@@ -153,4 +153,6 @@ def pattern_row(
         if system is None:
             space_group = space_group_of(crystal, said, pattern.where)
             system = CrystalSystem.from_space_group(space_group)
+    else:
+        row["formula"] = named(pattern.formula, pattern.where) if pattern.formula not in UNSAID else None
     return row | {"space_group": space_group, "crystal_system": system}

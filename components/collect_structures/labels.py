@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from components.collect_structures.crystals import Crystal, find_space_group, reduced_formula
+from components.collect_structures.crystals import Crystal, find_space_group, material_name
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
+from imitation_refinement.formula import parse
 
 
 def parse_space_group(value: object, where: object) -> int | None:
@@ -54,9 +55,14 @@ def space_group_of(crystal: Crystal, said: int | None, where: object) -> int:
     return number
 
 
-def normal_formula(text: str) -> str:
-    """A formula in its reduced form, so that the same material has the same name; what is no formula stays as it is."""
+def named(text: str, where: object) -> str:
+    """The name of the material that a formula stands for, however it is written.
+
+    Raises:
+        InputError: if it is no formula, or does not say its amounts.
+    """
     try:
-        return reduced_formula(text)
-    except (ValueError, KeyError):
-        return text
+        return material_name(parse(text))
+    except ValueError as error:
+        remedy = "Correct the formula, leave it empty, or give the structure."
+        raise InputError(where, f"formula {text!r} is not understood: {error}.", remedy) from None

@@ -18,7 +18,7 @@ from components.collect_structures.crystals import Material
 from components.collect_structures.imperfect import Row, read_imperfect
 from components.collect_structures.random_crystals import random_crystals
 from components.collect_structures.specimens import hold_out, specimen_row
-from components.collect_structures.structures import gather, read_structures
+from components.collect_structures.structures import CONTRACT, gather, read_structures
 from components.collect_structures.variants import variants
 from imitation_refinement.contracts import PATTERNS, STRUCTURES, to_table, write_rejected, write_table, written
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
@@ -99,15 +99,15 @@ def _alone(rows: list[Row], others: list[Row], where: Path) -> list[Row]:
 
 
 def _kept_out(rows: list[Row], rejected: list[InputError]) -> list[Row]:
-    """A row of each material that is kept out; what it is a pattern of is all that matters."""
+    """A row of each material that is kept out; what it is a pattern of, by name and structure, is all that matters."""
     for row in rows:
         if row["formula"] is None:
             problem = "has no formula, so its material can't be kept out."
             rejected.append(InputError(f"pattern {row['pattern_id']}", problem, "Give its formula or its structure."))
     one = {row["formula"]: row for row in rows if row["formula"] is not None}
-    names = ("two_theta", "intensity", "wavelength", "formula", "origin")
+    names = ("two_theta", "intensity", "wavelength", "formula", "origin", *CONTRACT)
     return [
-        {name: row[name] for name in names} | {"pattern_id": f"kept out: {formula}", "part": "kept_out"}
+        {name: row[name] for name in names if name in row} | {"pattern_id": f"kept out: {formula}", "part": "kept_out"}
         for formula, row in one.items()
     ]
 

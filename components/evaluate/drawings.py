@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from components.evaluate.methods import Entry, Parts
 from components.evaluate.rows import counts, theory
 from imitation_refinement import figures, metrics
 from imitation_refinement.datasets import Dataset
+from imitation_refinement.formula import normal, parse
 from imitation_refinement.vocabulary import Block, Method, Supervision
 from imitation_refinement.wording import block, row_label
 
@@ -88,15 +87,12 @@ def examples(selected: Entry, test: Dataset, count: int) -> list[int]:
     return [*chosen, *(int(i) for i in order[ranks])]
 
 
-def _composition(formula: str) -> dict[str, Fraction] | None:
-    """Shares of the elements, so that the order of a formula and its multiple don't matter; None for other texts."""
-    if not re.fullmatch(r"([A-Z][a-z]?(\d+(\.\d+)?)?)+", formula):
+def _composition(name: str) -> dict[str, int] | dict[str, float] | None:
+    """The normal form of a formula; None for other texts."""
+    try:
+        return normal(parse(name))
+    except ValueError:
         return None
-    found: dict[str, Fraction] = {}
-    for element, amount in re.findall(r"([A-Z][a-z]?)([\d.]*)", formula):
-        found[element] = found.get(element, Fraction(0)) + Fraction(amount or 1)
-    total = sum(found.values())
-    return {element: amount / total for element, amount in found.items()} if total else None
 
 
 def _plot(index: int, selected: Entry, test: Dataset) -> figures.PatternPlot:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d, grey_opening
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
+from components.preprocess.alike import joined
 from imitation_refinement.errors import InputError
 
 TRAIN, VALIDATION, TEST, HELD_OUT = "train", "validation", "test", "held_out"
@@ -81,32 +79,26 @@ def groups_of(
     lines = [gaussian_filter1d(np.sqrt(p - np.minimum(grey_opening(p, (broad,)), p)), BLUR / step) for p in patterns]
     shapes = np.array(lines) - np.mean(lines, axis=1, keepdims=True)
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True) + 1e-9
-    names, first = np.unique(materials, return_index=True)
-    rows, others = [np.arange(len(materials))], [first[np.searchsorted(names, materials)]]
+    pairs = [np.empty((0, 2), np.intp)]
     for some in np.array_split(np.flatnonzero(unknown), range(ROWS_AT_A_TIME, unknown.sum(), ROWS_AT_A_TIME)):
         one, other = np.nonzero(shapes[some] @ shapes.T > ALIKE)
-        rows.append(some[one])
-        others.append(other)
-    edges = np.concatenate(rows), np.concatenate(others)
-    graph = coo_array((np.ones(len(edges[0])), edges), shape=(len(materials), len(materials)))
-    _, component = connected_components(graph, directed=False)
-    _, first = np.unique(component, return_index=True)
-    return materials[first[component]]
+        pairs.append(np.stack([some[one], other], axis=1))
+    return joined(materials, np.concatenate(pairs))
 
 
 def split_ideal(
     groups: NDArray[np.str_],
     labels: NDArray[np.str_],
-    imperfect_groups: Collection[str],
+    held_out: NDArray[np.bool_],
     folds: int,
     seed: int,
     where: object,
 ) -> NDArray[np.str_]:
-    """As :func:`grouped_split`, with every material of the imperfect set set aside as ``held_out``.
+    """As :func:`grouped_split`, with the rows of the imperfect set's materials set aside as ``held_out``.
 
     A classifier that has seen a material's ideal pattern knows the answer to its imperfect one.
     """
-    held_out = np.isin(groups, np.asarray(sorted(imperfect_groups), dtype=str))
+    held_out = np.isin(groups, groups[held_out])
     out = np.full(len(groups), HELD_OUT, dtype="<U10")
     free = ~held_out
     if not free.any():

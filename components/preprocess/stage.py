@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from components.preprocess import alike
 from components.preprocess.config import PreprocessConfig
 from components.preprocess.split import TEST, TRAIN, grouped_split, groups_of, split_ideal
 from imitation_refinement.contracts import (
@@ -30,6 +31,7 @@ from imitation_refinement.contracts import (
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
+from imitation_refinement.formula import one_material
 from imitation_refinement.grid import Grid, convert_two_theta
 from imitation_refinement.patterns import Pattern, check_coverage
 from imitation_refinement.progress import progress, say
@@ -45,7 +47,7 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
     grid = read_grid(paths["imperfect"][0])
     imperfect, kept_out, rejected = _imperfect(paths["imperfect"], grid, config)
     write_table(paths["imperfect_dataset"], imperfect, gridded_schema(grid))
-    ideal = _ideal(paths["ideal"], {*imperfect["formula"], *kept_out}, grid, config)
+    ideal, pairs = _ideal(paths["ideal"], imperfect, kept_out, grid, config)
     split_of = dict(zip(ideal["formula"], ideal["split"], strict=True))  # a material is on one side
     _write_ideal(paths["ideal"], split_of, grid, paths["ideal_dataset"])
     manifest = pd.concat(
@@ -55,11 +57,11 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
                 id=imperfect["pattern_id"], table="imperfect"
             ),
         ]
-    )[["table", "id", "formula", "crystal_system", "split"]]
+    )[["table", "id", "formula", "crystal_system", "split", "identical_to"]]
     write_text(paths["manifest"], manifest.to_csv(index=False))
     write_rejected(paths["rejected"], rejected)
     counts = {f"{table}_{split}": len(part) for (table, split), part in manifest.groupby(["table", "split"])}
-    tracker.log_metrics(counts)
+    tracker.log_metrics(counts | {"identical_on_two_sides": pairs})
     tracker.log_artifact(paths["manifest"])
     say("patterns by split: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     training = (
@@ -71,14 +73,14 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
 
 def _imperfect(
     shards: list[Path], grid: Grid, config: PreprocessConfig
-) -> tuple[dict[str, Any], list[str], list[InputError]]:
+) -> tuple[dict[str, Any], dict[str, Any], list[InputError]]:
     """The columns of the gridded imperfect table, materials that no classifier may learn beside its, what was rejected.
 
-    The rows of such a material (part ``kept_out``) are there for its name alone.
+    The rows of such a material (part ``kept_out``) are there for its name and its theory alone.
     """
     table = pa.concat_tables([read_table(shard, measured_schema(read_grid(shard, grid))) for shard in shards])
     kept_out = pc.fill_null(pc.equal(table["part"], KEPT_OUT), False)
-    unseen, table = table.filter(kept_out)["formula"].to_pylist(), table.filter(pc.invert(kept_out))
+    unseen, table = table.filter(kept_out), table.filter(pc.invert(kept_out))
     table = table.sort_by("pattern_id")
     theory = matrix(table["theory"], grid.points)
     rows = table.drop_columns(["theory"]).to_pandas()
@@ -110,7 +112,7 @@ def _imperfect(
     # A pattern of an unknown material is a material of its own.
     material = rows["formula"].where(rows["formula"].notna(), rows["pattern_id"]).to_numpy(str)
     intensity = np.stack(patterns)
-    group = groups_of(material, pd.isna(rows["formula"]).to_numpy(), intensity, grid.step)
+    group = _groups(material, pd.isna(rows["formula"]).to_numpy(), intensity, theory, grid)
     split = np.full(len(rows), TRAIN, dtype="<U10")  # without a label: non-targeted training only
     split[alone] = TEST
     like_test = ~alone & np.isin(group, group[alone])
@@ -144,7 +146,25 @@ def _imperfect(
         "intensity": intensity[keep],
         "theory": null_rows(theory[keep]),
     }
-    return columns, unseen, rejected
+    return columns, {name: unseen[name] for name in ("formula", "theory")}, rejected
+
+
+def _groups(
+    material: NDArray[np.str_],
+    unknown: NDArray[np.bool_],
+    intensity: NDArray[np.float32],
+    theory: NDArray[np.float32],
+    grid: Grid,
+) -> NDArray[np.str_]:
+    """What must stay on one side: a material, patterns that look like it, and those whose theory is the same."""
+    same = one_material(material)
+    group = groups_of(np.array([same.get(name, name) for name in material]), unknown, intensity, grid.step)
+    known = np.flatnonzero(~np.isnan(theory[:, 0]))
+    found = alike.shapes(theory[known], grid.step)
+    pairs = known[alike.pairs_to_join(material[known].tolist(), found, alike.identical_pairs(found), of_all=True)]
+    if of_others := int((group[pairs[:, 0]] != group[pairs[:, 1]]).sum()):
+        say(f"{of_others} pairs of imperfect patterns have one theory under two names: kept on one side")
+    return alike.joined(group, pairs)
 
 
 def _convert(two_theta: NDArray[np.float64] | None, wavelength: float, grid: Grid) -> NDArray[np.float64] | None:
@@ -154,26 +174,62 @@ def _convert(two_theta: NDArray[np.float64] | None, wavelength: float, grid: Gri
     return np.nan_to_num(convert_two_theta(two_theta, wavelength, grid.wavelength), nan=180.0)
 
 
-def _ideal(shards: list[Path], imperfect_materials: set[str], grid: Grid, config: PreprocessConfig) -> pd.DataFrame:
-    """Identity and split of every ideal pattern, in the order of the shards' rows."""
-    names = ["material_id", "formula", "crystal_system"]
-    parts = []
-    for shard in shards:
-        read_grid(shard, grid)
-        parts.append(pq.read_table(shard, columns=names).to_pandas())
-    rows = pd.concat(parts, ignore_index=True)
+def _ideal(
+    shards: list[Path], imperfect: Mapping[str, Any], kept_out: Mapping[str, Any], grid: Grid, config: PreprocessConfig
+) -> tuple[pd.DataFrame, int]:
+    """Identity and split of every ideal pattern in the order of the shards' rows; near-identical pairs on two sides.
+
+    Set aside are the materials of the imperfect patterns and those that are kept out, by name and by theory. What is
+    left on two sides are other compounds that nobody could tell apart; ``identical_to`` names one.
+    """
+    rows, found = _read_ideal(shards, grid)
     # In the order of the ids, so that sharded and unsharded data are split alike.
     order = np.argsort(rows["material_id"].to_numpy(str), kind="stable")
-    split = np.empty(len(rows), dtype="<U10")
-    split[order] = split_ideal(
-        rows["formula"].to_numpy(str)[order],
-        rows["crystal_system"].to_numpy(str)[order],
-        imperfect_materials,
-        config.folds,
-        config.seed,
-        shards[0],
+    rows, found = rows.iloc[order], found[order]
+    material, apart = rows["formula"].to_numpy(str), [*imperfect["formula"], *kept_out["formula"].to_pylist()]
+    theories = pa.chunked_array([imperfect["theory"]]), kept_out["theory"]
+    theory = np.concatenate([matrix(column, grid.points) for column in theories])
+    known = np.flatnonzero(~np.isnan(theory[:, 0]))
+
+    # Ideal patterns first, then the theory of what is set apart.
+    n, names = len(rows), [*material.tolist(), *(apart[i] for i in known)]
+    everything = np.concatenate([found, alike.shapes(theory[known], grid.step)])
+    identical = alike.identical_pairs(everything)
+    own = identical[(identical < n).all(axis=1)]
+    same = one_material([*material, *apart])
+    by_name = np.isin([same.get(name, name) for name in material], [same.get(name, name) for name in apart])
+    by_theory = by_name.copy()
+    across = alike.pairs_to_join(names, everything, identical, of_all=True)
+    by_theory[np.unique(across[(across < n).sum(axis=1) == 1].min(axis=1))] = True
+    within = alike.pairs_to_join(names[:n], found, own)
+    group = alike.joined(np.array([same.get(name, name) for name in material]), within)
+    labels = rows["crystal_system"].to_numpy(str)
+    split = split_ideal(group, labels, by_theory, config.folds, config.seed, shards[0])
+    if more := int(np.isin(group, group[by_theory]).sum() - np.isin(group, group[by_name]).sum()):
+        say(f"{more} ideal patterns are set aside since they are the theory of imperfect ones of other names")
+
+    parted = own[split[own[:, 0]] != split[own[:, 1]]]
+    twin = np.full(n, None, object)
+    ids = rows["material_id"].to_numpy(object)
+    for one, other in parted.tolist():
+        twin[one], twin[other] = ids[other], ids[one]
+    example = (
+        f", as {ids[parted[0, 0]]} and {ids[parted[0, 1]]}: see identical_to in the manifest" if len(parted) else ""
     )
-    return rows.assign(split=split)
+    say(f"near-identical ideal patterns of other compounds on two sides of the split: {len(parted)} pairs{example}")
+    return rows.assign(split=split, identical_to=twin).iloc[np.argsort(order)], len(parted)
+
+
+def _read_ideal(shards: list[Path], grid: Grid) -> tuple[pd.DataFrame, NDArray[np.float16]]:
+    """Identity and shape of every ideal pattern."""
+    parts, found = [], []
+    for shard in shards:
+        read_grid(shard, grid)
+        for batch in _batches(shard):
+            table = pa.Table.from_batches([batch])
+            parts.append(table.select(["material_id", "formula", "crystal_system"]).to_pandas())
+            found.append(alike.shapes(matrix(table["intensity"], grid.points), grid.step))
+    return pd.concat(parts, ignore_index=True), np.concatenate(found)
 
 
 def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from imitation_refinement.config import ClassifierConfig, GeneratorConfig, RefinerConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
+from imitation_refinement.formula import NAMING
 from imitation_refinement.generator import Generator
 from imitation_refinement.grid import Grid
 from imitation_refinement.networks import Classifier, Refiner
@@ -44,7 +45,7 @@ def save_model(
         model: the network.
         grid: the grid that it was trained on.
         about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
-        materials: formulas that it has learnt, for :func:`check_unseen`.
+        materials: names of what it has learnt, for :func:`check_unseen`.
     """
     kind = next(family for family in (Classifier, Refiner, Generator) if isinstance(model, family))
     record = {
@@ -52,6 +53,7 @@ def save_model(
         "config": model.config.model_dump(),
         "grid": grid.model_dump(),
         "about": dict(about),
+        "naming": NAMING,
     }
     with writing(path) as temporary:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -90,11 +92,13 @@ def load_generator(path: str | Path) -> tuple[Generator, Grid, dict[str, object]
 def check_unseen(path: str | Path, materials: Iterable[str]) -> None:
     """Refuses a classifier that has learnt the theory of what it is to be tested on.
 
-    A file keeps 64 bits of each formula's hash: among 10⁶ a new one passes for known with p = 10⁻¹³.
+    A file keeps 64 bits of each name's hash: among 10⁶ a new one passes for known with p = 10⁻¹³. Hashes know no
+    tolerance: two files of one solid solution whose rounded shares make two names (:func:`~.formula.normal`) are seen
+    by the preprocess stage alone, which compares all that is in one run.
 
     Args:
         path: a file that :func:`load_classifier` takes.
-        materials: formulas.
+        materials: names of materials, in their normal form.
 
     Raises:
         InputError: if it has learnt one of them, or does not say.
@@ -103,6 +107,9 @@ def check_unseen(path: str | Path, materials: Iterable[str]) -> None:
     with safe_open(path, framework="np") as stored:
         if MATERIALS not in stored.keys():  # noqa: SIM118
             raise InputError(path, "does not say what it has learnt: an earlier version made it.", "Train it again.")
+        if json.loads((stored.metadata() or {})[METADATA_KEY]).get("naming") != NAMING:
+            problem = "calls the materials that it has learnt as an earlier version did; they can't be compared."
+            raise InputError(path, problem, "Train it again.")
         known = np.isin(_keys(names), stored.get_tensor(MATERIALS))
     if known.any():
         problem = f"has learnt {known.sum()} of the materials that it is to be tested on, as {names[known.argmax()]}."
@@ -110,7 +117,7 @@ def check_unseen(path: str | Path, materials: Iterable[str]) -> None:
 
 
 def _keys(materials: Iterable[str]) -> NDArray[np.int64]:
-    """64 bits of each formula's hash."""
+    """64 bits of each name's hash."""
     return np.array(
         [int.from_bytes(blake2b(m.encode(), digest_size=8).digest(), signed=True) for m in materials], np.int64
     )

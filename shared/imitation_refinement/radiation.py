@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from imitation_refinement.errors import InputError
 
-# Wavelengths [Å] of Bearden, Rev. Mod. Phys. 39, 78 (1967), silver's of Deslattes et al., Rev. Mod. Phys. 75, 35 (2003);
-# "Ka" is the mean of the doublet, weighted 2:1. The same as in pymatgen's XRDCalculator but for CoKb1, 1.63079 there.
+# Wavelengths [Å] of Bearden, Rev. Mod. Phys. 39, 78 (1967), silver's of Deslattes et al., Rev. Mod. Phys. 75, 35
+# (2003); "Ka" is the mean of the doublet, weighted 2:1. As in pymatgen's XRDCalculator but for CoKb1, 1.63079 there.
 WAVELENGTHS: dict[str, float] = {
     "CuKa": 1.54184,
     "CuKa1": 1.54056,

@@ -166,22 +166,25 @@ def test_nothing_left_is_an_error(tmp_path: Path) -> None:
 def test_patterns_bring_a_structure_a_label_or_neither(tmp_path: Path) -> None:
     path = patterns_table(
         tmp_path / "p.parquet",
-        cif=[cif(SALT), None, None, cif(SALT), cif(SALT), "bad", None],
-        formula=[None, "Na2Cl2", "?", None, None, None, None],
-        space_group=[None, 62.0, None, None, 225, None, 225],
-        crystal_system=[None, None, None, "monoclinic", "cubic", None, "hexagonal"],
+        cif=[cif(SALT), None, None, cif(SALT), cif(SALT), "bad", None, None],
+        formula=[None, "Na2Cl2", "?", None, "(Na,K)Cl", None, None, "(Na,K)Cl"],
+        space_group=[None, 62.0, None, None, 225, None, 225, 225],
+        crystal_system=[None, None, None, "monoclinic", "cubic", None, "hexagonal", None],
     )
     rejected: list[InputError] = []
     rows = read_imperfect(path, rejected)
     assert [(r["pattern_id"], r["formula"], r["space_group"], r["crystal_system"], "lattice" in r) for r in rows] == [
         ("p0", "NaCl", 225, "cubic", True),
         ("p1", "NaCl", 62, "orthorhombic", False),
-        ("p2", "?", None, None, False),
+        ("p2", None, None, None, False),
         ("p3", "NaCl", None, "monoclinic", True),  # what the label says stays
-        ("p4", "NaCl", 225, "cubic", True),
+        ("p4", "NaCl", 225, "cubic", True),  # what the structure holds, not what can't be understood
     ]
     assert all(r["origin"] == "file" and r["wavelength"] == 1.5406 for r in rows)
-    assert ["row 6 (p5)" in rejected[0].where, "row 7 (p6)" in rejected[1].where] == [True, True]
+    assert [where in error.where for where, error in zip(("6 (p5)", "7 (p6)", "8 (p7)"), rejected, strict=True)]
+    assert (
+        rejected[2].problem == "formula '(Na,K)Cl' is not understood: the shares of Na and K on one site are not said."
+    )
 
 
 def test_folder_with_manifest(tmp_path: Path) -> None:
@@ -271,7 +274,7 @@ def test_patterns_to_be_tested_on_alone_are_marked(tmp_path: Path) -> None:
 
 
 def test_materials_that_are_kept_out_have_a_row_each(tmp_path: Path) -> None:
-    """Whatever their patterns are called, and without their structure; those of no known formula are listed."""
+    """Whatever their patterns are called, and with a structure of theirs; those of no known formula are listed."""
     given = {
         "structures": write(tmp_path / "s.parquet", material_id=["a"], cif=[cif(SALT)]),
         "imperfect": patterns_table(tmp_path / "p.parquet", cif=[cif(SALT)]),
@@ -287,5 +290,5 @@ def test_materials_that_are_kept_out_have_a_row_each(tmp_path: Path) -> None:
         {"pattern_id": "p0", "formula": "NaCl", "part": None},
         {"pattern_id": "kept out: TiO2", "formula": "TiO2", "part": "kept_out"},
     ]
-    assert table["lattice"].is_valid().to_pylist() == [True, False]
+    assert table["lattice"].is_valid().to_pylist() == [True, True]
     assert 'pattern p2,"has no formula' in paths["rejected"].read_text()
