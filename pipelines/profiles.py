@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -19,11 +19,12 @@ from components.simulate.config import SimulateConfig
 from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.stage import config_error, merged
+from pipelines.studies import LOOPS, STUDIES, Study, Training
 
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
 SOURCES = ("structures", "imperfect", "test", "keep_out", "classifiers")  # what a run is given: paths, or nothing
-Study = Literal["main", "paper"]
+STAGES = ("collect_structures", "simulate", "preprocess", "baselines", "evaluate")  # whose options are a parameter
 
 
 class Profile(StageConfig):
@@ -78,9 +79,17 @@ class Profile(StageConfig):
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """The profile as the pipeline's parameters."""
-        stages = self.model_dump(exclude={"name", "study", "seed", "shards"}, mode="json")
-        return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages}
+        """The profile as the pipeline's parameters: options by stage, and the tasks of each loop with theirs."""
+        stages = self.model_dump(include={*STAGES}, mode="json")
+        study = STUDIES[self.study]
+        loops = {loop: [self._task(training) for training in study.get(loop, [])] for loop in LOOPS}
+        return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages, **loops}
+
+    def _task(self, training: Training) -> dict[str, Any]:
+        options = getattr(self, training.options)
+        config = type(options).model_validate({**options.model_dump(), **training.changes}).model_dump(mode="json")
+        started_from = {"classifier": training.classifier} if training.classifier else {}
+        return {"label": training.label, **started_from, "config": config}
 
 
 def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:

@@ -20,6 +20,7 @@ from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import BLOCKS, METHOD_LABELS, VARIANT_LABELS, block
 from imitation_refinement.files import digest
+from imitation_refinement.generator import Generator
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import (
     apply,
@@ -112,11 +113,12 @@ class Method:
 
 @dataclass(frozen=True)
 class Reader:
-    """A classifier and what its file says of it."""
+    """A classifier and what its file says of it; GTA's with the generator that it embeds patterns for."""
 
     path: Path
     model: Classifier
     about: Mapping[str, Any]
+    generator: Generator | None = None
 
     @property
     def method(self) -> str:
@@ -152,7 +154,6 @@ def read_methods(paths: Mapping[str, Any], device: torch.device) -> tuple[list[M
         *_denoised(paths["dwt"], readers.values(), parts),
         *_refined(paths["refiners"], readers, parts, device),
     ]
-    methods = _with_generated(methods, paths.get("generators", []), readers, parts, device)
     for name, count in Counter(m.name for m in methods).items():
         if count > 1:
             raise InputError(name, f"stands for {count} of the models given.", "Give one model of each kind.")
@@ -186,9 +187,12 @@ def _readers(paths: Sequence[Path], device: torch.device) -> tuple[dict[str, Rea
         model, own, about = load_classifier(path)
         _said(path, about, "method", "history")
         _on_grid(path, own, grid := grid or own)
-        readers[digest(path)] = Reader(path, model.to(device), about)
-        if readers[digest(path)].method in ADAPTED:
+        generator = load_generator(path)[0].to(device) if about["method"] == "gta" else None
+        model = generator.encoder if generator else model.to(device)
+        reader = Reader(path, model, about, generator)
+        if reader.method in ADAPTED:
             _said(path, about, "n_train")
+        readers[digest(path)] = reader
     assert grid is not None, "a stage has its inputs"
     return readers, grid
 
@@ -213,7 +217,10 @@ def _read(
 
 
 def _raw(readers: Iterable[Reader], parts: Parts) -> Iterator[Method]:
-    """Every classifier on the patterns as they are; the prototypical ones are the rows called ``raw``."""
+    """Every classifier on the patterns as they are; the prototypical ones are the rows called ``raw``.
+
+    GTA's answers are to these, too; what it shows are the patterns that its generator draws.
+    """
     for reader in readers:
         prototypical = reader.method == "prototypical"
         name = "raw" if prototypical else reader.method
@@ -221,9 +228,14 @@ def _raw(readers: Iterable[Reader], parts: Parts) -> Iterator[Method]:
         yield replace(
             found,
             n_train=int(reader.about["n_train"]) if reader.method in ADAPTED else 0,
-            patterns=parts.test.intensity if prototypical else None,
+            patterns=parts.test.intensity if prototypical else _generated(reader, parts),
+            refiner=reader.generator,
             history=reader.about["history"],
         )
+
+
+def _generated(reader: Reader, parts: Parts) -> Patterns | None:
+    return apply(reader.generator, parts.test.intensity) if reader.generator else None
 
 
 def _denoised(path: Path, readers: Iterable[Reader], parts: Parts) -> Iterator[Method]:
@@ -272,20 +284,6 @@ def _refined(
             refiner=refiner,
             history=history,
         )
-
-
-def _with_generated(
-    methods: list[Method], paths: Sequence[Path], readers: Mapping[str, Reader], parts: Parts, device: torch.device
-) -> list[Method]:
-    """The methods, those of GTA with the patterns that their generators draw; their answers are to raw patterns."""
-    for path in paths:
-        generator, grid, about = load_generator(path)
-        _said(path, about, "classifier_sha256")
-        _on_grid(path, grid, parts.data.grid)
-        reader = _reader_of(path, about, readers, "gta")
-        patterns = apply(generator.to(device), parts.test.intensity)
-        methods = [replace(m, patterns=patterns, refiner=generator) if m.reader is reader.model else m for m in methods]
-    return methods
 
 
 def _reader_of(path: Path, about: Mapping[str, Any], readers: Mapping[str, Reader], method: str) -> Reader:

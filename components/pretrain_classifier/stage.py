@@ -13,6 +13,7 @@ from imitation_refinement.datasets import read_ideal
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import writing
+from imitation_refinement.model_files import model_name
 from imitation_refinement.models import load_classifier, save_model
 from imitation_refinement.progress import leads, say
 from imitation_refinement.stage import Stage
@@ -28,14 +29,15 @@ def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None
     if "classifiers" in paths:
         _take(paths, config, tracker)
         return
-    with checkpoint_of(paths["classifier"]) as checkpoint:
+    with checkpoint_of(paths["classifier"], tracker.name) as checkpoint:
         _run(paths, config, tracker, checkpoint)
 
 
 def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> None:
     """The classifier that another run trained in this one's place, if it is what this would be and fits the data."""
-    name = "-".join([config.network.architecture, *([config.method] if config.method != "prototypical" else [])])
-    given = Path(paths["classifiers"]) / "models" / f"{name}.safetensors"
+    given = (
+        Path(paths["classifiers"]) / "models" / f"{model_name(config.network.architecture, config.method)}.safetensors"
+    )
     model, grid, about = load_classifier(given)
     found, wanted = (about.get("method"), model.config.architecture), (config.method, config.network.architecture)
     if found != wanted:
