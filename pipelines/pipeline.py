@@ -32,8 +32,8 @@ def dag(study: Study, cluster: Cluster | None = None) -> Any:
 
     def settle() -> None:
         """Gives the tasks of the pipeline that is being traced what a cluster has for them."""
-        if cluster:
-            for task in Pipeline.get_default_pipeline().tasks.values():
+        for task in Pipeline.get_default_pipeline().tasks.values():
+            if cluster and task.container_spec:  # a pipeline in it has none
                 on_cluster(task, cluster)
 
     def trained(loop: str, tasks: Any, train: Any, **inputs: Any) -> Any:

@@ -19,7 +19,7 @@ from components.simulate.config import SimulateConfig
 from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.stage import config_error, merged
-from pipelines.studies import LOOPS, STUDIES, Study, Training
+from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
@@ -82,14 +82,13 @@ class Profile(StageConfig):
         """The profile as the pipeline's parameters: options by stage, and the tasks of each loop with theirs."""
         stages = self.model_dump(include={*STAGES}, mode="json")
         study = STUDIES[self.study]
-        loops = {loop: [self._task(training) for training in study.get(loop, [])] for loop in LOOPS}
+        loops: dict[str, Any] = {loop: [self._task(t).model_dump() for t in study.get(loop, [])] for loop in OPTIONS}
         return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages, **loops}
 
-    def _task(self, training: Training) -> dict[str, Any]:
-        options = getattr(self, training.options)
-        config = type(options).model_validate({**options.model_dump(), **training.changes}).model_dump(mode="json")
-        started_from = {"classifier": training.classifier} if training.classifier else {}
-        return {"label": training.label, **started_from, "config": config}
+    def _task(self, training: Training) -> Task:
+        options = getattr(self, training.section)
+        config = type(options).model_validate({**options.model_dump(), **training.changes})
+        return Task(label=training.label, classifier=training.classifier, config=config.model_dump(mode="json"))
 
 
 def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:

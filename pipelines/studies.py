@@ -6,31 +6,49 @@ KFP's local runner works on two tasks of a loop at once and takes them in order:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from pydantic import Field
+
+from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
 
 Study = Literal["main", "paper"]
 Loop = Literal["pretrain", "pretrain_others", "refine", "refine_with_ideal", "adapt", "adapt_with_ideal"]
-LOOPS: tuple[Loop, ...] = get_args(Loop)
+OPTIONS: dict[Loop, type[StageConfig]] = {
+    "pretrain": PretrainConfig,
+    "pretrain_others": PretrainConfig,
+    "refine": RefineConfig,
+    "refine_with_ideal": RefineConfig,
+    "adapt": AdaptConfig,
+    "adapt_with_ideal": AdaptConfig,
+}
 
 LABELLED = (300, 100, 30, 10)  # labelled patterns of the curve in the study "paper"; its last point is all of them
 ABLATIONS = ("without_prediction", "without_prototype", "without_regularisation")
 ARCHITECTURES = ("densenet", "vgg")
 
 
+class Task(StageConfig):
+    """One task of a loop, as the pipeline's parameter holds it."""
+
+    label: str = Field(min_length=1, description="the name of its run in MLflow, of no other task")
+    classifier: str = Field("", description="what the model file that it starts from says it is called; empty for none")
+    config: dict[str, Any] = Field(description="the stage's options")
+
+
 @dataclass(frozen=True)
 class Training:
-    """One task of a loop.
+    """One task of a loop, before a profile gives it its options.
 
     Attributes:
-        label: the name of its run in MLflow, of no other task.
-        options: the section of the profile that holds its options.
+        label: as :class:`Task`'s.
+        section: of the profile, with its options.
         changes: what is different in it.
-        classifier: what the classifier is called that it starts from, as
-            :func:`~imitation_refinement.models.name_of` says; empty for none.
+        classifier: as :class:`Task`'s.
     """
 
     label: str
-    options: str
+    section: str
     changes: dict[str, Any] = field(default_factory=dict)
     classifier: str = ""
 
