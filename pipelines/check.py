@@ -29,14 +29,19 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 from pydantic import ValidationError
 
+from imitation_refinement.config import PretrainConfig
 from imitation_refinement.errors import InputError
-from imitation_refinement.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE, TASK_VARIABLE
+from imitation_refinement.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE
+from imitation_refinement.model_files import model_name
 from imitation_refinement.options import config_error
 from imitation_refinement.stage import exit_on_input_error
 from pipelines.cluster import STAGES, TORCH, below
 from pipelines.profiles import Profile
+from pipelines.studies import OPTIONS, Task
 
 SINGLE_OUTPUT = "Output"  # the key of what a component returns
+ADVISORY = "GHSA-rhjm-6347-5x33"
+REFERENCE = re.compile(r"inputs\.parameter_values\['([^']+)'\]|(pipelinechannel--[\w-]+)")  # in a condition
 HOST_PATH = re.compile(r"^(/|~|file:|[A-Za-z]:\\)")
 
 
@@ -127,7 +132,7 @@ def _problems(compiled: Compiled) -> Iterator[str]:
     root = compiled.pipeline.root
     used: set[str] = set()
     values = _defaults_of(root)
-    yield from _component("root", "root", root, compiled, values, used)
+    yield from _component("root", "root", root, compiled, values, frozenset(), used)
     for name in sorted(set(compiled.pipeline.components) - used):
         yield f"component {name}: is of no task"
     for label in sorted(set(compiled.executors) - {c.executor_label for c in compiled.pipeline.components.values()}):
@@ -144,7 +149,13 @@ def _problems(compiled: Compiled) -> Iterator[str]:
 
 
 def _component(
-    where: str, name: str, component: ComponentSpec, compiled: Compiled, values: Mapping[str, Any], used: set[str]
+    where: str,
+    name: str,
+    component: ComponentSpec,
+    compiled: Compiled,
+    values: Mapping[str, Any],
+    put_out: frozenset[str],
+    used: set[str],
 ) -> Iterator[str]:
     """What is wrong with a component in the place where a task uses it.
 
@@ -154,6 +165,7 @@ def _component(
         component: the same, parsed.
         compiled: the pipeline.
         values: input parameter → its value, where that is known before a run.
+        put_out: input parameters whose values tasks put out.
         used: names of components that were seen; this one's are added.
     """
     if not component.HasField("dag"):
@@ -174,11 +186,13 @@ def _component(
         if target is None:
             yield f"{inside}, componentRef: there is no component {task.component_ref.name!r}"
             continue
+        made = _put_out(task, put_out)
         yield from _dependencies(inside, task, tasks)
+        yield from _condition(inside, task, made)
         yield from _inputs(inside, task, target, component, compiled)
         yield from _iterator(inside, task, target)
         known = {**_defaults_of(target), **_known(task, values)}
-        yield from _component(inside, task.component_ref.name, target, compiled, known, used)
+        yield from _component(inside, task.component_ref.name, target, compiled, known, made, used)
     yield from _outputs(where, component, compiled)
     try:
         TopologicalSorter({n: [d for d in t.dependent_tasks if d in tasks] for n, t in tasks.items()}).prepare()
@@ -190,14 +204,35 @@ def _dependencies(where: str, task: PipelineTaskSpec, tasks: Mapping[str, Pipeli
     for name in task.dependent_tasks:
         if name not in tasks:
             yield f"{where}, dependentTasks: there is no task {name!r}"
-    if task.trigger_policy.condition:
-        for name, source in task.inputs.parameters.items():
-            key = source.task_output_parameter.output_parameter_key
-            if source.HasField("task_output_parameter") and key != SINGLE_OUTPUT:
-                yield (
-                    f"{where}, triggerPolicy.condition: rests on the named output {key!r} by {name}, which the local "
-                    "runner skips in silence"
-                )
+
+
+def _put_out(task: PipelineTaskSpec, put_out: frozenset[str]) -> frozenset[str]:
+    """A task's inputs whose values tasks put out, directly or through the DAG that it is in.
+
+    Args:
+        task: the task.
+        put_out: such inputs of that DAG.
+    """
+    found = {
+        name
+        for name, source in task.inputs.parameters.items()
+        if source.HasField("task_output_parameter") or source.component_input_parameter in put_out
+    }
+    if task.parameter_iterator.items.input_parameter in found:
+        found.add(task.parameter_iterator.item_input)
+    return frozenset(found)
+
+
+def _condition(where: str, task: PipelineTaskSpec, put_out: frozenset[str]) -> Iterator[str]:
+    """No condition rests on what a task put out; ``put_out`` are such inputs of the task."""
+    for name in sorted({a or b for a, b in REFERENCE.findall(task.trigger_policy.condition)}):
+        if name in put_out:
+            yield (
+                f"{where}, triggerPolicy.condition: rests on {name}, which a task puts out; KFP's local runner up to "
+                f"2.17.3 evaluates such text as code ({ADVISORY}, mended in 2.18.1)"
+            )
+        elif name not in task.inputs.parameters:
+            yield f"{where}, triggerPolicy.condition: names {name}, which is no input of the task"
 
 
 def _inputs(
@@ -386,21 +421,17 @@ def _image(place: str, image: str) -> Iterator[str]:
 
 
 def _keys_of_checkpoints(compiled: Compiled) -> Iterator[str]:
-    """Where checkpoints outlive a pod, they are on a volume, under the names of the run and of one task alone."""
-    seen: dict[str, str] = {}
+    """Where checkpoints outlive a pod, they are on a volume, under the name of the run."""
     for label, executor in compiled.executors.items():
         own = compiled.platform.get(label, KubernetesExecutorConfig())
         told = {variable.name: variable.value for variable in executor.container.env}
-        folder, task = told.get(CHECKPOINTS_VARIABLE), told.get(TASK_VARIABLE)
+        folder = told.get(CHECKPOINTS_VARIABLE)
         if not folder:
             continue
         if not any(below(folder, mount.mount_path) for mount in own.pvc_mount):
             yield f"executor {label}, env.{CHECKPOINTS_VARIABLE}: {folder} is on no volume"
         if RUN_VARIABLE not in {path.name for path in own.field_path_as_env}:
             yield f"executor {label}, env.{RUN_VARIABLE}: is missing, so that runs would share checkpoints"
-        if not task or task in seen:
-            yield f"executor {label}, env.{TASK_VARIABLE}: {task} is {seen.get(str(task), 'nobody')}'s, too"
-        seen[str(task)] = label
 
 
 def _defaults(values: Mapping[str, Any]) -> Iterator[str]:
@@ -413,9 +444,31 @@ def _defaults(values: Mapping[str, Any]) -> Iterator[str]:
         Profile.model_validate({"name": "check", **stages})
     except ValidationError as error:
         yield f"root, parameters: {config_error('options', error).problem}"
+    yield from _trainings(values)
     shards, n_shards = values.get("shards"), values.get("n_shards")
     if shards is not None and shards != list(range(int(n_shards or 0))):
         yield f"root, parameters.shards: is {shards}, not 0 to n_shards − 1, with n_shards {n_shards}"
+
+
+def _trainings(values: Mapping[str, Any]) -> Iterator[str]:
+    """The tasks of the loops hold, each has a label of its own, and the classifier that it starts from is trained."""
+    labels, trained = set(), set()
+    for loop, kind in OPTIONS.items():
+        for number, given in enumerate(values.get(loop) or []):
+            place = f"root, parameters.{loop}[{number}]"
+            try:
+                task = Task.model_validate(given)
+                config = kind.model_validate(task.config)
+            except ValidationError as error:
+                yield f"{place}: {config_error('options', error).problem}"
+                continue
+            if task.label in labels:
+                yield f"{place}: another task is labelled {task.label!r}, too, and they would share checkpoints"
+            labels.add(task.label)
+            if loop == "pretrain" and isinstance(config, PretrainConfig):
+                trained.add(model_name(config.network.architecture, config.method))
+            elif kind is not PretrainConfig and task.classifier not in trained:
+                yield f"{place}: starts from {task.classifier!r}, which no task of pretrain trains"
 
 
 def _defaults_of(component: ComponentSpec) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from imitation_refinement.launch import (
     CHECKPOINTS_VARIABLE,
     PROCESSES_VARIABLE,
     RUN_VARIABLE,
-    TASK_VARIABLE,
     TRAIN_JOB_VARIABLE,
 )
 from imitation_refinement.options import StageConfig, config_error, merged
@@ -242,7 +241,7 @@ class Cluster(StageConfig):
         return f"{prefix}{name}:{self.tag or __version__}{suffix}"
 
 
-RESERVED = {PROCESSES_VARIABLE, CHECKPOINTS_VARIABLE, RUN_VARIABLE, TASK_VARIABLE, TRAIN_JOB_VARIABLE}
+RESERVED = {PROCESSES_VARIABLE, CHECKPOINTS_VARIABLE, RUN_VARIABLE, TRAIN_JOB_VARIABLE}
 # What a task needs that starts a TrainJob and waits with it, in place of what it trains with.
 WAITING = {
     "gpus": 0,
@@ -368,7 +367,6 @@ def _resources(task: Any, own: Resources) -> None:
 def _told(task: Any, stage: StageName, cluster: Cluster) -> Iterator[tuple[str, str]]:
     """What a task is told by its environment; see :mod:`imitation_refinement.launch`."""
     own = cluster.resources[stage]
-    yield TASK_VARIABLE, task.name
     if own.nodes > 1:
         yield TRAIN_JOB_VARIABLE, train_job(stage, cluster).model_dump_json()
     elif own.gpus > 1:

@@ -29,6 +29,6 @@ def compile_pipeline(profile: Profile, path: Path, cluster: Cluster | None = Non
         raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
     with writing(path) as temporary:
         compiler.Compiler().compile(
-            dag(profile.study, cluster or Cluster()).pipeline, str(temporary), pipeline_parameters=profile.parameters()
+            dag(profile.study, cluster or Cluster()), str(temporary), pipeline_parameters=profile.parameters()
         )
         check_pipeline(temporary, path)

@@ -18,6 +18,7 @@ import pandas as pd
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
+from imitation_refinement.model_files import name_of
 from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
 from pipelines import containers, processes
@@ -26,6 +27,23 @@ from pipelines.processes import environment, replaced
 from pipelines.profiles import SOURCES, Profile, as_text
 
 Runner = Literal["subprocess", "docker"]
+# Output of a task → where it is kept, in the run's folder; models have names of their own.
+KEPT = {
+    "collect-structures/rejected": "data/rejected_structures.csv",
+    "preprocess/ideal_dataset": "data/ideal.parquet",
+    "preprocess/imperfect_dataset": "data/imperfect.parquet",
+    "preprocess/manifest": "data/manifest.csv",
+    "preprocess/rejected": "data/rejected_patterns.csv",
+    "baselines/dwt": "data/dwt.parquet",
+    "baselines/answers": "data/answers.parquet",
+    "baselines/search": "data/dwt_search.csv",
+    "evaluate/results": "results.json",
+    "evaluate/table": "results.txt",
+    "evaluate/report": "report.html",
+    "evaluate/figures": "figures",
+    "evaluate/predictions": "predictions.csv",
+}
+MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
 
 class TaskFailed(Exception):
@@ -114,7 +132,7 @@ def _images(profile: Profile) -> list[str]:
     """The images of the profile's pipeline."""
     from pipelines.pipeline import dag
 
-    executors = dag(profile.study).pipeline.pipeline_spec.deployment_spec["executors"]
+    executors = dag(profile.study).pipeline_spec.deployment_spec["executors"]
     return sorted({executor["container"]["image"] for executor in executors.values()})
 
 
@@ -141,17 +159,21 @@ def _run_pipeline(
         try:
             with tasks as runner:
                 local.init(runner, pipeline_root=str(root), enable_caching=False)
-                pipeline.pipeline(**given, **profile.parameters())
+                pipeline(**given, **profile.parameters())
         except RuntimeError as error:
             if error_file.exists():
                 raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
             where = f"All that was said is in {folder / 'log.txt'}, what was made before in {root}."
             raise TaskFailed(f"{error} {where}") from error
     (made,) = root.iterdir()
-    for (task, output), kept in pipeline.kept.items():
-        target = folder / kept
+    kept = {made / output: path for output, path in KEPT.items()}
+    kept |= {
+        path: f"models/{name_of(path)}.safetensors" for output in MODELS for path in made.glob(f"for-loop-*/*/{output}")
+    }
+    for path, place in kept.items():
+        target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(str(made / task / output), target)
+        shutil.move(path, target)
     # What each shard of the simulation left out, as one list.
     lists = [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]
     write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -19,11 +19,12 @@ from components.simulate.config import SimulateConfig
 from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.options import StageConfig, config_error, merged
+from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
 SOURCES = ("structures", "imperfect", "test", "keep_out", "classifiers")  # what a run is given: paths, or nothing
-Study = Literal["main", "paper"]
+STAGES = ("collect_structures", "simulate", "preprocess", "baselines", "evaluate")  # whose options are a parameter
 
 
 class Profile(StageConfig):
@@ -78,9 +79,16 @@ class Profile(StageConfig):
         return self
 
     def parameters(self) -> dict[str, Any]:
-        """The profile as the pipeline's parameters."""
-        stages = self.model_dump(exclude={"name", "study", "seed", "shards"}, mode="json")
-        return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages}
+        """The profile as the pipeline's parameters: options by stage, and the tasks of each loop with theirs."""
+        stages = self.model_dump(include={*STAGES}, mode="json")
+        study = STUDIES[self.study]
+        loops: dict[str, Any] = {loop: [self._task(t).model_dump() for t in study.get(loop, [])] for loop in OPTIONS}
+        return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages, **loops}
+
+    def _task(self, training: Training) -> Task:
+        options = getattr(self, training.section)
+        config = type(options).model_validate({**options.model_dump(), **training.changes})
+        return Task(label=training.label, classifier=training.classifier, config=config.model_dump(mode="json"))
 
 
 def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:

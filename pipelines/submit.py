@@ -101,18 +101,19 @@ def expected_tasks(spec: Mapping[str, Any], parameters: Mapping[str, Any]) -> di
     """The tasks that a run will have: KFP's name → (what it is called, how many there are)."""
     found: dict[str, tuple[str, int]] = {}
 
-    def walk(dag: Mapping[str, Any], times: int) -> None:
+    def walk(dag: Mapping[str, Any], values: Mapping[str, Any], times: int) -> None:
         for name, task in dag["tasks"].items():
-            items = task.get("parameterIterator", {}).get("items", {}).get("inputParameter", "")
-            given = parameters.get(items.removeprefix("pipelinechannel--"))
+            bound = task.get("inputs", {}).get("parameters", {})
+            own = {key: values.get(source.get("componentInputParameter")) for key, source in bound.items()}
+            given = own.get(task.get("parameterIterator", {}).get("items", {}).get("inputParameter"))
             many = times * (len(given) if isinstance(given, list) else 1)
             component = spec["components"][task["componentRef"]["name"]]
             if "dag" in component:
-                walk(component["dag"], many)
+                walk(component["dag"], own, many)
             else:
-                found[name] = (task["taskInfo"]["name"], many)
+                found[name] = (task["taskInfo"]["name"], found.get(name, ("", 0))[1] + many)
 
-    walk(spec["root"]["dag"], 1)
+    walk(spec["root"]["dag"], parameters, 1)
     return found
 
 

@@ -1,4 +1,6 @@
-"""The KFP interfaces of the adapt_classifier stage: one a method, each with the files that the method has."""
+"""The KFP interface of the adapt_classifier stage."""
+
+from typing import List  # noqa: UP035 (KFP reads this annotation)
 
 from kfp import dsl
 
@@ -6,68 +8,27 @@ IMAGE = "imitation-refinement/adapt-classifier-python:0.1.0"
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
-def finetune(
-    classifier: dsl.Input[dsl.Model],
+def adapt_classifier(
+    classifiers: dsl.Input[List[dsl.Model]],  # noqa: UP006
     imperfect_dataset: dsl.Input[dsl.Dataset],
     adapted: dsl.Output[dsl.Model],
-    label: str,
-    config: dict = {},  # noqa: B006 (KFP reads the default)
+    task: dict,
+    ideal_dataset: dsl.Input[dsl.Dataset] = None,  # only to who needs it: it may be large
 ) -> None:
-    """The classifier, trained on with the labelled imperfect patterns; ``label`` names its run."""
+    """One of the classifiers, brought to imperfect patterns; ``task`` names it, the run and its options."""
     from components.adapt_classifier.stage import STAGE
+    from imitation_refinement.model_files import model_called
+    from imitation_refinement.stage import exit_on_input_error
 
-    STAGE.task(
-        {"classifier": classifier.path, "imperfect_dataset": imperfect_dataset.path, "adapted": adapted.path},
-        {**config, "method": "finetuned"},
-        label,
-    )
-
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
-def adda(
-    classifier: dsl.Input[dsl.Model],
-    ideal_dataset: dsl.Input[dsl.Dataset],
-    imperfect_dataset: dsl.Input[dsl.Dataset],
-    adapted: dsl.Output[dsl.Model],
-    label: str,
-    config: dict = {},  # noqa: B006 (KFP reads the default)
-) -> None:
-    """The classifier with an encoder adapted by ADDA, without labels; ``label`` names its run."""
-    from components.adapt_classifier.stage import STAGE
-
+    with exit_on_input_error():
+        classifier = model_called(task["classifier"], [model.path for model in classifiers])
     STAGE.task(
         {
-            "classifier": classifier.path,
-            "ideal_dataset": ideal_dataset.path,
+            "classifier": classifier,
+            "ideal_dataset": ideal_dataset.path if ideal_dataset else "",
             "imperfect_dataset": imperfect_dataset.path,
             "adapted": adapted.path,
         },
-        {**config, "method": "adda"},
-        label,
-    )
-
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
-def gta(
-    classifier: dsl.Input[dsl.Model],
-    ideal_dataset: dsl.Input[dsl.Dataset],
-    imperfect_dataset: dsl.Input[dsl.Dataset],
-    adapted: dsl.Output[dsl.Model],
-    generator: dsl.Output[dsl.Model],
-    label: str,
-    config: dict = {},  # noqa: B006 (KFP reads the default)
-) -> None:
-    """The classifier adapted by GTA, without labels, and GTA's generator; ``label`` names its run."""
-    from components.adapt_classifier.stage import STAGE
-
-    STAGE.task(
-        {
-            "classifier": classifier.path,
-            "ideal_dataset": ideal_dataset.path,
-            "imperfect_dataset": imperfect_dataset.path,
-            "adapted": adapted.path,
-            "generator": generator.path,
-        },
-        {**config, "method": "gta"},
-        label,
+        task["config"],
+        task["label"],
     )

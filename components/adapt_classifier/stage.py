@@ -24,12 +24,7 @@ def run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
     if config.method != "finetuned" and "ideal_dataset" not in paths:
         raise InputError("ideal_dataset", f"is not given, but {config.method} needs ideal patterns.", "Give it.")
-    if (config.method == "gta") != ("generator" in paths):
-        problem = (
-            "is not given, but gta makes one." if config.method == "gta" else f"is nothing that {config.method} makes."
-        )
-        raise InputError("generator", problem, "Give it with method=gta, and only then.")
-    with checkpoint_of(paths["adapted"]) as checkpoint:
+    with checkpoint_of(paths["adapted"], tracker.name) as checkpoint:
         return _run(paths, config, tracker, checkpoint)
 
 
@@ -67,11 +62,10 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
     if not leads():
         return ""
     about |= {"n_train": len(train[1]), "history": history.metrics}
-    save_model(paths["adapted"], model, grid, about)
+    save_model(paths["adapted"], generator or model, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
     tracker.log_model(model, "classifier", train[0][:2])
     if generator is not None:
-        save_model(paths["generator"], generator, grid, {**about, "classifier_sha256": digest(paths["adapted"])})
         tracker.log_model(generator, "generator", train[0][:2])
     if not len(validation[1]):
         return f"{len(train[1])} patterns learnt from"
@@ -93,11 +87,10 @@ STAGE = Stage(
         "imperfect_dataset": "gridded imperfect patterns with their splits (Parquet)",
     },
     outputs={
-        "adapted": "the adapted classifier (safetensors)",
-        "generator": "GTA's generator of patterns (safetensors); for gta",
+        "adapted": "the adapted classifier, of gta its generator with it as encoder (safetensors)",
     },
     config=AdaptConfig,
     run=run,
     distributed=True,
-    optional=frozenset({"ideal_dataset", "generator"}),
+    optional=frozenset({"ideal_dataset"}),
 )

@@ -19,6 +19,7 @@ from imitation_refinement.crystal import CLASS_INDEX, CrystalSystem
 from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
+from imitation_refinement.generator import Generator
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import (
     apply,
@@ -110,11 +111,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Reader:
-    """A classifier and what its file says of it."""
+    """A classifier and what its file says of it; GTA's with the generator that it embeds patterns for."""
 
     path: Path
     model: Classifier
     about: Mapping[str, Any]
+    generator: Generator | None = None
 
     @property
     def method(self) -> Method:
@@ -151,7 +153,6 @@ def read_methods(paths: Mapping[str, Any], device: torch.device) -> tuple[list[E
         *_denoised(paths["dwt"], readers.values(), parts),
         *_refined(paths["refiners"], readers, parts, device),
     ]
-    methods = _with_generated(methods, paths.get("generators", []), readers, parts, device)
     for name, count in Counter(m.name for m in methods).items():
         if count > 1:
             raise InputError(name, f"stands for {count} of the models given.", "Give one model of each kind.")
@@ -183,7 +184,9 @@ def _readers(paths: Sequence[Path], device: torch.device) -> tuple[dict[str, Rea
         model, own, about = load_classifier(path)
         _said(path, about, "method", "history")
         _on_grid(path, own, grid := grid or own)
-        if (reader := Reader(path, model.to(device), about)).method.kind is Kind.ADAPTED:
+        generator = load_generator(path)[0].to(device) if about["method"] == Method.GTA else None
+        reader = Reader(path, generator.encoder if generator else model.to(device), about, generator)
+        if reader.method.kind is Kind.ADAPTED:
             _said(path, about, "n_train")
         readers[digest(path)] = reader
     assert grid is not None, "a stage has its inputs"
@@ -210,15 +213,23 @@ def _read(
 
 
 def _raw(readers: Iterable[Reader], parts: Parts) -> Iterator[Entry]:
-    """Every classifier on the patterns as they are; the prototypical ones are the rows called ``raw``."""
+    """Every classifier on the patterns as they are; the prototypical ones are the rows called ``raw``.
+
+    GTA's answers are to these, too; what it shows are the patterns that its generator draws.
+    """
     for reader in readers:
         found = _read(reader.method, reader, parts.test.intensity, parts.validation.intensity, parts)
         yield replace(
             found,
             n_train=int(reader.about["n_train"]) if reader.method.kind is Kind.ADAPTED else 0,
-            patterns=parts.test.intensity if reader.method is Method.RAW else None,
+            patterns=parts.test.intensity if reader.method is Method.RAW else _generated(reader, parts),
+            refiner=reader.generator,
             history=reader.about["history"],
         )
+
+
+def _generated(reader: Reader, parts: Parts) -> Patterns | None:
+    return apply(reader.generator, parts.test.intensity) if reader.generator else None
 
 
 def _denoised(path: Path, readers: Iterable[Reader], parts: Parts) -> Iterator[Entry]:
@@ -267,20 +278,6 @@ def _refined(
             refiner=refiner,
             history=history,
         )
-
-
-def _with_generated(
-    methods: list[Entry], paths: Sequence[Path], readers: Mapping[str, Reader], parts: Parts, device: torch.device
-) -> list[Entry]:
-    """The methods, those of GTA with the patterns that their generators draw; their answers are to raw patterns."""
-    for path in paths:
-        generator, grid, about = load_generator(path)
-        _said(path, about, "classifier_sha256")
-        _on_grid(path, grid, parts.data.grid)
-        reader = _reader_of(path, about, readers, Method.GTA)
-        patterns = apply(generator.to(device), parts.test.intensity)
-        methods = [replace(m, patterns=patterns, refiner=generator) if m.reader is reader.model else m for m in methods]
-    return methods
 
 
 def _reader_of(path: Path, about: Mapping[str, Any], readers: Mapping[str, Reader], method: Method) -> Reader:

@@ -125,7 +125,6 @@ STAGE = Stage(
     inputs={
         "classifiers": "classifiers of every kind (safetensors)",
         "refiners": "refiners trained through them, and variants (safetensors)",
-        "generators": "generators of the GTA classifiers (safetensors)",
         "dwt": "the imperfect patterns, denoised by the baselines stage (Parquet)",
         "answers": "answers of the methods without a network, by the baselines stage (Parquet)",
         "ideal_dataset": "gridded ideal patterns with their splits (Parquet)",
@@ -140,6 +139,5 @@ STAGE = Stage(
     },
     config=EvaluateConfig,
     run=run,
-    optional=frozenset({"generators"}),
-    lists=frozenset({"classifiers", "refiners", "generators"}),
+    lists=frozenset({"classifiers", "refiners"}),
 )

@@ -9,12 +9,10 @@ IMAGE = "imitation-refinement/pretrain-classifier-python:0.1.0"
 def pretrain_classifier(
     ideal_dataset: dsl.Input[dsl.Dataset],
     classifier: dsl.Output[dsl.Model],
-    label: str,
-    method: str = "prototypical",
+    task: dict,
     classifiers: str = "",
-    config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
-    """A classifier on ideal patterns, or as ``augmented`` with flaws on them; ``label`` names its run.
+    """A classifier on ideal patterns, or as ``augmented`` with flaws on them; ``task`` names its run and its options.
 
     Where ``classifiers`` names the folder of a finished run, that run's classifier is taken instead.
     """
@@ -22,6 +20,6 @@ def pretrain_classifier(
 
     STAGE.task(
         {"ideal_dataset": ideal_dataset.path, "classifiers": classifiers, "classifier": classifier.path},
-        {**config, "method": method},
-        label,
+        task["config"],
+        task["label"],
     )

@@ -14,6 +14,7 @@ from imitation_refinement.datasets import read_ideal
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import writing
+from imitation_refinement.model_files import model_name
 from imitation_refinement.models import load_classifier, save_model
 from imitation_refinement.progress import leads
 from imitation_refinement.stage import Stage
@@ -27,14 +28,15 @@ def run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
     if "classifiers" in paths:
         return _take(paths, config, tracker)
-    with checkpoint_of(paths["classifier"]) as checkpoint:
+    with checkpoint_of(paths["classifier"], tracker.name) as checkpoint:
         return _run(paths, config, tracker, checkpoint)
 
 
 def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> str:
     """The classifier that another run trained in this one's place, if it is what this would be and fits the data."""
-    name = "-".join([config.network.architecture, *([config.method] if config.method != "prototypical" else [])])
-    given = Path(paths["classifiers"]) / "models" / f"{name}.safetensors"
+    given = (
+        Path(paths["classifiers"]) / "models" / f"{model_name(config.network.architecture, config.method)}.safetensors"
+    )
     model, grid, about = load_classifier(given)
     found, wanted = (about.get("method"), model.config.architecture), (config.method, config.network.architecture)
     if found != wanted:

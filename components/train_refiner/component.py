@@ -1,5 +1,7 @@
 """The KFP interface of the train_refiner stage."""
 
+from typing import List  # noqa: UP035 (KFP reads this annotation)
+
 from kfp import dsl
 
 IMAGE = "imitation-refinement/train-refiner-python:0.1.0"
@@ -7,26 +9,26 @@ IMAGE = "imitation-refinement/train-refiner-python:0.1.0"
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train_refiner(
-    classifier: dsl.Input[dsl.Model],
+    classifiers: dsl.Input[List[dsl.Model]],  # noqa: UP006
     imperfect_dataset: dsl.Input[dsl.Dataset],
     refiner: dsl.Output[dsl.Model],
-    label: str,
-    supervision: str,
-    variant: str = "",
-    labelled: int = 0,
+    task: dict,
     ideal_dataset: dsl.Input[dsl.Dataset] = None,  # only to who needs it: it may be large
-    config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
-    """A refiner through the frozen classifier, targeted or not, or a variant of one; ``label`` names its run."""
+    """A refiner through one of the classifiers, frozen; ``task`` names it, the run and its options."""
     from components.train_refiner.stage import STAGE
+    from imitation_refinement.model_files import model_called
+    from imitation_refinement.stage import exit_on_input_error
 
+    with exit_on_input_error():
+        classifier = model_called(task["classifier"], [model.path for model in classifiers])
     STAGE.task(
         {
-            "classifier": classifier.path,
-            **({"ideal_dataset": ideal_dataset.path} if ideal_dataset else {}),
+            "classifier": classifier,
+            "ideal_dataset": ideal_dataset.path if ideal_dataset else "",
             "imperfect_dataset": imperfect_dataset.path,
             "refiner": refiner.path,
         },
-        {**config, "supervision": supervision, "variant": variant, "labelled": labelled},
-        label,
+        task["config"],
+        task["label"],
     )

@@ -28,7 +28,7 @@ from imitation_refinement.zero_error import with_zero_error
 
 def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
-    with checkpoint_of(paths["refiner"]) as checkpoint:
+    with checkpoint_of(paths["refiner"], tracker.name) as checkpoint:
         return _run(paths, config, tracker, checkpoint)
 
 

@@ -34,13 +34,14 @@ Groups = Mapping[str, Mapping[str, Tensor]]
 
 
 @contextmanager
-def checkpoint_of(output: Path) -> Iterator[Path]:
+def checkpoint_of(output: Path, label: str) -> Iterator[Path]:
     """Where the training that makes ``output`` keeps its checkpoint; it goes when the block ends well.
 
-    That is beside the output, or in the folder that outlives a pod, where the cluster gives one.
+    That is beside the output, or in the folder that outlives a pod, where the cluster gives one; ``label`` tells it
+    from those of other trainings there.
     """
     name = f"{output.name}.checkpoint.safetensors"
-    path = lasting_file(name) or output.with_name(name)
+    path = lasting_file(name, label) or output.with_name(name)
     yield path
     if leads():
         path.unlink(missing_ok=True)

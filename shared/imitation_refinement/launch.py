@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,28 +20,27 @@ from imitation_refinement.errors import InputError
 ERROR_FILE_VARIABLE = "IMITATION_REFINEMENT_ERROR_FILE"  # where an InputError is left for the program that waits
 PROCESSES_VARIABLE = "IMITATION_REFINEMENT_PROCESSES"  # how many share a task's work on its machine, one a GPU
 CHECKPOINTS_VARIABLE = "IMITATION_REFINEMENT_CHECKPOINTS"  # folder that outlives a pod
-RUN_VARIABLE = "KFP_RUN_ID"  # the pipeline's run,
-TASK_VARIABLE = "IMITATION_REFINEMENT_TASK"  # and the task in it, by the names that Kubeflow Pipelines gives them
+RUN_VARIABLE = "KFP_RUN_ID"  # the pipeline's run, by the name that Kubeflow Pipelines gives it
 TRAIN_JOB_VARIABLE = "IMITATION_REFINEMENT_TRAIN_JOB"  # the job on several nodes that is to do a task, JSON
 
 
-def lasting_file(name: str) -> Path | None:
-    """Where this task keeps a file that a new pod in its place finds; None where no folder outlives the pod.
+def lasting_file(name: str, label: str) -> Path | None:
+    """Where a task keeps a file that a new pod in its place finds; None where no folder outlives the pod.
 
-    No other run, and no other task of this one, has the same.
+    Args:
+        name: of the file.
+        label: of the task, which no other task of its run has, nor another iteration of its loop.
 
     Raises:
-        InputError: if there is such a folder, but no telling which run and task this is.
+        InputError: if there is such a folder, but no telling which run this is.
     """
     folder = os.environ.get(CHECKPOINTS_VARIABLE)
     if not folder:
         return None
-    keys = [os.environ.get(variable, "") for variable in (RUN_VARIABLE, TASK_VARIABLE)]
-    if not all(keys):
-        raise InputError(
-            CHECKPOINTS_VARIABLE, f"is set, {RUN_VARIABLE} or {TASK_VARIABLE} is not.", "Set all three or none."
-        )
-    return Path(folder) / ".".join((*keys, name))
+    run = os.environ.get(RUN_VARIABLE)
+    if not run:
+        raise InputError(CHECKPOINTS_VARIABLE, f"is set, {RUN_VARIABLE} is not.", "Set both or none.")
+    return Path(folder) / ".".join((run, re.sub(r"[^\w-]+", "-", label), name))
 
 
 def processes() -> int:

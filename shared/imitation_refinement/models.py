@@ -11,8 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
@@ -23,9 +22,9 @@ from imitation_refinement.files import writing
 from imitation_refinement.formula import NAMING
 from imitation_refinement.generator import Generator
 from imitation_refinement.grid import Grid
+from imitation_refinement.model_files import METADATA_KEY, record_of, remedy, usable
 from imitation_refinement.networks import Classifier, Refiner
 
-METADATA_KEY = "imitation_refinement"
 MATERIALS = "materials"  # the tensor of what a classifier has learnt
 N = TypeVar("N", bound=nn.Module)
 N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
@@ -65,9 +64,14 @@ def save_model(
 def load_classifier(path: str | Path) -> tuple[Classifier, Grid, dict[str, object]]:
     """A classifier with its prototypes, in evaluation mode; its grid; what was kept with it.
 
+    GTA's is the encoder of its generator, whose file is taken, too.
+
     Raises:
         InputError: if the file is no classifier.
     """
+    if record_of(path, "Classifier")["kind"] == Generator.__name__:
+        generator, grid, about = load_generator(path)
+        return generator.encoder, grid, about
     return _load(path, Classifier, ClassifierConfig)
 
 
@@ -133,20 +137,14 @@ class _Config(Protocol[N_co]):
 
 
 def _load(path: str | Path, kind: type[N], config: type[_Config[N]]) -> tuple[N, Grid, dict[str, object]]:
-    remedy = f"Give a {kind.__name__.lower()} that this program trained."
-    try:
-        with safe_open(path, framework="pt") as stored:
-            record = json.loads((stored.metadata() or {})[METADATA_KEY])
-            if record["kind"] != kind.__name__:
-                raise InputError(path, f"holds a {record['kind']}.", remedy)
-            model = config.model_validate(record["config"]).build()
-            names = set(stored.keys()) - {MATERIALS}
-            model.load_state_dict({name: stored.get_tensor(name) for name in names})
-            grid = Grid.model_validate(record["grid"])
-    except FileNotFoundError:
-        raise InputError(path, "there is no such model.", "Check the path.") from None
-    except (SafetensorError, OSError, KeyError, ValidationError, RuntimeError, ValueError) as error:
-        raise InputError(path, f"is no usable model ({error}).", remedy) from None
+    record = record_of(path, kind.__name__)
+    if record["kind"] != kind.__name__:
+        raise InputError(path, f"holds a {record['kind']}.", remedy(kind.__name__))
+    with usable(path, kind.__name__), safe_open(path, framework="pt") as stored:
+        model = config.model_validate(record["config"]).build()
+        names = set(stored.keys()) - {MATERIALS}
+        model.load_state_dict({name: stored.get_tensor(name) for name in names})
+        grid = Grid.model_validate(record["grid"])
     return model.eval(), grid, record["about"]
 
 

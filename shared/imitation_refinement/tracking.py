@@ -38,10 +38,14 @@ MAX_PARAM_LENGTH = 6000  # MLflow's own limit
 
 
 class Tracker:
-    """Logs a stage to an MLflow run, or, without one, does nothing."""
+    """Logs a stage to an MLflow run, or, without one, does nothing.
 
-    def __init__(self, client: Any = None, run_id: str | None = None, prefix: str = "") -> None:
-        self._client, self._run_id, self._prefix = client, run_id, prefix
+    Attributes:
+        name: what the run is called, or would be.
+    """
+
+    def __init__(self, client: Any = None, run_id: str | None = None, prefix: str = "", name: str = "") -> None:
+        self._client, self._run_id, self._prefix, self.name = client, run_id, prefix, name
 
     @property
     def active(self) -> bool:
@@ -65,7 +69,7 @@ class Tracker:
         if given and not store and leads():
             warn("not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not (injectUserEnvVars of KFP's plugin)")
         if not (leads() and (store or (parent and not given))):
-            yield cls()
+            yield cls(name=name)
             return
         import mlflow
 
@@ -74,14 +78,14 @@ class Tracker:
         if given:
             # Kubeflow Pipelines ends this run, and logs a component's parameters to it under their own names.
             _mark(client, given, name)
-            yield cls(client, given, "config.")
+            yield cls(client, given, "config.", name)
             return
         if pipeline and not parent:
             experiment = _experiment(client)
             run_id = pipeline_run.enter(client, experiment, pipeline, name, options)
             try:
                 with _ended_by_block(client, run_id):
-                    yield cls(client, run_id)
+                    yield cls(client, run_id, name=name)
             finally:
                 pipeline_run.leave(client, experiment, pipeline)
             return
@@ -92,7 +96,7 @@ class Tracker:
             experiment, tags = _experiment(client), {}
         run = client.create_run(experiment, run_name=name, tags={**tags, "stage": name})
         with _ended_by_block(client, run.info.run_id):
-            yield cls(client, run.info.run_id)
+            yield cls(client, run.info.run_id, name=name)
 
     @classmethod
     @contextmanager
@@ -120,7 +124,7 @@ class Tracker:
         os.environ[PARENT_RUN_VARIABLE] = run.info.run_id
         try:
             with _ended_by_block(client, run.info.run_id):
-                yield cls(client, run.info.run_id)
+                yield cls(client, run.info.run_id, name=name)
         finally:
             for key, value in before.items():
                 if value is None:

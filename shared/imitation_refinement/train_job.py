@@ -27,7 +27,6 @@ from imitation_refinement.launch import (
     CHECKPOINTS_VARIABLE,
     ERROR_FILE_VARIABLE,
     RUN_VARIABLE,
-    TASK_VARIABLE,
     TRAIN_JOB_VARIABLE,
     command_line,
     lasting_file,
@@ -44,7 +43,6 @@ SECRETS = "/var/run/imitation-refinement/secrets"
 ENTRY = 'for f in "$0"/*; do if [ -f "$f" ]; then export "${f##*/}=$(cat "$f")"; fi; done; exec "$@"'
 PASSED_ON = (
     RUN_VARIABLE,
-    TASK_VARIABLE,
     CHECKPOINTS_VARIABLE,
     "MLFLOW_TRACKING_URI",
     "MLFLOW_RUN_ID",
@@ -119,7 +117,7 @@ class TrainJob(StageConfig):
             InputError: if that is why the job failed, or there is no volume or no SDK.
             SystemExit: if the job failed otherwise.
         """
-        shared = lasting_file("train-job")
+        shared = lasting_file("train-job", label or stage)
         if shared is None:
             raise InputError(CHECKPOINTS_VARIABLE, "is not set.", "A training on several nodes needs that volume.")
         name = "train-" + hashlib.sha256(shared.name.encode()).hexdigest()[:20]

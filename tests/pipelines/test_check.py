@@ -70,17 +70,44 @@ def loop(spec: Any) -> Any:
     return spec["components"]["comp-for-loop-1"]["dag"]
 
 
+def refiner(spec: Any) -> Any:
+    return spec["components"]["comp-for-loop-2"]["dag"]["tasks"]["train-refiner"]
+
+
 def default(spec: Any, name: str) -> Any:
     return spec["root"]["inputDefinitions"]["parameters"][name]["defaultValue"]
 
 
-def named_output(spec: Any) -> None:
-    """A condition on an output that is not the only one."""
+def shards(spec: Any) -> Any:
+    """A constant whole number, in the place of a parameter."""
+    found = loop(spec)["tasks"]["simulate"]["inputs"]["parameters"]
+    found["shards"] = {"runtimeValue": {"constant": 1}}
+    return found["shards"]["runtimeValue"]
+
+
+def condition_on_an_output(spec: Any) -> None:
     spec["components"]["comp-baselines"]["outputDefinitions"]["parameters"] = {"found": {"parameterType": "STRING"}}
     task = root(spec)["evaluate"]
     source = {"producerTask": "baselines", "outputParameterKey": "found"}
     task["inputs"]["parameters"]["structures"] = {"taskOutputParameter": source}
     task["triggerPolicy"] = {"condition": "inputs.parameter_values['structures'] == 'x'"}
+
+
+def condition_in_a_loop(spec: Any) -> None:
+    """The output is an input of the loop there."""
+    outputs = {"parts": {"parameterType": "NUMBER_INTEGER"}}
+    spec["components"]["comp-collect-structures"]["outputDefinitions"]["parameters"] = outputs
+    source = {"producerTask": "collect-structures", "outputParameterKey": "parts"}
+    root(spec)["for-loop-1"]["inputs"]["parameters"]["pipelinechannel--n_shards"] = {"taskOutputParameter": source}
+    loop(spec)["tasks"]["simulate"]["triggerPolicy"] = {"condition": "int(inputs.parameter_values['shards']) > 1"}
+
+
+def condition_on_an_item(spec: Any) -> None:
+    outputs = {"Output": {"parameterType": "LIST"}}
+    spec["components"]["comp-collect-structures"]["outputDefinitions"]["parameters"] = outputs
+    source = {"producerTask": "collect-structures", "outputParameterKey": "Output"}
+    root(spec)["for-loop-1"]["inputs"]["parameters"]["pipelinechannel--shards"] = {"taskOutputParameter": source}
+    loop(spec)["tasks"]["simulate"]["triggerPolicy"] = {"condition": "int(inputs.parameter_values['shard']) > 1"}
 
 
 def loop_over_named_output(spec: Any) -> None:
@@ -100,7 +127,6 @@ def importer(spec: Any) -> None:
     executors(spec)["exec-baselines"] = {"importer": {"artifactUri": {"constant": "/home/me/x"}}}
 
 
-TRAIN = "train-refiner-2"
 BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
     # strictly by the protobufs
     "unknown field of a task": (lambda s, p: root(s)["evaluate"].update(color="red"), 'no field named "color"'),
@@ -130,32 +156,32 @@ BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
     ),
     "executor of Kubernetes": (lambda s, p: kubernetes(p).update({"exec-x": {}}), "platform spec, executor exec-x"),
     "dependent task": (
-        lambda s, p: root(s)[TRAIN]["dependentTasks"].append("nobody"),
-        f"task {TRAIN}, dependentTasks: there is no task 'nobody'",
+        lambda s, p: root(s)["evaluate"]["dependentTasks"].append("nobody"),
+        "task evaluate, dependentTasks: there is no task 'nobody'",
     ),
     "circle": (
         lambda s, p: root(s)["preprocess"]["dependentTasks"].append("evaluate"),
         "root, dag: .*evaluate.* wait for each other",
     ),
     "producer": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"].update(producerTask="x"),
-        f"task {TRAIN}, inputs.artifacts.classifier: there is no task 'x' beside it",
+        lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"]["dwt"]["taskOutputArtifact"].update(producerTask="x"),
+        "task evaluate, inputs.artifacts.dwt: there is no task 'x' beside it",
     ),
     "producer that is not waited for": (
-        lambda s, p: root(s)[TRAIN].update(dependentTasks=["preprocess"]),
-        f"task {TRAIN}, inputs.artifacts.classifier: comes from pretrain-classifier, which dependentTasks",
+        lambda s, p: root(s)["evaluate"]["dependentTasks"].remove("baselines"),
+        "task evaluate, inputs.artifacts.dwt: comes from baselines, which dependentTasks",
     ),
     "output of the producer": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"].update(
+        lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"]["dwt"]["taskOutputArtifact"].update(
             outputArtifactKey="x"
         ),
-        f"task {TRAIN}, inputs.artifacts.classifier, of pretrain-classifier: there is no 'x'",
+        "task evaluate, inputs.artifacts.dwt, of baselines: there is no 'x'",
     ),
     "another kind of artifact": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["artifacts"].update(
-            classifier=root(s)[TRAIN]["inputs"]["artifacts"]["imperfect_dataset"]
+        lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"].update(
+            pretrain=root(s)["evaluate"]["inputs"]["artifacts"]["imperfect_dataset"]
         ),
-        f"task {TRAIN}, inputs.artifacts.classifier, .*imperfect_dataset is system.Dataset, not system.Model",
+        "task evaluate, inputs.artifacts.pretrain, .*imperfect_dataset is system.Dataset, not list of system.Model",
     ),
     "one artifact for a list": (
         lambda s, p: s["components"]["comp-for-loop-1"]["outputDefinitions"]["artifacts"][
@@ -207,28 +233,28 @@ BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
     ),
     # required inputs
     "parameter missing": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"].pop("supervision"),
-        f"task {TRAIN}, inputs.parameters.supervision: is bound to nothing",
+        lambda s, p: refiner(s)["inputs"]["parameters"].pop("task"),
+        "task train-refiner, inputs.parameters.task: is bound to nothing",
     ),
     "parameter empty": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"].update(supervision={}),
-        f"task {TRAIN}, inputs.parameters.supervision: is bound to nothing",
+        lambda s, p: refiner(s)["inputs"]["parameters"].update(task={}),
+        "task train-refiner, inputs.parameters.task: is bound to nothing",
     ),
     "artifact missing": (
-        lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"].pop("densenet_targeted"),
-        "task evaluate, inputs.artifacts.densenet_targeted: is bound to nothing",
+        lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"].pop("refine"),
+        "task evaluate, inputs.artifacts.refine: is bound to nothing",
     ),
     "artifact empty": (
         lambda s, p: root(s)["evaluate"]["inputs"]["artifacts"].update(dwt={}),
         "task evaluate, inputs.artifacts.dwt: is bound to nothing",
     ),
     "constant of another type": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"]["labelled"]["runtimeValue"].update(constant="ten"),
-        f"task {TRAIN}, inputs.parameters.labelled: 'ten' is no NUMBER_INTEGER",
+        lambda s, p: shards(s).update(constant="ten"),
+        "task simulate, inputs.parameters.shards: 'ten' is no NUMBER_INTEGER",
     ),
     "fraction for a whole number": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"]["labelled"]["runtimeValue"].update(constant=0.5),
-        f"task {TRAIN}, inputs.parameters.labelled: 0.5 is no NUMBER_INTEGER",
+        lambda s, p: shards(s).update(constant=0.5),
+        "task simulate, inputs.parameters.shards: 0.5 is no NUMBER_INTEGER",
     ),
     # images
     "image": (
@@ -258,9 +284,21 @@ BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
         "executor exec-simulate, container.command: installs packages",
     ),
     # what the local runner alone does, and this machine's files
-    "condition on a named output": (
-        lambda s, p: named_output(s),
-        "task evaluate, triggerPolicy.condition: rests on the named output 'found' by structures",
+    "condition on an output": (
+        lambda s, p: condition_on_an_output(s),
+        "task evaluate, triggerPolicy.condition: rests on structures, which a task puts out; .*GHSA-rhjm-6347-5x33",
+    ),
+    "condition on an output, in a loop": (
+        lambda s, p: condition_in_a_loop(s),
+        "task simulate, triggerPolicy.condition: rests on shards, which a task puts out; .*GHSA-rhjm-6347-5x33",
+    ),
+    "condition on an item that is an output's": (
+        lambda s, p: condition_on_an_item(s),
+        "task simulate, triggerPolicy.condition: rests on shard, which a task puts out; .*GHSA-rhjm-6347-5x33",
+    ),
+    "condition on what is no input": (
+        lambda s, p: root(s)["evaluate"].update(triggerPolicy={"condition": "pipelinechannel--preprocess-Output == 1"}),
+        "task evaluate, triggerPolicy.condition: names pipelinechannel--preprocess-Output, which is no input",
     ),
     "loop over a named output": (
         lambda s, p: loop_over_named_output(s),
@@ -271,10 +309,10 @@ BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
         "task for-loop-1, dag.outputs.pipelinechannel--simulate-ideal: is one artifact of several",
     ),
     "two items in a text": (
-        lambda s, p: root(s)[TRAIN]["inputs"]["parameters"]["label"]["runtimeValue"].update(
+        lambda s, p: shards(s).update(
             constant="{{$.inputs.parameters['a-loop-item']}} {{$.inputs.parameters['b-loop-item']}}"
         ),
-        f"task {TRAIN}, inputs.parameters.label: puts several items of loops into one text",
+        "task simulate, inputs.parameters.shards: puts several items of loops into one text",
     ),
     "imported path": (lambda s, p: importer(s), "executor exec-baselines, importer.artifactUri: /home/me/x is a path"),
     "path in an option": (
@@ -286,8 +324,8 @@ BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
         "task collect-structures, inputs.parameters.structures: ~/cifs is a path of one machine",
     ),
     "option out of its range": (
-        lambda s, p: default(s, "vgg")["optimiser"].update(epochs=2.5),
-        "root, parameters: vgg.optimiser.epochs: .*2.5",
+        lambda s, p: default(s, "pretrain")[0]["config"]["optimiser"].update(epochs=2.5),
+        r"root, parameters.pretrain\[0\]: optimiser.epochs: .*2.5",
     ),
     "unknown option": (lambda s, p: default(s, "evaluate").update(x=1), "root, parameters: evaluate.x: "),
     "options of no stage": (
@@ -295,6 +333,18 @@ BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
             paint={"parameterType": "STRUCT", "defaultValue": {}}
         ),
         "root, parameters: paint are options of no stage",
+    ),
+    "task of no classifier": (
+        lambda s, p: default(s, "refine")[1].update(classifier="resnet"),
+        r"root, parameters.refine\[1\]: starts from 'resnet', which no task of pretrain trains",
+    ),
+    "two tasks of one label": (
+        lambda s, p: default(s, "refine")[1].update(label=default(s, "pretrain")[0]["label"]),
+        r"root, parameters.refine\[1\]: another task is labelled 'pretrain_classifier densenet', too",
+    ),
+    "task without options": (
+        lambda s, p: default(s, "refine")[1].pop("config"),
+        r"root, parameters.refine\[1\]: config: Field required",
     ),
     "shards": (lambda s, p: default(s, "shards").append(7), r"root, parameters.shards: is \[0.*7"),
     # what Kubernetes gives
@@ -318,12 +368,6 @@ BROKEN: dict[str, tuple[Callable[[Any, Any], object], str]] = {
         lambda s, p: kubernetes(p)["exec-train-refiner"].pop("fieldPathAsEnv"),
         "executor exec-train-refiner, env.KFP_RUN_ID: is missing",
     ),
-    "two tasks with one checkpoint": (
-        lambda s, p: executors(s)["exec-train-refiner-2"].update(
-            container=executors(s)["exec-train-refiner"]["container"]
-        ),
-        "executor exec-train-refiner-2, env.IMITATION_REFINEMENT_TASK: train-refiner is exec-train-refiner's, too",
-    ),
 }
 
 
@@ -333,6 +377,11 @@ def test_it_names_what_is_broken(change: Any, named: str, broken: Any) -> None:
     with pytest.raises(InputError, match=named) as refused:
         check_pipeline(path)
     assert refused.value.where == str(path)
+
+
+def test_a_condition_on_a_parameter_of_the_run_is_none_on_an_output(broken: Any) -> None:
+    condition = {"condition": "inputs.parameter_values['structures'] == 'random'"}
+    check_pipeline(broken(lambda s, p: root(s)["evaluate"].update(triggerPolicy=condition)))
 
 
 def test_a_path_on_a_mounted_volume_is_none_of_a_machine(broken: Any) -> None:
@@ -351,7 +400,7 @@ def test_everything_that_is_wrong_is_said_at_once(broken: Any, capsys: pytest.Ca
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n  ") == 3
-    assert "densenet_targeted" in said and ":latest" in said and "evaluate.x" in said
+    assert "inputs.artifacts.refine:" in said and ":latest" in said and "evaluate.x" in said
 
 
 @pytest.mark.parametrize(

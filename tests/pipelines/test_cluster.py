@@ -28,8 +28,9 @@ class Tasks:
         self.spec, platform = yaml.safe_load_all(path.read_text())
         self.platform = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
         self.tasks = dict(self.spec["root"]["dag"]["tasks"])
-        for component in self.spec["components"].values():
-            self.tasks |= component.get("dag", {}).get("tasks", {})
+        for name, component in self.spec["components"].items():
+            for task, found in component.get("dag", {}).get("tasks", {}).items():
+                self.tasks[task if task not in self.tasks else f"{task} of {name}"] = found
         self.names = [name for name in self.tasks if self.label(name)]
 
     def label(self, name: str) -> str:
@@ -39,7 +40,7 @@ class Tasks:
         return self.spec["deploymentSpec"]["executors"][self.label(name)]["container"]
 
     def environment(self, name: str) -> dict[str, str]:
-        return {v["name"]: v["value"] for v in self.container(name)["env"]}
+        return {v["name"]: v["value"] for v in self.container(name).get("env", [])}
 
     def stage(self, name: str) -> str:
         return stage_of(self.container(name)["image"])
@@ -190,7 +191,7 @@ def test_a_secret_that_must_be_there(tmp_path: Path) -> None:
 
 
 def test_data_and_checkpoints_are_mounted_where_they_are_used(example: Tasks) -> None:
-    checkpoints, tasks = [], set()
+    checkpoints = []
     for name in example.names:
         own, told = example.platform[example.label(name)], example.environment(name)
         mounts = [(m["constant"], m["mountPath"]) for m in own.get("pvcMount", [])]
@@ -201,10 +202,8 @@ def test_data_and_checkpoints_are_mounted_where_they_are_used(example: Tasks) ->
             checkpoints.append(told["IMITATION_REFINEMENT_CHECKPOINTS"])
         else:
             assert mounts == []
-        tasks.add(told["IMITATION_REFINEMENT_TASK"])
         assert own["fieldPathAsEnv"] == [{"name": "KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}]
-    assert set(checkpoints) == {"/checkpoints"} and len(checkpoints) == 6 + 16 + 4
-    assert tasks == set(example.names)  # no two tasks under one name
+    assert set(checkpoints) == {"/checkpoints"} and len(checkpoints) == 2 + 2 + 2  # loops of each stage
 
 
 def test_caching_by_stage(tmp_path: Path) -> None:
@@ -225,7 +224,7 @@ def test_shards_at_a_time(tmp_path: Path, plain: Tasks) -> None:
 
 
 def test_a_local_run_has_nothing_of_it() -> None:
-    pipeline = dag("main").pipeline
+    pipeline = dag("main")
     assert not pipeline.platform_spec.platforms
     for executor in pipeline.pipeline_spec.deployment_spec["executors"].values():
         assert "env" not in executor["container"] and "resources" not in executor["container"]

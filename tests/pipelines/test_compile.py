@@ -15,16 +15,17 @@ from imitation_refinement.errors import InputError
 from pipelines.cli import main
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_pipeline
-from pipelines.pipeline import ABLATIONS, LABELLED, dag
 from pipelines.profiles import read_profile
+from pipelines.studies import ABLATIONS, LABELLED, OPTIONS
 
+# Of each stage, how often it is in the DAG: each time is a loop where it trains.
 STAGES = {
     "main": {
         "collect-structures": 1,
         "simulate": 1,
         "preprocess": 1,
-        "pretrain-classifier": 2,
-        "train-refiner": 5,
+        "pretrain-classifier": 1,
+        "train-refiner": 1,
         "baselines": 1,
         "evaluate": 1,
     },
@@ -32,9 +33,9 @@ STAGES = {
         "collect-structures": 1,
         "simulate": 1,
         "preprocess": 1,
-        "pretrain-classifier": 6,
-        "train-refiner": 16,
-        "adapt-classifier": 4,
+        "pretrain-classifier": 2,
+        "train-refiner": 2,
+        "adapt-classifier": 2,
         "baselines": 1,
         "evaluate": 1,
     },
@@ -66,7 +67,7 @@ def tasks(spec: dict[str, Any], dag: dict[str, Any]) -> list[tuple[str, str]]:
 def test_kfp_loads_it_again(spec: dict[str, Any]) -> None:
     loaded = components.load_component_from_file(str(spec["path"]))
     assert loaded.name == "imitation-refinement"
-    assert {"structures", "imperfect", "shards", "vgg", "targeted"} <= set(loaded.component_spec.inputs)
+    assert {"structures", "imperfect", "shards", "pretrain", "refine"} <= set(loaded.component_spec.inputs)
 
 
 @pytest.mark.parametrize("profile", ["default", "paper"])
@@ -86,7 +87,7 @@ def test_all_stages_are_there(profile: str, tmp_path: Path) -> None:
 
 
 def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
-    (loop,) = (t for t in spec["root"]["dag"]["tasks"].values() if "parameterIterator" in t or "iterator" in str(t))
+    loop = spec["root"]["dag"]["tasks"]["for-loop-1"]
     assert loop["parameterIterator"]["items"] == {"inputParameter": "pipelinechannel--shards"}
     component = spec["components"][loop["componentRef"]["name"]]
     item = component["inputDefinitions"]["parameters"][loop["parameterIterator"]["itemInput"]]
@@ -101,46 +102,45 @@ def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
     assert shards == list(range(read_profile("paper").shards))
 
 
-def test_each_refiner_waits_for_its_own_classifier(spec: dict[str, Any]) -> None:
-    """The local run keeps each model under its row's name, and evaluate gets it under that name, too."""
-    dag_tasks, kept = spec["root"]["dag"]["tasks"], dag("paper").kept
-    sources = {}
-    for name, task in dag_tasks.items():
-        if name.startswith("train-refiner"):
-            producer = task["inputs"]["artifacts"]["classifier"]["taskOutputArtifact"]
-            constants = {
-                k: v["runtimeValue"]["constant"] for k, v in task["inputs"]["parameters"].items() if "runtimeValue" in v
-            }
-            large = "ideal_dataset" in task["inputs"]["artifacts"]
-            assert large == (constants["variant"] == "with_ideal"), "copied to who reads it alone"
-            sources[Path(kept[name, "refiner"]).stem] = (
-                Path(kept[producer["producerTask"], producer["outputArtifactKey"]]).stem,
-                constants["supervision"],
-                constants["variant"] or constants["labelled"],
-            )
-    plain = {f"{c}-{s}": (c, s, 0) for c in ("vgg", "densenet") for s in ("targeted", "non_targeted")}
-    others = (*ABLATIONS, "shuffled_labels", *LABELLED)
-    special = {
-        f"densenet-targeted-{o if isinstance(o, str) else f'labelled_{o}'}": ("densenet", "targeted", o) for o in others
+def test_each_task_starts_from_a_classifier_that_is_trained(spec: dict[str, Any]) -> None:
+    """The local run keeps each model under the name of its file, by which refiners know their classifiers."""
+    dag_tasks = spec["root"]["dag"]["tasks"]
+    defaults = {name: p.get("defaultValue") for name, p in spec["root"]["inputDefinitions"]["parameters"].items()}
+    for loop in ("refine", "refine_with_ideal", "adapt", "adapt_with_ideal"):
+        (task,) = (
+            t for t in dag_tasks.values() if f"pipelinechannel--{loop}" in t.get("inputs", {}).get("parameters", {})
+        )
+        given = task["inputs"]["artifacts"]
+        assert given["pipelinechannel--pretrain-Output"]["taskOutputArtifact"]["producerTask"] == "pretrain"
+        assert any("ideal_dataset" in name for name in given) == loop.endswith("with_ideal"), (
+            "copied to who reads it alone"
+        )
+        assert {task["classifier"] for task in defaults[loop]} <= {"vgg", "densenet"}
+    refiners = {
+        (task["classifier"], c["supervision"], c["variant"] or c["labelled"])
+        for task in (*defaults["refine"], *defaults["refine_with_ideal"])
+        for c in [task["config"]]
     }
-    diverse = {f"{c}-non_targeted-with_diversity": (c, "non_targeted", "with_diversity") for c in ("vgg", "densenet")}
-    kept_ideal = {f"{c}-targeted-with_ideal": (c, "targeted", "with_ideal") for c in ("vgg", "densenet")}
-    assert sources == plain | special | diverse | kept_ideal
-    (evaluated,) = (task for name, task in dag_tasks.items() if name.startswith("evaluate"))
-    for name, artifact in evaluated["inputs"]["artifacts"].items():
-        producer = artifact["taskOutputArtifact"]
-        path = Path(kept[producer["producerTask"], producer["outputArtifactKey"]])
-        if path.parent.name == "models":
-            assert name.replace("-", "_") in path.stem.replace("-", "_").replace("non_targeted_", "").replace(
-                "targeted_", ""
-            )
+    plain = {(c, s, 0) for c in ("vgg", "densenet") for s in ("targeted", "non_targeted")}
+    special = {("densenet", "targeted", other) for other in (*ABLATIONS, "shuffled_labels", *LABELLED)}
+    forms = (("targeted", "with_ideal"), ("non_targeted", "with_diversity"))
+    assert refiners == plain | special | {(c, *form) for c in ("vgg", "densenet") for form in forms}
+    assert {t["config"]["variant"] for t in defaults["refine_with_ideal"]} == {"with_ideal"}
+    assert {t["config"]["method"] for t in defaults["adapt_with_ideal"]} == {"adda", "gta"}
+
+
+def test_evaluate_waits_for_every_loop(spec: dict[str, Any]) -> None:
+    given = spec["root"]["dag"]["tasks"]["evaluate"]["inputs"]["artifacts"]
+    producers = [given[loop]["taskOutputArtifact"]["producerTask"] for loop in OPTIONS]
+    assert len(set(producers)) == len(OPTIONS)
+    assert all(name == "pretrain" or name.startswith("for-loop-") for name in producers)
 
 
 def test_defaults_are_the_profile(spec: dict[str, Any]) -> None:
     defaults = spec["root"]["inputDefinitions"]["parameters"]
     profile = read_profile("paper")
-    assert PretrainConfig.model_validate(defaults["vgg"]["defaultValue"]) == profile.vgg
-    assert PretrainConfig.model_validate(defaults["densenet"]["defaultValue"]) == profile.densenet
+    trained = {t["label"]: PretrainConfig.model_validate(t["config"]) for t in defaults["pretrain"]["defaultValue"]}
+    assert trained == {f"pretrain_classifier {name}": getattr(profile, name) for name in ("vgg", "densenet")}
     assert defaults["collect_structures"]["defaultValue"]["n_structures"] == 240_000
 
 

@@ -13,7 +13,6 @@ from imitation_refinement.tracking import Tracker
 from pipelines import local
 from pipelines.cli import main
 from pipelines.local import run_locally
-from pipelines.pipeline import Dag
 from pipelines.profiles import read_profile
 
 
@@ -76,7 +75,7 @@ def test_the_built_in_print_is_left_as_it_was(tmp_path: Path, monkeypatch: pytes
         builtins.print = lambda *_, **__: None
         raise RuntimeError("failed")
 
-    monkeypatch.setattr("pipelines.pipeline.dag", lambda study: Dag(leave_swapped, {}))
+    monkeypatch.setattr("pipelines.pipeline.dag", lambda study: leave_swapped)
     with pytest.raises(local.TaskFailed, match="failed"):
         local._run_pipeline(read_profile("smoke"), {}, tmp_path)
     assert builtins.print is ours

@@ -9,7 +9,8 @@ import pandas as pd
 
 from imitation_refinement.paper import PAPER_TABLE_1
 from pipelines.cli import main
-from pipelines.pipeline import ABLATIONS, LABELLED, dag
+from pipelines.local import KEPT
+from pipelines.studies import ABLATIONS, LABELLED, STUDIES
 
 SETTINGS = ("study=paper", "evaluate.embedded=50")
 
@@ -18,8 +19,11 @@ def test_the_study_from_structures_to_tables(tmp_path: Path) -> None:
     options = [word for setting in SETTINGS for word in ("--set", setting)]
     main(["run", "--profile", "smoke", "--output", str(tmp_path), *options])
     folder = tmp_path / "latest"
-    for path in dag("paper").kept.values():
+    for path in KEPT.values():
         assert (folder / path).exists(), path
+    models = [path.stem for path in (folder / "models").iterdir()]
+    assert len(models) == sum(len(tasks) for tasks in STUDIES["paper"].values())
+    assert {"vgg-standard", "densenet-targeted-with_ideal", "vgg-finetuned", "densenet-gta"} <= set(models)
     rows = {row["name"]: row for row in json.loads((folder / "results.json").read_text())["rows"]}
     assert set(PAPER_TABLE_1) <= {*rows, "vgg-adda", "vgg-gta"}  # ours are on DenseNet, the paper does not say
     special = [*ABLATIONS, "shuffled_labels", *(f"labelled_{n}" for n in LABELLED)]

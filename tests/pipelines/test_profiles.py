@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from components.simulate.config import SimulateConfig
-from imitation_refinement.config import PretrainConfig, RefineConfig
 from imitation_refinement.errors import InputError
 from pipelines.profiles import BUILT_IN, Profile, as_text, read_profile
+from pipelines.studies import OPTIONS
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -134,8 +134,16 @@ def test_the_pipelines_parameters_are_the_profile(name: str) -> None:
     parameters = profile.parameters()
     assert parameters["shards"] == list(range(profile.shards)) and parameters["n_shards"] == profile.shards
     json.dumps(parameters)
-    for stage in ("vgg", "densenet"):
-        assert PretrainConfig.model_validate(floats(parameters[stage])) == getattr(profile, stage)
-    for stage in ("targeted", "non_targeted"):
-        assert RefineConfig.model_validate(floats(parameters[stage])) == getattr(profile, stage)
+    trained = {
+        task["label"]: OPTIONS[loop].model_validate(floats(task["config"]))
+        for loop in OPTIONS
+        for task in parameters[loop]
+    }
+    for name in ("vgg", "densenet"):
+        assert trained[f"pretrain_classifier {name}"] == getattr(profile, name)
+        for stage in ("targeted", "non_targeted"):
+            assert trained[f"train_refiner {name}_{stage}"] == getattr(profile, stage)
+    control = {"variant": "shuffled_labels"}
+    assert trained["train_refiner densenet_shuffled_labels"] == profile.targeted.model_copy(update=control)
+    assert len(trained) == (7 if profile.study == "main" else 2 + 4 + 14 + 2 + 2 + 2)
     assert SimulateConfig.model_validate(floats(parameters["simulate"])) == profile.simulate

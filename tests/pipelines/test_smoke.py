@@ -20,8 +20,7 @@ from imitation_refinement.patterns import write_xy
 from imitation_refinement.tracking import EXPERIMENT
 from imitation_refinement.vocabulary import Kind, Method
 from pipelines.cli import main
-from pipelines.local import tracking_uri
-from pipelines.pipeline import dag
+from pipelines.local import KEPT, tracking_uri
 
 COMMAND = Path(sys.executable).with_name("imitation-refinement")
 TASKS = {
@@ -87,11 +86,13 @@ def test_results(folder: Path) -> None:
 def test_the_run_s_folder(done: tuple[Path, Any], folder: Path) -> None:
     runs, _ = done
     assert (runs / "latest").is_symlink() and folder.resolve().parent == runs.resolve()
-    kept = dag("main").kept.values()
-    for path in kept:
+    for path in KEPT.values():
         assert (folder / path).exists(), path
     names = {path.name for path in folder.iterdir()}
-    assert names == {path.split("/")[0] for path in kept} | {"profile.json", "data", "log.txt"}
+    assert names == {path.split("/")[0] for path in KEPT.values()} | {"profile.json", "data", "log.txt", "models"}
+    plain = [f"{c}{own}" for c in ("vgg", "densenet") for own in ("", "-targeted", "-non_targeted")]
+    models = {path.name for path in (folder / "models").iterdir()}
+    assert models == {f"{name}.safetensors" for name in (*plain, "densenet-targeted-shuffled_labels")}
     assert "</html>" in (folder / "report.html").read_text()
     assert json.loads((folder / "profile.json").read_text())["seed"] == 1
     assert {path.name for path in runs.iterdir()} >= {"latest", "mlflow.db", "mlartifacts"}

@@ -255,8 +255,8 @@ def test_parameters_keep_their_types_and_nesting(kubeflow: Kubeflow, server: Ser
         **SOURCES,
     }
     assert given["shards"] == [0, 1, 2] and type(given["n_shards"]) is int
-    epochs = given["targeted"]["optimiser"]["epochs"]
-    assert type(epochs) is int and given["targeted"]["optimiser"]["seed"] == 7
+    optimiser = given["refine"][0]["config"]["optimiser"]
+    assert type(optimiser["epochs"]) is int and optimiser["seed"] == 7
     known = next(yaml.safe_load_all(package.read_text()))["root"]["inputDefinitions"]["parameters"]
     assert set(given) == set(known)
 
@@ -547,7 +547,8 @@ def test_sources_are_paths_in_the_cluster(option: str, path: str) -> None:
 
 def test_the_tasks_to_come(package: Path) -> None:
     tasks = expected_tasks(next(yaml.safe_load_all(package.read_text())), PARAMETERS)
-    assert tasks["simulate"] == ("simulate", 3) and tasks["train-refiner-3"] == ("densenet targeted", 1)
+    assert tasks["simulate"] == ("simulate", 3) and tasks["train-refiner"] == ("train-refiner", 5)
+    assert tasks["pretrain-classifier"] == ("pretrain-classifier", 2)  # a loop in a pipeline of its own
     assert sum(count for _, count in tasks.values()) == 14
 
 
@@ -577,7 +578,7 @@ def test_a_run_is_watched_to_its_end(
         "collect-structures: succeeded",
         "simulate: 2 of 3 done, 1 running",
     ]
-    assert "simulate: 3 of 3 done" in lines and "densenet targeted: succeeded" in lines
+    assert "simulate: 3 of 3 done" in lines and "train-refiner: 5 of 5 done" in lines
     assert lines[-1].startswith("tasks: 14 done")
     assert not any("driver" in line or "executor" in line for line in lines)
 
@@ -593,7 +594,7 @@ def test_a_run_that_fails_names_the_task_and_its_error(
             state,
             detail("preprocess", "SUCCEEDED"),
             detail("root", "FAILED"),
-            detail("train-refiner-3", "FAILED", child_tasks=children),
+            detail("train-refiner", "FAILED", child_tasks=children),
             {**pod, "error": {"code": 13, "message": "OOMKilled (exit code 137)"}},
             error={"code": 13, "message": "child failed"},
         )
@@ -601,14 +602,14 @@ def test_a_run_that_fails_names_the_task_and_its_error(
     with pytest.raises(TaskFailed) as found:
         watch(server, started)
     assert str(found.value) == (
-        f"the run ended as {state}. Task densenet targeted failed: OOMKilled (exit code 137) "
+        f"the run ended as {state}. Task train-refiner failed: OOMKilled (exit code 137) "
         f"(kubectl logs run-x-1 -c main). child failed Its log: {started.link}"
     )
 
 
 def test_a_failure_that_the_server_does_not_explain(kubeflow: Kubeflow, server: Server, started: Submission) -> None:
-    kubeflow.progress = [looks("FAILED", detail("vgg", "FAILED"))]
-    with pytest.raises(TaskFailed, match=r"Task vgg failed; the server gives no reason\. Its log: http"):
+    kubeflow.progress = [looks("FAILED", detail("evaluate", "FAILED"))]
+    with pytest.raises(TaskFailed, match=r"Task evaluate failed; the server gives no reason\. Its log: http"):
         watch(server, started)
     kubeflow.progress = [looks("FAILED", detail("evaluate-driver", "FAILED"))]  # before the task itself began
     with pytest.raises(TaskFailed, match=r"Task evaluate-driver failed; the server gives no reason"):
@@ -651,17 +652,17 @@ def test_command_line(kubeflow: Kubeflow, capsys: pytest.CaptureFixture[str]) ->
     (run,) = kubeflow.runs
     given = run["runtime_config"]["parameters"]
     assert run["display_name"] == "mine" and given["structures"] == "random" and given["preprocess"]["seed"] == 5
-    assert given["targeted"]["optimiser"]["epochs"] == 3
+    assert given["refine"][0]["config"]["optimiser"]["epochs"] == 3
     main(["submit", "--host", kubeflow.url, "--profile", "smoke", "--seed", "2"])
     assert kubeflow.runs[1]["display_name"].startswith("smoke seed 2 20")
     assert len(kubeflow.pipelines) == 1
 
 
 def test_exit_codes(kubeflow: Kubeflow, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    kubeflow.progress = [looks("FAILED", detail("vgg", "FAILED"))]
+    kubeflow.progress = [looks("FAILED", detail("evaluate", "FAILED"))]
     with pytest.raises(SystemExit) as end:
         main(["submit", "--host", kubeflow.url, "--profile", "smoke", "--wait"])
-    assert end.value.code == 1 and "error: the run ended as FAILED. Task vgg failed" in capsys.readouterr().err
+    assert end.value.code == 1 and "error: the run ended as FAILED. Task evaluate failed" in capsys.readouterr().err
     (tmp_path / "cookies").write_text("session=very-secret")
     kubeflow.faults["*", "*"] = [refusal(401)]
     with pytest.raises(SystemExit) as end:

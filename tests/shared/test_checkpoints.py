@@ -255,11 +255,11 @@ def test_identity_tells_trainings_apart() -> None:
 
 
 def test_the_checkpoint_stays_until_the_output_is_there(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="disk"), checkpoint_of(tmp_path / "m") as path:
+    with pytest.raises(OSError, match="disk"), checkpoint_of(tmp_path / "m", "m") as path:
         path.touch()
         raise OSError("disk")
     assert path.exists()
-    with checkpoint_of(tmp_path / "m") as again:
+    with checkpoint_of(tmp_path / "m", "m") as again:
         assert again == path
     assert not list(tmp_path.iterdir())
 

@@ -23,7 +23,6 @@ from imitation_refinement.launch import (
     ERROR_FILE_VARIABLE,
     PROCESSES_VARIABLE,
     RUN_VARIABLE,
-    TASK_VARIABLE,
     command_line,
     lasting_file,
     processes,
@@ -37,7 +36,9 @@ CONFIG = {"network": NETWORK, "optimiser": {"epochs": 2, "batch_size": 21, "lear
 def run_component(table: Path, output: Path, config: dict[str, Any]) -> None:
     """The component's body, as Kubeflow Pipelines runs it."""
     pretrain_classifier.python_func(
-        SimpleNamespace(path=str(table)), SimpleNamespace(path=str(output)), "pretrain_classifier vgg", config=config
+        SimpleNamespace(path=str(table)),
+        SimpleNamespace(path=str(output)),
+        {"label": "pretrain_classifier vgg", "classifier": "", "config": config},
     )
 
 
@@ -142,27 +143,26 @@ def test_a_checkpoint_on_a_volume_is_its_run_s_and_its_task_s_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "pod" / "classifier"
-    with checkpoint_of(output) as path:
+    with checkpoint_of(output, "pretrain vgg") as path:
         assert path == tmp_path / "pod" / "classifier.checkpoint.safetensors"
     volume = tmp_path / "volume"
     volume.mkdir()
     monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(volume))
-    with pytest.raises(InputError, match=f"{RUN_VARIABLE} or {TASK_VARIABLE} is not"), checkpoint_of(output):
+    with pytest.raises(InputError, match=f"{RUN_VARIABLE} is not"), checkpoint_of(output, "pretrain vgg"):
         pass
     seen = set()
     for run in ("11-aa", "22-bb"):
-        for task in ("pretrain-classifier", "pretrain-classifier-2"):
+        for label in ("pretrain vgg", "pretrain vgg_standard"):  # iterations of one loop
             monkeypatch.setenv(RUN_VARIABLE, run)
-            monkeypatch.setenv(TASK_VARIABLE, task)
-            with pytest.raises(KeyboardInterrupt), checkpoint_of(output) as path:
+            with pytest.raises(KeyboardInterrupt), checkpoint_of(output, label) as path:
                 path.write_bytes(b"after an epoch")
                 raise KeyboardInterrupt  # the pod is killed
             assert path.parent == volume and path.read_bytes()
-            with checkpoint_of(tmp_path / "another pod" / "classifier") as again:  # in its place
+            with checkpoint_of(tmp_path / "another pod" / "classifier", label) as again:  # in its place
                 assert again == path and again.read_bytes()
             seen.add(path.name)
     assert len(seen) == 4 and not list(volume.iterdir())
 
 
 def test_no_volume() -> None:
-    assert lasting_file("x") is None
+    assert lasting_file("x", "a label") is None

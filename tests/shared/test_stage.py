@@ -202,16 +202,14 @@ def test_the_component_has_the_stages_inputs_and_outputs(name: str) -> None:
     """What the KFP interface names is what the stage knows, so that neither drops a file of the other."""
     stage = importlib.import_module(f"components.{name}.stage").STAGE
     module = importlib.import_module(f"components.{name}.component")
-    names = {"adapt_classifier": ("finetune", "adda", "gta"), "evaluate": ("evaluate", "evaluate_paper")}
-    specs = [getattr(module, component).component_spec for component in names.get(name, (name,))]
-    assert {key for spec in specs for key in spec.outputs or {}} == set(stage.outputs)
-    inputs = {key: value.type for spec in specs for key, value in spec.inputs.items()}
-    artifacts = {key for key, kind in inputs.items() if kind.startswith("system.") or key in stage.inputs}
-    if name == "evaluate":  # each model is an input of its own there
-        models = {key for key in artifacts if inputs[key].startswith("system.Model")}
-        assert models
-        artifacts = artifacts - models | {"classifiers", "refiners", "generators"}
-    assert artifacts == set(stage.inputs)
+    spec = getattr(module, name).component_spec
+    assert set(spec.outputs) == set(stage.outputs)
+    files = {
+        k for k, v in spec.inputs.items() if v.type.startswith("system.") and not v.type.startswith("system.Model")
+    }
+    models = {key for key, value in spec.inputs.items() if value.type.startswith("system.Model")}
+    taken = {key for key in stage.inputs if key in ("classifier", "classifiers", "refiners")}
+    assert files == set(stage.inputs) - taken and bool(models) == bool(taken - set(spec.inputs.keys() - models))
 
 
 def _imports(path: Path, everywhere: bool) -> set[str]:

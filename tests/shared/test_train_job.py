@@ -191,7 +191,6 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     volume.mkdir()
     monkeypatch.setenv("IMITATION_REFINEMENT_CHECKPOINTS", str(volume))
     monkeypatch.setenv("KFP_RUN_ID", "0b5e")
-    monkeypatch.setenv("IMITATION_REFINEMENT_TASK", "pretrain-classifier")
     monkeypatch.setenv("IMITATION_REFINEMENT_TRAIN_JOB", job(volume).model_dump_json())
     yield state
     server.shutdown()

@@ -304,18 +304,17 @@ def write_paper_models(toy_run: Path, folder: Path) -> dict[str, list[Path]]:
         for kind in ("standard", "augmented", "finetuned"):
             known = about | {"method": kind} | ({"n_train": 33} if kind == "finetuned" else {})
             classifiers.append(write(f"{path.stem}-{kind}", model, grid, known))
-    for kind in ("adda", "gta"):  # of the last one, DenseNet
-        classifiers.append(write(kind, model, grid, about | {"method": kind, "n_train": 44}))
     torch.manual_seed(0)
-    options = GeneratorConfig(encoder=model.config, points=grid.points)
-    made_by = {"method": "gta", "classifier": "densenet", "classifier_sha256": digest(classifiers[-1])}
-    generator = write("gta_generator", Generator(options), grid, made_by)
+    generator = Generator(GeneratorConfig(encoder=model.config, points=grid.points))
+    generator.encoder.load_state_dict(model.state_dict())
+    for kind, made in (("adda", model), ("gta", generator)):  # of the last one, DenseNet
+        classifiers.append(write(kind, made, grid, about | {"method": kind, "n_train": 44}))
     refiners = [models / f"{n}.safetensors" for n in ("vgg-targeted", "densenet-targeted", "densenet-shuffled_labels")]
     refiner, _, about = load_refiner(refiners[1])
     for variant, labelled in (("without_prototype", 0), ("", 10)):
         known = about | {"variant": variant, "labelled": labelled}
         refiners.append(write(f"densenet-{variant or labelled}", refiner, grid, known))
-    return {"classifiers": classifiers, "refiners": refiners, "generators": [generator]}
+    return {"classifiers": classifiers, "refiners": refiners}
 
 
 @pytest.mark.parametrize(
