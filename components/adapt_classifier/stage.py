@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from imitation_refinement.adaptation import adda, fine_tune, gta
+from imitation_refinement.adaptation import ADAPTATIONS, Generator
 from imitation_refinement.checkpoints import checkpoint_of
 from imitation_refinement.config import AdaptConfig
 from imitation_refinement.contracts import read_grid
@@ -18,11 +18,12 @@ from imitation_refinement.progress import leads
 from imitation_refinement.stage import Stage
 from imitation_refinement.tracking import Tracker
 from imitation_refinement.training import Labelled
+from imitation_refinement.vocabulary import Method
 
 
 def run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files. Killed and started again, it goes on from its checkpoint."""
-    if config.method != "finetuned" and "ideal_dataset" not in paths:
+    if not Method(config.method).learns_from_labels and "ideal_dataset" not in paths:
         raise InputError("ideal_dataset", f"is not given, but {config.method} needs ideal patterns.", "Give it.")
     with checkpoint_of(paths["adapted"], tracker.name) as checkpoint:
         return _run(paths, config, tracker, checkpoint)
@@ -32,33 +33,31 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
     source, grid, _ = load_classifier(paths["classifier"])
     data = read_imperfect(paths["imperfect_dataset"], grid)
     check_unseen(paths["classifier"], data.rows["formula"][data.rows["split"] == "test"])
+    method = Method(config.method)
     train: Labelled = data.part("train")
     validation = _labelled(data.part("validation"))
     about: dict[str, Any] = {
         "training": config.model_dump(),
-        "method": config.method,
+        "method": method,
         "classifier": source.config.architecture,
         "classifier_sha256": digest(paths["classifier"]),
     }
-    generator = None
-    if config.method == "finetuned":
+    ideal: Labelled = (train[0][:0], train[1][:0])
+    if method.learns_from_labels:
         train = _labelled(train)
         if not len(train[1]):
             raise InputError(
                 paths["imperfect_dataset"],
-                "no training pattern has a crystal_system, which fine-tuning learns from.",
+                f"no training pattern has a crystal_system, which {method} learns from.",
                 "Label some patterns, or adapt with method=adda or gta.",
             )
-        model, history = fine_tune(source, train, validation, config, tracker.log_metrics, checkpoint)
     else:
         read_grid(paths["ideal_dataset"], grid)
         ideal = read_ideal(paths["ideal_dataset"], "train").part("train")
         about["n_ideal"] = len(ideal[1])
-        if config.method == "adda":
-            model, history = adda(source, ideal[0], train[0], validation, config, tracker.log_metrics, checkpoint)
-        else:
-            generator, history = gta(source, ideal, train[0], validation, config, tracker.log_metrics, checkpoint)
-            model = generator.encoder
+    made, history = ADAPTATIONS[method](source, ideal, train, validation, config, tracker.log_metrics, checkpoint)
+    generator = made if isinstance(made, Generator) else None
+    model = made.encoder if isinstance(made, Generator) else made
     if not leads():
         return ""
     about |= {"n_train": len(train[1]), "history": history.metrics}

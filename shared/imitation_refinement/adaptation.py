@@ -43,8 +43,9 @@ from imitation_refinement.training import (
     resumed,
     tensors,
 )
+from imitation_refinement.vocabulary import Method
 
-__all__ = ["Discriminator", "Generator", "adda", "fine_tune", "gta"]
+__all__ = ["ADAPTATIONS", "Discriminator", "Generator", "adda", "fine_tune", "gta"]
 
 Patterns = NDArray[np.floating]
 Plan = list[list[tuple[NDArray[np.int64], NDArray[np.int64]]]]
@@ -280,6 +281,18 @@ def gta(
     history = _adversarial("GTA", model, state, plan, step, options, validation, report, kept)
     model.prototypes.copy_(update_prototypes(model.prototypes, _embed(source, x[last]), y[last]))
     return frozen(generator).cpu(), history
+
+
+Adaptation = Callable[
+    [Classifier, Labelled, Labelled, Labelled, AdaptConfig, Report, Path | None], tuple[Classifier | Generator, History]
+]
+# What each method makes of a classifier, given ideal, imperfect and validation patterns with their labels, and how. One
+# that learns from labels is given labelled imperfect patterns alone, and no ideal ones; the others see no such label.
+ADAPTATIONS: dict[Method, Adaptation] = {
+    Method.FINETUNED: lambda classifier, _, imperfect, *how: fine_tune(classifier, imperfect, *how),
+    Method.ADDA: lambda classifier, ideal, imperfect, *how: adda(classifier, ideal[0], imperfect[0], *how),
+    Method.GTA: lambda classifier, ideal, imperfect, *how: gta(classifier, ideal, imperfect[0], *how),
+}
 
 
 class Discriminator(nn.Module):

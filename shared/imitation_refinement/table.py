@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from imitation_refinement.wording import BETTER, CLOSER, FARTHER, WORSE
 
@@ -73,9 +72,11 @@ class Table:
             lines += rows
         return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)
 
-    def as_html(self) -> Markup:
-        """The ``<table>``, everything escaped."""
-        return Markup(_environment().get_template("table.html").render(table=self))
+    def as_html(self) -> str:
+        """The ``<table>``, everything escaped; in a page's template it stands for itself, as ``{{ table }}``."""
+        return _environment().get_template("table.html").render(table=self)
+
+    __html__ = as_html
 
 
 def page(template: Path, **content: Any) -> str:

@@ -24,6 +24,7 @@ from imitation_refinement.honesty import (
 from imitation_refinement.models import apply
 from imitation_refinement.networks import Classifier
 from imitation_refinement.peaks import find_peaks
+from imitation_refinement.vocabulary import Measure
 
 GRID = Grid(points=1024)
 X = GRID.two_theta
@@ -165,6 +166,11 @@ def test_a_crystal_seen_in_noise_is_found_out(ideal: NDArray[np.float32]) -> Non
 def test_an_invisible_line_is_counted_too(ideal: NDArray[np.float32]) -> None:
     found = measure(Paints(0.01), ideal, Places())
     assert (found["invented"], found["invented_faint"], found["invented_faint_raw"]) == (0, 1, 0)
+
+
+def test_every_measure_is_there(ideal: NDArray[np.float32]) -> None:
+    found = honesty(nn.Identity(), Places(), Places(), 1.0, ideal, ideal, ideal, LABELS, (ideal, LABELS), GRID, 0)
+    assert {name for measure in Measure for name in (measure, measure.before) if name} <= set(found)
 
 
 def test_what_cannot_be_computed_is_none(ideal: NDArray[np.float32]) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy.ndimage import grey_opening, uniform_filter1d
 from torch import Tensor, nn
 
-from imitation_refinement.config import ClassifierConfig, UNetConfig
+from imitation_refinement.config import ClassifierConfig, RefineConfig, RefinerConfig, UNetConfig
 from imitation_refinement.networks import Classifier, UNet, opening
 
 CONFIGS = [
@@ -153,3 +154,19 @@ def test_refiner_moves_patterns_by_the_zero_error(zero_error: float) -> None:
     np.testing.assert_allclose(model.aligned(x).numpy()[inside], expected[inside], rtol=1e-5)
     torch.testing.assert_close(model(x), model.correct(model.aligned(x)))
     torch.testing.assert_close(model.adjusted()(x), model.correct(x))
+
+
+def test_options_name_the_refiner_that_they_build() -> None:
+    without = RefinerConfig.model_validate({"widths": [8, 8]})  # as before there was a choice
+    assert (
+        without == UNetConfig(widths=(8, 8)) == RefinerConfig.model_validate({"architecture": "unet", "widths": (8, 8)})
+    )
+    assert type(without.build()) is UNet
+    assert RefineConfig(network=without).model_dump()["network"] == without.model_dump()
+    for options, message in (
+        ({"architecture": "resnet"}, "network\n.*'resnet' is no architecture of a refiner; there are: unet"),
+        ({"widths": [3]}, "network.widths.0\n"),
+        ({"depth": 3}, "network.depth\n"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            RefineConfig.model_validate({"network": options})
