@@ -64,9 +64,7 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
     about |= {"n_train": len(train[1]), "history": history.metrics}
     save_model(paths["adapted"], generator or model, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_model(model, "classifier", train[0][:2])
-    if generator is not None:
-        tracker.log_model(generator, "generator", train[0][:2])
+    tracker.log_artifact(paths["adapted"], "classifier")
     accuracy = history.metrics.get("validation_accuracy")
     reached = f", validation accuracy {accuracy[-1]:.1%} on {len(validation[1])}" if accuracy else ""
     say(f"{config.method} of {source.config.architecture}: {len(train[1])} imperfect patterns{reached}")

@@ -69,7 +69,7 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
     learnt = data.rows["formula"][data.rows["split"] == "train"]
     save_model(paths["classifier"], model, data.grid, about, learnt)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_model(model, "classifier", train[0][:2])
+    tracker.log_artifact(paths["classifier"], "classifier")
     say(
         f"{config.network.architecture}: {len(train[1])} ideal patterns, validation accuracy "
         f"{history.metrics['validation_accuracy'][-1]:.1%} on {len(validation[1])}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imitation_refinement.checkpoints import checkpoint_of
-from imitation_refinement.config import NAMED_FORMS, RefineConfig
+from imitation_refinement.config import RefineConfig
 from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.figures import training_curves_figure
@@ -80,10 +80,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     }
     save_model(paths["refiner"], refiner, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    if config.variant not in NAMED_FORMS or config.labelled:
-        tracker.log_artifact(paths["refiner"], "refiner")  # a control, not a model to be used
-    else:
-        tracker.log_model(refiner, "refiner", train[0][:2])
+    tracker.log_artifact(paths["refiner"], "refiner")
     say(f"{config.supervision} refiner through {classifier.config.architecture}: {n_train} imperfect patterns")
 
 
