@@ -43,6 +43,7 @@ KEPT = {
     "evaluate/figures": "figures",
     "evaluate/predictions": "predictions.csv",
 }
+AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
 
@@ -152,7 +153,9 @@ def _run_pipeline(
     files = [path for path in given.values() if path and path not in NAMED_SOURCES]
     tasks = containers.tasks(engine, folder.name, files) if engine else processes.tasks()
     with (
-        environment({ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1"}),
+        environment(
+            {ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads()},
+        ),
         replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
         _own_print(),
     ):
@@ -178,6 +181,14 @@ def _run_pipeline(
     lists = [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]
     write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))
     shutil.rmtree(root)
+
+
+def threads() -> str:
+    """How many threads a task's networks get, OMP_NUM_THREADS: what that says, or the cores shared by tasks at once.
+
+    Two trainings of one thread each are faster than one after the other with two.
+    """
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // AT_ONCE))
 
 
 @contextmanager
