@@ -45,8 +45,9 @@ def person() -> io.StringIO:
 
 @pytest.fixture
 def shown(tmp_path: Path, tell: Tell, person: io.StringIO) -> Console:
-    log = "simulate | {\nsimulate |     'seed': 1\nsimulate | }\nsimulate | at it\npreprocess | at it, too\nsimulate | no such atom\n\nKFP has ended\n"
-    (tmp_path / "log.txt").write_text(log)
+    arguments = ["simulate | {", "simulate |     'seed': 1", "simulate | }"]
+    said = ["simulate | at it", "preprocess | at it, too", "simulate | no such atom", "", "KFP has ended"]
+    (tmp_path / "log.txt").write_text("".join(f"{line}\n" for line in [*arguments, *said]))
     return Console(person, Channel(tmp_path / "told"), tmp_path / "log.txt")
 
 
