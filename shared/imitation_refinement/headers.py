@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.radiation import (
+    ANODES,
     ENERGIES,
     LENGTHS,
     LINE,
@@ -34,16 +35,18 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _RADIATION = re.compile(r"radiation|x-?ray source|anode|tube|target", re.IGNORECASE)
+_SYMBOL = rf"({'|'.join(ANODES)})(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)"
+_ANODE = re.compile(_SYMBOL, re.IGNORECASE)
 _ANODE_KEY = re.compile(
-    r"(?:anode|target|tube|x-?ray source|radiation)(?:[\s_]*(?:material|element|type))?\W{1,8}"
-    r"(Cu|Mo|Cr|Fe|Co|Ag)(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)",
-    re.IGNORECASE,
+    r"(?:anode|target|tube|x-?ray source|radiation)(?:[\s_]*(?:material|element|type))?\W{1,8}" + _SYMBOL, re.IGNORECASE
 )
-_LABEL = re.compile(r"k[\s_-]*\\?(alpha|α|a|beta|β|b)[\s_-]*([12]?)(?![a-z0-9]|[.,]\d)", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:k[\s_-]*\\?(alpha|α|a|beta|β|b)|(?<![a-z])(alpha|α|beta|β))[\s_-]*([12]?)(?![a-z0-9]|[.,]\d)", re.IGNORECASE
+)
+_UNIT_LINE = re.compile(r"wave[\s_-]*length[\s_-]*units?\W+([^\W\d_]+)", re.IGNORECASE)
 _INDEX = re.compile(  # WAVE_LENGTH1 = 1.54059
     r"_?([12])(?=\s*[:=(\[])|\s([12])(?=\s*(?:\([^)]*\)|\[[^\]]*\])?\s*[:=])|_?([12])(?=[\s,;\t]+\d)"
 )
-_ANODE = re.compile(r"(?:Cu|Mo|Cr|Fe|Co|Ag)(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)", re.IGNORECASE)
 _POWER = re.compile(r"([\[(]\s*)(?:10\s*\^?\s*\{?\s*[-−]\s*|1e-)(9|10|12)\s*\}?\s*m(?=\s*[\])])", re.IGNORECASE)
 _FILLER = re.compile(
     r"[\s:=,;/|\"'()\[\]{}#*~_-]+"
@@ -72,10 +75,16 @@ class Statement:
     line: str = ""
 
 
-def find_wavelengths(line: str, where: object) -> list[Statement]:
+def find_unit(line: str) -> str:
+    """The unit of wavelengths that a header line says for others: ``*WAVE_LENGTH_UNIT "nm"``; empty if it says none."""
+    found = _UNIT_LINE.search(unicodedata.normalize("NFKC", line))
+    return found[1] if found else ""
+
+
+def find_wavelengths(line: str, where: object, unit: str = "") -> list[Statement]:
     """The wavelengths that a header line says, in Å whatever its unit.
 
-    A number without a unit is in Å. ``keV`` and ``eV`` are photon energies, λ = hc / E.
+    A number without a unit is in ``unit``, or else in Å. ``keV`` and ``eV`` are photon energies, λ = hc / E.
 
     >>> [s.value for s in find_wavelengths("##X-RAY WAVELENGTH=1.541838", "")]
     [1.541838]
@@ -98,17 +107,17 @@ def find_wavelengths(line: str, where: object) -> list[Statement]:
         at, label = index.end(), "a" + (index[1] or index[2] or index[3])
     while at < len(text):
         if token := _LABEL.match(text, at):
-            label = "a" + token[2] if token[1].lower() in ("alpha", "α", "a") else "b"
+            label = "a" + token[3] if (token[1] or token[2]).lower() in ("alpha", "α", "a") else "b"
         elif token := _ANODE.match(text, at):
             named = text[at:]
         elif token := _VALUE.match(text, at):
-            unit, end = _unit_behind(text, token.end(), line, where)
-            if not unit and text[token.end() :][:1].isalpha():
+            own, end = _unit_behind(text, token.end(), line, where)
+            if not own and text[token.end() :][:1].isalpha():
                 break  # 2theta
-            unit = unit or (units[min(len(found), len(units) - 1)] if units else "")
+            own = own or (units[min(len(found), len(units) - 1)] if units else "" if label == "energy" else unit)
             number = float(re.sub(r"\(.*", "", token[0]).replace(",", ".").lower().replace("d", "e"))
             if number > 0:  # 0 is a field that was left empty
-                found.append(_statement(number, unit, label, line, where))
+                found.append(_statement(number, own, label, line, where))
             at = end
             continue
         elif (token := _UNIT.match(text, at)) and _is_unit(token[0]):
@@ -154,7 +163,8 @@ def _statement(number: float, unit: str, label: str, line: str, where: object) -
             "Write the unit behind the number: Å, nm, pm or m.",
         )
     value = from_unit(number, unit or "a")
-    assert value is not None, "the unit is known"
+    if value is None:
+        raise InputError(where, f"says its wavelengths in {unit!r}, which is not known.", "Write Å, nm, pm, m or keV.")
     return Statement(value, "energy" if unit_name(unit) in ENERGIES else label)
 
 
@@ -331,6 +341,16 @@ def find_axis(line: str) -> Axis | None:
     return axis_of(text) if len(text) > 1 and not _WORDS.fullmatch(_plain(text)) else None
 
 
+_INVERSE = re.compile(
+    r"\b(?:nm|Å|A|ang\w*)\s?(?:\^\s?\{?\(?)?[-−]\s?1\b|1/(?:nm|Å|A|ang\w*)\b|(?:nm|Å|A)⁻¹", re.IGNORECASE
+)
+
+
+def mentions_inverse_length(line: str) -> bool:
+    """Whether a line has a unit of q, as nm⁻¹ or 1/Å."""
+    return _INVERSE.search(unicodedata.normalize("NFC", line)) is not None
+
+
 # ---------------------------------------------------------------------------------------------------- columns
 
 _SIGMA = re.compile(
@@ -440,6 +460,7 @@ def _splittings(line: str, separator: str) -> list[list[str]]:
         flags=re.IGNORECASE,
     )
     unit = r"(?:nm|Å|A)\s?(?:\^?\{?[-−]1\}?|⁻¹)|1/(?:nm|Å|A)\b|(?:rad|deg|degrees|radians)\b"
+    text = re.sub(r"^L\s+", "", text)  # SPEC's #L
     text = re.sub(rf"(?<=[^\W\d_])\s*/\s*(?={unit}|°|nm|Å|a\.u|arb)|(?<=[\wθϑ])\s+(?={unit})", "_", text)  # q / nm⁻¹
     text = re.sub(r"\s*([\[(][^\])]*[\])])", lambda found: found[1].replace(" ", ""), text)
     ways = [separator, ";", "\t", ","]

@@ -1,4 +1,4 @@
-"""Columns of text: ``.xy``, ``.xye``, ``.dat``, ``.txt``, ``.csv``; one pattern a file.
+"""Columns of text: ``.xy``, ``.xye``, ``.dat``, ``.txt``, ``.csv``, ``.chi``; one pattern a file.
 
 Two columns, the axis and the intensity, and further ones. Fields are separated by semicolons, tabs, commas or blanks;
 the first line of numbers settles by which, and every other line must have as many fields. Decimal commas and separated
@@ -28,11 +28,13 @@ from imitation_refinement.headers import (
     find_anode,
     find_axis,
     find_columns,
+    find_unit,
     find_wavelengths,
+    mentions_inverse_length,
 )
 from imitation_refinement.scans import Axis, Format, Scan
 
-EXTENSIONS = (".xy", ".xye", ".txt", ".dat", ".csv")
+EXTENSIONS = (".xy", ".xye", ".txt", ".dat", ".csv", ".chi")
 _REMARK = ("#", "!", "*", "'", '"')
 _QUOTED_NUMBER = re.compile(r"""["']\s*[+-]?[.,]?\d[^"']*["']""")
 _NUMERIC = re.compile(r"[+-]?(?:[\d.,'’\s]*\d[\d.,'’\s]*(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
@@ -72,7 +74,8 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         remarks.append("the first column counts the rows; the second is taken for 2θ, the third for the intensity")
     if grouped := next((f for f in table[j] if _thousands(f, decimal)), None):
         remarks.append(f"{grouped!r} is read with separated thousands")
-    statements = [s for line in lines.header for s in find_wavelengths(line, path)]
+    unit = next((unit for line in lines.header if (unit := find_unit(line))), "")
+    statements = [s for line in lines.header for s in find_wavelengths(line, path, unit)]
     wavelengths, chosen = choose_wavelengths(statements)
     sigma = None if k is None else _numbers(table[k], decimal, lines, path)
     yield Scan(
@@ -165,6 +168,12 @@ def _columns(lines: _Lines, path: Path) -> Columns:
     if named:
         return named[-1]
     axes = [axis for line in lines.header if (axis := find_axis(line)) is not None]
+    if not axes and (line := next(filter(mentions_inverse_length, lines.header), "")):
+        raise InputError(
+            path,
+            f"says {line[:80]!r}, a unit of q, but not which column is what.",
+            "Name the columns in a line above the data, as 'q (1/nm)  intensity' or '2theta  intensity'.",
+        )
     has_sigma = width == 3 and path.suffix.lower() == ".xye"
     return Columns(axes[-1] if axes else Axis(), (0, 1, 2 if has_sigma else None))
 

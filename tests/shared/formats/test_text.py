@@ -71,7 +71,7 @@ def pattern_in(folder: Path, content: str, name: str = "p.xy", wavelength: float
         ("degrees.txt", "# 2 Theta (deg)   Intensity (a. u.)\n" + lines()),
         ("half.txt", "# theta (deg)   I\n" + rows(ANGLES / 2, COUNTS)),
         ("radians.txt", "#  2th_rad   I\n" + rows(np.radians(ANGLES), COUNTS)),
-        ("fit2d.txt", "lab6\n2-Theta Angle (Degrees)\nIntensity\n        100\n" + rows(ANGLES, COUNTS)),
+        ("fit2d.chi", "lab6\n2-Theta Angle (Degrees)\nIntensity\n        100\n" + rows(ANGLES, COUNTS)),
     ],
 )  # fmt: skip
 def test_forms_all_read_the_same(tmp_path: Path, name: str, content: str) -> None:
@@ -99,6 +99,7 @@ SINE = np.sin(np.radians(ANGLES / 2))
         ("#   q_A^-1   I", 4 * np.pi * SINE / WAVELENGTH),
         ("Q (1/Å)  counts", 4 * np.pi * SINE / WAVELENGTH),
         ("# q / nm⁻¹ I / a.u.", 40 * np.pi * SINE / WAVELENGTH),
+        ("#L q (1/A)  I", 4 * np.pi * SINE / WAVELENGTH),
         ("# unit: q_nm^-1", 40 * np.pi * SINE / WAVELENGTH),
         ("x-axis = Q [Å⁻¹]", 4 * np.pi * SINE / WAVELENGTH),
         ("d(A) intensity", WAVELENGTH / 2 / SINE),
@@ -130,6 +131,7 @@ def test_other_axes_are_turned_into_two_theta(tmp_path: Path, head: str, axis: n
         ("x unit: rad", "not 2θ"),
         ("voltage current counts", "none is an angle"),
         ("voltage counts", "none is an angle"),
+        ("# momentum transfer along the radius in 1/A and counts", "a unit of q, but not which column is what"),
         ("2theta Icalc", "which one is the measured intensity is not said"),
     ],
 )
