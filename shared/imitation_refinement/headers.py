@@ -47,6 +47,7 @@ _UNIT_LINE = re.compile(r"wave[\s_-]*length[\s_-]*units?\W+([^\W\d_]+)", re.IGNO
 _INDEX = re.compile(  # WAVE_LENGTH1 = 1.54059
     r"_?([12])(?=\s*[:=(\[])|\s([12])(?=\s*(?:\([^)]*\)|\[[^\]]*\])?\s*[:=])|_?([12])(?=[\s,;\t]+\d)"
 )
+_NEXT_KEY = re.compile(r"(?:wave[\s_-]*length|lambda|λ|wl)_?([12])(?=\s*[:=(\[,])", re.IGNORECASE)
 _POWER = re.compile(r"([\[(]\s*)(?:10\s*\^?\s*\{?\s*[-−]\s*|1e-)(9|10|12)\s*\}?\s*m(?=\s*[\])])", re.IGNORECASE)
 _FILLER = re.compile(
     r"[\s:=,;/|\"'()\[\]{}#*~_-]+"
@@ -108,6 +109,8 @@ def find_wavelengths(line: str, where: object, unit: str = "") -> list[Statement
     while at < len(text):
         if token := _LABEL.match(text, at):
             label = "a" + token[3] if (token[1] or token[2]).lower() in ("alpha", "α", "a") else "b"
+        elif token := _NEXT_KEY.match(text, at):
+            label = "a" + token[1]
         elif token := _ANODE.match(text, at):
             named = text[at:]
         elif token := _VALUE.match(text, at):
@@ -341,14 +344,27 @@ def find_axis(line: str) -> Axis | None:
     return axis_of(text) if len(text) > 1 and not _WORDS.fullmatch(_plain(text)) else None
 
 
-_INVERSE = re.compile(
-    r"\b(?:nm|Å|A|ang\w*)\s?(?:\^\s?\{?\(?)?[-−]\s?1\b|1/(?:nm|Å|A|ang\w*)\b|(?:nm|Å|A)⁻¹", re.IGNORECASE
+_OTHER_AXIS = re.compile(
+    r"\b(?:nm|Å|ang\w*)\s?(?:\^\s?\{?\(?)?[-−]\s?1\b|\bA\s?\^\s?\{?\(?[-−]\s?1\b|1/(?:nm|Å|A|ang\w*)\b|(?:nm|Å|A)⁻¹"
+    r"|\bradians?\b|\bd[\s-]?spacings?\b",
+    re.IGNORECASE,
 )
 
 
-def mentions_inverse_length(line: str) -> bool:
-    """Whether a line has a unit of q, as nm⁻¹ or 1/Å."""
-    return _INVERSE.search(unicodedata.normalize("NFC", line)) is not None
+def mentions_other_axis(line: str) -> bool:
+    """Whether a line speaks of d spacings, radians, or a unit of q, as nm⁻¹."""
+    return _OTHER_AXIS.search(unicodedata.normalize("NFC", line)) is not None
+
+
+def units_below(names: Sequence[str], units: Sequence[str]) -> list[str] | None:
+    """Names of columns with the units that a line below them gives; None if it is no line of units.
+
+    >>> units_below(["q", "intensity"], ["1/nm", "counts"]), units_below(["2theta", "I"], ["5", "40"])
+    (['q [1/nm]', 'intensity [counts]'], None)
+    """
+    if len(names) != len(units) or not any(_is_axis_unit(_plain(unit)) for unit in units):
+        return None
+    return [f"{name} [{unit}]" if unit else name for name, unit in zip(names, units, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------------- columns
@@ -410,6 +426,8 @@ def find_columns(line: str, separator: str, width: int, row: bool, where: object
         above = row and same_width and (counted[-1] > 0 if counted else False)
         if not ((axes and counted) or (0 in axes and same_width) or above):
             continue
+        if not counted and mentions_other_axis(line) and axis_of(names[0]) == Axis(name=names[0]):
+            continue  # prose, as "angles in radians"
         usable = [i for i, axis in axes.items() if axis.kind is not AxisKind.OTHER]
         best = sorted(usable or axes, key=lambda i: list(AxisKind).index(axes[i].kind))
         place = best[0] if best else next((i for i, name in enumerate(names) if _plain(name) in _UNNAMED), None)

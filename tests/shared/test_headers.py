@@ -78,6 +78,7 @@ def test_the_line_that_the_angles_belong_to_is_chosen() -> None:
     doublet = (1.54056, 1.54439)
     assert chosen("Kalpha2 = 1.54439", "Kbeta: 1.39222", "Kalpha1 = 1.54056") == (doublet, "")
     assert chosen("# Wavelengths: Ka2 1.54439 Ka1 1.54056 Kb 1.39222") == (doublet, "")
+    assert chosen("# lambda1=1.54056 lambda2=1.54439 ratio=0.5") == (doublet, "")
     assert chosen("*WAVE_LENGTH2 = 1.54439", "*WAVE_LENGTH1 = 1.54056") == (doublet, "")
     assert chosen("K-Alpha1 wavelength,1.54056", "K-Alpha2 wavelength,1.54439", "Ratio K-Alpha2/K-Alpha1,0.5") == (
         doublet,

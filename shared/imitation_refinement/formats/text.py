@@ -30,7 +30,8 @@ from imitation_refinement.headers import (
     find_columns,
     find_unit,
     find_wavelengths,
-    mentions_inverse_length,
+    mentions_other_axis,
+    units_below,
 )
 from imitation_refinement.scans import Axis, Format, Scan
 
@@ -160,18 +161,24 @@ def _split(line: str, separator: str) -> list[str]:
 
 def _columns(lines: _Lines, path: Path) -> Columns:
     width = len(lines.data[0])
+    header, row_above = lines.header, lines.row_above
+    if len(header) > 1 and header[-1] == row_above:
+        names, units = (_split(line.lstrip("#! "), lines.separator) for line in header[-2:])
+        if with_units := units_below(names, units):
+            row_above = ("\t" if lines.separator == " " else lines.separator).join(with_units)
+            header = [*header[:-2], row_above]
     named = [
         columns
-        for line in lines.header
-        if (columns := find_columns(line, lines.separator, width, line == lines.row_above, path)) is not None
+        for line in header
+        if (columns := find_columns(line, lines.separator, width, line == row_above, path)) is not None
     ]
     if named:
         return named[-1]
     axes = [axis for line in lines.header if (axis := find_axis(line)) is not None]
-    if not axes and (line := next(filter(mentions_inverse_length, lines.header), "")):
+    if not axes and (line := next(filter(mentions_other_axis, lines.header), "")):
         raise InputError(
             path,
-            f"says {line[:80]!r}, a unit of q, but not which column is what.",
+            f"says {line[:80]!r}, but not which column is what.",
             "Name the columns in a line above the data, as 'q (1/nm)  intensity' or '2theta  intensity'.",
         )
     has_sigma = width == 3 and path.suffix.lower() == ".xye"
