@@ -20,6 +20,7 @@ import pandas as pd
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
+from imitation_refinement.portable import PORTABLE
 from imitation_refinement.progress import say
 from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
@@ -124,7 +125,8 @@ def _run_pipeline(
     root = (folder / "pipeline").resolve()
     root.mkdir()
     error_file = root / "error.txt"  # where containers see it
-    with _environment({ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1"}), _own_print():
+    variables = {ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1"}
+    with _environment({**variables, **(PORTABLE if profile.portable else {})}), _own_print():
         tasks: AbstractContextManager[Any] = nullcontext(local.SubprocessRunner(use_venv=False))
         if engine:
             files = [path for path in given.values() if path and path not in NAMED_SOURCES]
