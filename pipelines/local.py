@@ -19,6 +19,7 @@ from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.model_files import name_of
+from imitation_refinement.portable import PORTABLE
 from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
 from pipelines import containers, processes
@@ -152,10 +153,9 @@ def _run_pipeline(
     error_file = root / "error.txt"  # where containers see it
     files = [path for path in given.values() if path and path not in NAMED_SOURCES]
     tasks = containers.tasks(engine, folder.name, files) if engine else processes.tasks()
+    variables = {ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads()}
     with (
-        environment(
-            {ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads()},
-        ),
+        environment({**variables, **(PORTABLE if profile.portable else {})}),
         replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
         _own_print(),
     ):

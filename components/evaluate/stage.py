@@ -39,6 +39,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     results = {
         "profile": config.profile,
         "seed": config.seed,
+        **({"portable": True} if config.portable else {}),
         "data": _data_record(paths, config, parts),
         "selected": selected.name,
         "judges": judges,
