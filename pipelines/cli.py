@@ -136,6 +136,11 @@ def _profile_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="seed of everything that is drawn (default: the profile's)")
     parser.add_argument(
+        "--portable",
+        action="store_true",
+        help="numbers that any x86-64 processor repeats to the bit: slower, and on CPUs alone",
+    )
+    parser.add_argument(
         "--set",
         action="append",
         default=[],
@@ -206,7 +211,8 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(arguments: argparse.Namespace) -> list[str]:
-    return [*arguments.set, *([f"seed={arguments.seed}"] if arguments.seed is not None else [])]
+    seed = [f"seed={arguments.seed}"] if arguments.seed is not None else []
+    return [*arguments.set, *seed, *(["portable=true"] if arguments.portable else [])]
 
 
 def _sources(arguments: argparse.Namespace) -> dict[str, str]:

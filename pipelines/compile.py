@@ -8,6 +8,7 @@ from kfp import compiler
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
+from imitation_refinement.portable import PORTABLE
 from pipelines.check import check_pipeline
 from pipelines.cluster import Cluster
 from pipelines.pipeline import dag
@@ -27,8 +28,13 @@ def compile_pipeline(profile: Profile, path: Path, cluster: Cluster | None = Non
     """
     if path.suffix not in (".yaml", ".yml"):
         raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
+    cluster = cluster or Cluster()
+    if profile.portable:
+        if cluster.cuda:
+            raise InputError("profile", "is portable, and the cluster's cuda is on.", "Leave one of the two out.")
+        cluster = cluster.model_copy(update={"environment": {**cluster.environment, **PORTABLE}})
     with writing(path) as temporary:
         compiler.Compiler().compile(
-            dag(profile.study, cluster or Cluster()), str(temporary), pipeline_parameters=profile.parameters()
+            dag(profile.study, cluster), str(temporary), pipeline_parameters=profile.parameters()
         )
         check_pipeline(temporary, path)

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.portable import PORTABLE
 from imitation_refinement.progress import CHANNEL_VARIABLE, begin, say
 from imitation_refinement.tracking import EXPERIMENT
 from pipelines import processes
@@ -33,14 +34,14 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HOST = "host.docker.internal"  # what Docker Desktop calls this machine
 INHERITED = (
     *("MP_API_KEY", "MLFLOW_RUN_ID", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"),
+    *("OMP_WAIT_POLICY", "NUMBA_NUM_THREADS", *PORTABLE),
 )
 INHERITED_PREFIXES = ("IMITATION_REFINEMENT_", "MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_SUPPRESS_")
 SERVER_START_S = 120.0
 
 
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of this process's environment the tasks need: tracking, keys, proxies, and numbers of threads."""
+    """What of this process's environment the tasks need: tracking, keys, proxies, threads and processors."""
     return {k: v for k, v in environment.items() if k in INHERITED or k.startswith(INHERITED_PREFIXES)}
 
 

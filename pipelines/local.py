@@ -19,6 +19,7 @@ from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.model_files import name_of
+from imitation_refinement.portable import PORTABLE
 from imitation_refinement.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.tracking import Tracker
 from pipelines import containers, processes
@@ -43,6 +44,7 @@ KEPT = {
     "evaluate/figures": "figures",
     "evaluate/predictions": "predictions.csv",
 }
+AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
 
@@ -151,8 +153,9 @@ def _run_pipeline(
     error_file = root / "error.txt"  # where containers see it
     files = [path for path in given.values() if path and path not in NAMED_SOURCES]
     tasks = containers.tasks(engine, folder.name, files) if engine else processes.tasks()
+    variables = {ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads()}
     with (
-        environment({ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1"}),
+        environment({**variables, **(PORTABLE if profile.portable else {})}),
         replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
         _own_print(),
     ):
@@ -178,6 +181,14 @@ def _run_pipeline(
     lists = [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]
     write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))
     shutil.rmtree(root)
+
+
+def threads() -> str:
+    """How many threads a task's networks get, OMP_NUM_THREADS: what that says, or the cores shared by tasks at once.
+
+    Two trainings of one thread each are faster than one after the other with two.
+    """
+    return os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // AT_ONCE))
 
 
 @contextmanager

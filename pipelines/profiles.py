@@ -35,6 +35,9 @@ class Profile(StageConfig):
         "main", description="main: both classifiers and their refiners; paper: every method beside them"
     )
     seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    portable: bool = Field(
+        False, description="whether any x86-64 processor repeats its numbers to the bit; slower, and without GPUs"
+    )
     shards: int = Field(1, ge=1, le=10_000, description="parts that simulation fans out over")
     collect_structures: CollectConfig = CollectConfig()
     simulate: SimulateConfig = SimulateConfig()
@@ -56,7 +59,7 @@ class Profile(StageConfig):
         name = data.get("name", "")
         seed = {"seed": data["seed"]} if isinstance(data.get("seed"), int) else {}  # a bad one is reported once
         run: dict[str, Any] = dict.fromkeys(("collect_structures", "simulate", "preprocess"), seed)
-        run["evaluate"] = {**seed, "profile": name}
+        run["evaluate"] = {**seed, "profile": name, "portable": data.get("portable", False)}
         simulated = data.get("simulate", {})
         known = simulated if isinstance(simulated, dict) else {}
         drawn = {key: known[key] for key in ("ranges", "profile") if key in known}

@@ -63,9 +63,7 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
     about |= {"n_train": len(train[1]), "history": history.metrics}
     save_model(paths["adapted"], generator or model, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_model(model, "classifier", train[0][:2])
-    if generator is not None:
-        tracker.log_model(generator, "generator", train[0][:2])
+    tracker.log_artifact(paths["adapted"], "classifier")
     if not len(validation[1]):
         return f"{len(train[1])} patterns learnt from"
     right = probabilities(model, validation[0]).argmax(1) == validation[1]

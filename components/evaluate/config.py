@@ -16,6 +16,7 @@ class EvaluateConfig(StageConfig):
     embedded: int = Field(300, ge=50, description="most patterns of each kind in the embedding figure")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     profile: str = Field("", description="name of the profile, for the record")
+    portable: bool = Field(False, description="whether any x86-64 processor repeats the run's numbers, for the record")
     structures: str = Field("built-in", description="where the structures came from, for the record")
     imperfect: str = Field("built-in", description="where the imperfect patterns came from, for the record")
     test: str = Field("", description="where the patterns came from that were tested on alone, for the record")

@@ -39,6 +39,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     results = {
         "profile": config.profile,
         "seed": config.seed,
+        **({"portable": True} if config.portable else {}),
         "data": _data_record(paths, config, parts),
         "selected": selected.name,
         "judges": judges,
@@ -66,7 +67,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     say(table)
     best = next(row for row in rows if row["name"] == selected.name)
     right = f"{100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
-    return f"{right} by the selected refiner, {selected.name}"
+    return f"{right} by {selected.name} (selected)"
 
 
 def _selected(methods: Sequence[Entry], where: Path) -> Entry:

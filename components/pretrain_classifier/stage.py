@@ -68,7 +68,7 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
     learnt = data.rows["formula"][data.rows["split"] == "train"]
     save_model(paths["classifier"], model, data.grid, about, learnt)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_model(model, "classifier", train[0][:2])
+    tracker.log_artifact(paths["classifier"], "classifier")
     right = 100 * history.metrics["validation_accuracy"][-1]
     return f"{right:.1f} % of {len(validation[1])} ideal validation patterns right, {len(train[1])} learnt from"
 

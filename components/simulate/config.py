@@ -13,8 +13,8 @@ from imitation_refinement.grid import Grid
 from imitation_refinement.line import Profile
 from imitation_refinement.options import StageConfig
 
-Mode = Literal["physical", "pymatgen"]
-DISPERSION = (0.1, 3.0)  # wavelengths [Å] at which physical mode has f′ and f″
+Mode = Literal["physical", "hydride", "pymatgen"]
+DISPERSION = (0.1, 3.0)  # wavelengths [Å] at which there are f′ and f″, which all modes but pymatgen need
 
 
 def shard_name(shard: int, shards: int) -> str:
@@ -47,7 +47,10 @@ class SimulateConfig(StageConfig):
 
     grid: Grid = Field(Grid(), description="the grid of the ideal patterns")
     profile: Profile = Field(Profile(), description="the lines of the ideal patterns")
-    mode: Mode = Field("physical", description="physical, or the same peaks as pymatgen's XRDCalculator")
+    mode: Mode = Field(
+        "physical",
+        description="physical, hydride (with hydrogen as the free atom), or pymatgen (XRDCalculator's peaks)",
+    )
     instrument: Instrument = Field(Instrument(), description="the axis of the virtual diffractometer")
     ranges: Ranges = Field(Ranges(), description="the flaws that the virtual diffractometer draws")
     seed: int = Field(0, ge=0, description="seed of the virtual diffractometer")

@@ -17,10 +17,15 @@ PYMATGEN_TABLE = Path(__file__).with_name("pymatgen_scattering.json")
 # Of gemmi 0.7.5's f′ the energies [eV] of poles that reach 0.01 electrons farther than NARROW, and the K edges from
 # Z = 79, as its binding energies and the nodes of its sums put them.
 POLES = Path(__file__).with_name("cromer_liberman_poles.json")
-MAX_Z: dict[Mode, int] = {"physical": 92, "pymatgen": 98}  # dispersion ends at uranium, pymatgen's table at californium
+MAX_Z: dict[Mode, int] = {
+    "physical": 92,
+    "hydride": 92,
+    "pymatgen": 98,
+}  # to uranium dispersion, to californium its table
 NARROW = 1e-4  # of the energy, a third of a Kα line's width
 BESIDE = 1e-5  # relative distance from a pole at which its residue is measured
 NODES, WEIGHTS = (x / 2 for x in (np.polynomial.legendre.leggauss(5)[0] + 1, np.polynomial.legendre.leggauss(5)[1]))
+BOHR = 0.529177  # a₀ [Å]
 POINTS = 1024  # cubics are then good to 1e-7 for Ag, 1e-9 for Cu radiation; a test holds it
 
 
@@ -49,12 +54,21 @@ def pymatgen_form_factor(atomic_number: int, s2: NDArray[np.float64]) -> NDArray
 
 
 def it92_form_factor(atomic_number: int, s2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """f0(s) = c + Σ a exp(−b s²) of the neutral atom, International Tables C (1992), table 6.1.1.4, from gemmi."""
+    """f0(s) = c + Σ a exp(−b s²) of the neutral atom, International Tables C (1992), table 6.1.1.4, from gemmi.
+
+    Hydrogen is the bonded atom there, contracted as in H2 (Stewart, Davidson and Simpson, J. Chem. Phys. 42, 3175,
+    1965), as most structures have it: 0.438 at s = 0.25 Å⁻¹, where :func:`free_hydrogen` is 0.350.
+    """
     import gemmi
 
     coefficients = gemmi.Element(atomic_number).it92
     a, b = np.asarray(coefficients.a), np.asarray(coefficients.b)
     return coefficients.c + np.sum(a[:, None] * np.exp(-b[:, None] * s2), axis=0)
+
+
+def free_hydrogen(s2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """f0(s) = (1 + (2π a₀ s)²)⁻² of the free atom's 1s electron, exact; for hydrides. International Tables C, 6.1.1."""
+    return (1 + (2 * np.pi * BOHR) ** 2 * s2) ** -2
 
 
 def dispersion(atomic_number: int, wavelength: float) -> tuple[float, float]:
@@ -124,7 +138,7 @@ def form_factors(mode: Mode, wavelength: float) -> FormFactors:
     """The tables of all elements up to s = 1/λ, the most that the wavelength [Å] can reach.
 
     Raises:
-        InputError: in physical mode, if there is no dispersion at the wavelength.
+        InputError: but in pymatgen mode, if there is no dispersion at the wavelength.
     """
     step = 1 / wavelength / (POINTS - 1)
     s2 = (step * np.arange(-1.0, POINTS + 2)) ** 2
@@ -134,7 +148,7 @@ def form_factors(mode: Mode, wavelength: float) -> FormFactors:
             values[z] = pymatgen_form_factor(z, s2)
         else:
             real, imaginary[z] = dispersion(z, wavelength)
-            values[z] = it92_form_factor(z, s2) + real
+            values[z] = (free_hydrogen(s2) if mode == "hydride" and z == 1 else it92_form_factor(z, s2)) + real
     return FormFactors(_cubics(values), imaginary, 1 / step)
 
 

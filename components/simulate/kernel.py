@@ -174,11 +174,12 @@ def peaks(
         high: last 2θ [°], one number or shape (n,).
         mode: ``"physical"``: International Tables form factors with anomalous dispersion, averaged over ±g (Friedel's
             law does not hold with f″), Debye–Waller factors, lines within ``MERGE`` in d merged at their
-            intensity-weighted mean. ``"pymatgen"``: what pymatgen's XRDCalculator gives, Debye–Waller factors aside.
+            intensity-weighted mean. ``"hydride"``: the same with hydrogen as the free atom. ``"pymatgen"``: what
+            pymatgen's XRDCalculator gives, Debye–Waller factors aside.
 
     Raises:
         ValueError: if an element has no form factor in this mode; check with :func:`unsupported` first.
-        InputError: in physical mode, if the wavelength is not from 0.1 to 3 Å.
+        InputError: but in pymatgen mode, if the wavelength is not from 0.1 to 3 Å.
     """
     if unsupported(structures, mode).any():
         raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z[mode]}")
@@ -198,7 +199,7 @@ def reflections(structures: Structures, wavelength: float, high: float, mode: Mo
 
     Raises:
         ValueError: if an element has no form factor in this mode; check with :func:`unsupported` first.
-        InputError: in physical mode, if the wavelength is not from 0.1 to 3 Å.
+        InputError: but in pymatgen mode, if the wavelength is not from 0.1 to 3 Å.
     """
     if unsupported(structures, mode).any():
         raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z[mode]}")

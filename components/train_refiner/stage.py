@@ -81,10 +81,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     }
     save_model(paths["refiner"], refiner, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    if config.own_method:
-        tracker.log_model(refiner, "refiner", train[0][:2])
-    else:
-        tracker.log_artifact(paths["refiner"], "refiner")  # a control, not a model to be used
+    tracker.log_artifact(paths["refiner"], "refiner")
     known = truth != UNLABELLED
     if not known.any():
         return f"{n_train} patterns learnt from"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.radiation import (
+    ANODES,
     ENERGIES,
     LENGTHS,
     LINE,
@@ -34,16 +35,19 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _RADIATION = re.compile(r"radiation|x-?ray source|anode|tube|target", re.IGNORECASE)
+_SYMBOL = rf"({'|'.join(ANODES)})(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)"
+_ANODE = re.compile(_SYMBOL, re.IGNORECASE)
 _ANODE_KEY = re.compile(
-    r"(?:anode|target|tube|x-?ray source|radiation)(?:[\s_]*(?:material|element|type))?\W{1,8}"
-    r"(Cu|Mo|Cr|Fe|Co|Ag)(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)",
-    re.IGNORECASE,
+    r"(?:anode|target|tube|x-?ray source|radiation)(?:[\s_]*(?:material|element|type))?\W{1,8}" + _SYMBOL, re.IGNORECASE
 )
-_LABEL = re.compile(r"k[\s_-]*\\?(alpha|α|a|beta|β|b)[\s_-]*([12]?)(?![a-z0-9]|[.,]\d)", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:k[\s_-]*\\?(alpha|α|a|beta|β|b)|(?<![a-z])(alpha|α|beta|β))[\s_-]*([12]?)(?![a-z0-9]|[.,]\d)", re.IGNORECASE
+)
+_UNIT_LINE = re.compile(r"wave[\s_-]*length[\s_-]*units?\W+([^\W\d_]+)", re.IGNORECASE)
 _INDEX = re.compile(  # WAVE_LENGTH1 = 1.54059
     r"_?([12])(?=\s*[:=(\[])|\s([12])(?=\s*(?:\([^)]*\)|\[[^\]]*\])?\s*[:=])|_?([12])(?=[\s,;\t]+\d)"
 )
-_ANODE = re.compile(r"(?:Cu|Mo|Cr|Fe|Co|Ag)(?=[\s_-]*k[\s_-]*\\?[αβab]|[^a-z]|$)", re.IGNORECASE)
+_NEXT_KEY = re.compile(r"(?:wave[\s_-]*length|lambda|λ|wl)_?([12])(?=\s*[:=(\[,])", re.IGNORECASE)
 _POWER = re.compile(r"([\[(]\s*)(?:10\s*\^?\s*\{?\s*[-−]\s*|1e-)(9|10|12)\s*\}?\s*m(?=\s*[\])])", re.IGNORECASE)
 _FILLER = re.compile(
     r"[\s:=,;/|\"'()\[\]{}#*~_-]+"
@@ -72,10 +76,16 @@ class Statement:
     line: str = ""
 
 
-def find_wavelengths(line: str, where: object) -> list[Statement]:
+def find_unit(line: str) -> str:
+    """The unit of wavelengths that a header line says for others: ``*WAVE_LENGTH_UNIT "nm"``; empty if it says none."""
+    found = _UNIT_LINE.search(unicodedata.normalize("NFKC", line))
+    return found[1] if found else ""
+
+
+def find_wavelengths(line: str, where: object, unit: str = "") -> list[Statement]:
     """The wavelengths that a header line says, in Å whatever its unit.
 
-    A number without a unit is in Å. ``keV`` and ``eV`` are photon energies, λ = hc / E.
+    A number without a unit is in ``unit``, or else in Å. ``keV`` and ``eV`` are photon energies, λ = hc / E.
 
     >>> [s.value for s in find_wavelengths("##X-RAY WAVELENGTH=1.541838", "")]
     [1.541838]
@@ -98,17 +108,19 @@ def find_wavelengths(line: str, where: object) -> list[Statement]:
         at, label = index.end(), "a" + (index[1] or index[2] or index[3])
     while at < len(text):
         if token := _LABEL.match(text, at):
-            label = "a" + token[2] if token[1].lower() in ("alpha", "α", "a") else "b"
+            label = "a" + token[3] if (token[1] or token[2]).lower() in ("alpha", "α", "a") else "b"
+        elif token := _NEXT_KEY.match(text, at):
+            label = "a" + token[1]
         elif token := _ANODE.match(text, at):
             named = text[at:]
         elif token := _VALUE.match(text, at):
-            unit, end = _unit_behind(text, token.end(), line, where)
-            if not unit and text[token.end() :][:1].isalpha():
+            own, end = _unit_behind(text, token.end(), line, where)
+            if not own and text[token.end() :][:1].isalpha():
                 break  # 2theta
-            unit = unit or (units[min(len(found), len(units) - 1)] if units else "")
+            own = own or (units[min(len(found), len(units) - 1)] if units else "" if label == "energy" else unit)
             number = float(re.sub(r"\(.*", "", token[0]).replace(",", ".").lower().replace("d", "e"))
             if number > 0:  # 0 is a field that was left empty
-                found.append(_statement(number, unit, label, line, where))
+                found.append(_statement(number, own, label, line, where))
             at = end
             continue
         elif (token := _UNIT.match(text, at)) and _is_unit(token[0]):
@@ -154,7 +166,8 @@ def _statement(number: float, unit: str, label: str, line: str, where: object) -
             "Write the unit behind the number: Å, nm, pm or m.",
         )
     value = from_unit(number, unit or "a")
-    assert value is not None, "the unit is known"
+    if value is None:
+        raise InputError(where, f"says its wavelengths in {unit!r}, which is not known.", "Write Å, nm, pm, m or keV.")
     return Statement(value, "energy" if unit_name(unit) in ENERGIES else label)
 
 
@@ -331,6 +344,29 @@ def find_axis(line: str) -> Axis | None:
     return axis_of(text) if len(text) > 1 and not _WORDS.fullmatch(_plain(text)) else None
 
 
+_OTHER_AXIS = re.compile(
+    r"\b(?:nm|Å|ang\w*)\s?(?:\^\s?\{?\(?)?[-−]\s?1\b|\bA\s?\^\s?\{?\(?[-−]\s?1\b|1/(?:nm|Å|A|ang\w*)\b|(?:nm|Å|A)⁻¹"
+    r"|\bradians?\b|\bd[\s-]?spacings?\b",
+    re.IGNORECASE,
+)
+
+
+def mentions_other_axis(line: str) -> bool:
+    """Whether a line speaks of d spacings, radians, or a unit of q, as nm⁻¹."""
+    return _OTHER_AXIS.search(unicodedata.normalize("NFC", line)) is not None
+
+
+def units_below(names: Sequence[str], units: Sequence[str]) -> list[str] | None:
+    """Names of columns with the units that a line below them gives; None if it is no line of units.
+
+    >>> units_below(["q", "intensity"], ["1/nm", "counts"]), units_below(["2theta", "I"], ["5", "40"])
+    (['q [1/nm]', 'intensity [counts]'], None)
+    """
+    if len(names) != len(units) or not any(_is_axis_unit(_plain(unit)) for unit in units):
+        return None
+    return [f"{name} [{unit}]" if unit else name for name, unit in zip(names, units, strict=True)]
+
+
 # ---------------------------------------------------------------------------------------------------- columns
 
 _SIGMA = re.compile(
@@ -390,6 +426,8 @@ def find_columns(line: str, separator: str, width: int, row: bool, where: object
         above = row and same_width and (counted[-1] > 0 if counted else False)
         if not ((axes and counted) or (0 in axes and same_width) or above):
             continue
+        if not counted and mentions_other_axis(line) and axis_of(names[0]) == Axis(name=names[0]):
+            continue  # prose, as "angles in radians"
         usable = [i for i, axis in axes.items() if axis.kind is not AxisKind.OTHER]
         best = sorted(usable or axes, key=lambda i: list(AxisKind).index(axes[i].kind))
         place = best[0] if best else next((i for i, name in enumerate(names) if _plain(name) in _UNNAMED), None)
@@ -440,6 +478,7 @@ def _splittings(line: str, separator: str) -> list[list[str]]:
         flags=re.IGNORECASE,
     )
     unit = r"(?:nm|Å|A)\s?(?:\^?\{?[-−]1\}?|⁻¹)|1/(?:nm|Å|A)\b|(?:rad|deg|degrees|radians)\b"
+    text = re.sub(r"^L\s+", "", text)  # SPEC's #L
     text = re.sub(rf"(?<=[^\W\d_])\s*/\s*(?={unit}|°|nm|Å|a\.u|arb)|(?<=[\wθϑ])\s+(?={unit})", "_", text)  # q / nm⁻¹
     text = re.sub(r"\s*([\[(][^\])]*[\])])", lambda found: found[1].replace(" ", ""), text)
     ways = [separator, ";", "\t", ","]

@@ -36,12 +36,13 @@ WAVELENGTHS: dict[str, float] = {
     "AgKa2": 0.563813,
     "AgKb1": 0.497082,
 }
+ANODES = tuple(dict.fromkeys(name.partition("K")[0] for name in WAVELENGTHS))
 HC = 12.398419843  # [keV Å], exact constants of the SI
 LENGTHS = {"a": 1.0, "ang": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01, "m": 1e10}  # [Å]
 ENERGIES = {"kev": 1.0, "ev": 1e-3}  # [keV]
 # What a name of a line may look like: Cu, CuKa, Cu Kα1, Cu K-alpha 1, CuKα₁, Cu K\\alpha_1, CuKb.
 LINE = re.compile(
-    r"(?P<anode>[a-z]{2})[\s_-]*(?:k[\s_-]*\\?(?P<family>alpha|α|a|beta|β|b)[\s_-]*(?P<number>1[\s_]*[+,/&]?[\s_]*2|[12])?)?",
+    r"(?P<anode>[a-z]{1,2})[\s_-]*(?:k[\s_-]*\\?(?P<family>alpha|α|a|beta|β|b)[\s_-]*(?P<number>1[\s_]*[+,/&]?[\s_]*2|[12])?)?",
     re.IGNORECASE,
 )
 KA2_RATIO = 0.5  # statistical weights of the 2p1/2 and 2p3/2 levels; measured: 0.50 to 0.52

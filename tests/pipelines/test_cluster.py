@@ -11,6 +11,7 @@ import yaml
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.portable import PORTABLE
 from imitation_refinement.train_job import TrainJob
 from pipelines.cli import main
 from pipelines.cluster import STAGES, TRAINING, Cluster, amount, check_source, read_cluster, stage_of
@@ -50,6 +51,18 @@ def compiled(folder: Path, cluster: Cluster, profile: str = "smoke") -> Tasks:
     path = folder / "pipeline.yaml"
     compile_pipeline(read_profile(profile), path, cluster)
     return Tasks(path)
+
+
+def test_a_portable_run_tells_every_task(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    profile = read_profile("smoke", ["portable=true"])
+    compile_pipeline(profile, path, Cluster(environment={"OMP_NUM_THREADS": "4", "TZ": "UTC"}))
+    tasks = Tasks(path)
+    assert tasks.names
+    for name in tasks.names:
+        assert {**PORTABLE, "TZ": "UTC"}.items() <= tasks.environment(name).items()
+    with pytest.raises(InputError, match="cuda is on"):
+        compile_pipeline(profile, path, Cluster(cuda=True))
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,9 @@ def person() -> io.StringIO:
 
 @pytest.fixture
 def shown(tmp_path: Path, tell: Tell, person: io.StringIO) -> Console:
-    said = ("simulate | {", "simulate |     'seed': 1", "simulate | }", "simulate | at it", "preprocess | at it, too")
-    log = "\n".join((*said, "simulate | no such atom", "", "KFP has ended", ""))
-    (tmp_path / "log.txt").write_text(log)
+    arguments = ["simulate | {", "simulate |     'seed': 1", "simulate | }"]
+    said = ["simulate | at it", "preprocess | at it, too", "simulate | no such atom", "", "KFP has ended"]
+    (tmp_path / "log.txt").write_text("".join(f"{line}\n" for line in [*arguments, *said]))
     return Console(person, Channel(tmp_path / "told"), tmp_path / "log.txt")
 
 

@@ -69,6 +69,7 @@ def test_what_the_tasks_inherit() -> None:
         "MLFLOW_TRACKING_PASSWORD": "p",
         "IMITATION_REFINEMENT_ERROR_FILE": "e",
         "OMP_NUM_THREADS": "2",
+        "NUMBA_CPU_NAME": "haswell",
         "MP_API_KEY": "k",
     }
     others = {"HOME": "/home/me", "PATH": "/bin", "PYTHONPATH": ".", "MLFLOW_BACKEND_STORE_URI": "s", "AWS_SECRET": "t"}

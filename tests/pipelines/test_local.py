@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import os
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.portable import PORTABLE
 from imitation_refinement.tracking import Tracker
 from pipelines import local
 from pipelines.cli import main
@@ -79,6 +81,25 @@ def test_the_built_in_print_is_left_as_it_was(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(local.TaskFailed, match="failed"):
         local._run_pipeline(read_profile("smoke"), {}, tmp_path)
     assert builtins.print is ours
+
+
+@pytest.mark.parametrize("portable", [True, False])
+def test_the_tasks_of_a_portable_run_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portable: bool) -> None:
+    seen: list[dict[str, str]] = []
+
+    def look(**_: object) -> None:
+        seen.append(dict(os.environ))
+        raise RuntimeError("seen")
+
+    for name in PORTABLE:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pipelines.pipeline.dag", lambda study: Dag(look, {}))
+    with pytest.raises(local.TaskFailed, match="seen"):
+        local._run_pipeline(read_profile("smoke", [f"portable={str(portable).lower()}"]), {}, tmp_path)
+    (environment,) = seen
+    told = PORTABLE.items() & environment.items()
+    assert told == (set(PORTABLE.items()) if portable else set())
+    assert not PORTABLE.keys() & os.environ.keys()
 
 
 def test_ui_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,6 +25,12 @@ def test_built_in_profiles(name: str) -> None:
     assert Profile.model_validate(json.loads(as_text(profile))) == profile
 
 
+def test_portable_is_on_record() -> None:
+    profile = read_profile("smoke", ["portable=true"])
+    assert profile.portable and profile.evaluate.portable and '"portable": true' in as_text(profile)
+    assert not read_profile("smoke").portable and not read_profile("smoke").evaluate.portable
+
+
 def test_the_paper_s_sizes() -> None:
     paper = read_profile("paper")
     assert paper.vgg.network.depths == (2, 2, 4, 4, 4)

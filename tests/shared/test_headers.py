@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.headers import Statement, axis_of, choose_wavelengths, find_wavelengths
+from imitation_refinement.headers import Statement, axis_of, choose_wavelengths, find_unit, find_wavelengths
 from imitation_refinement.scans import AxisKind
 
 
@@ -78,6 +78,7 @@ def test_the_line_that_the_angles_belong_to_is_chosen() -> None:
     doublet = (1.54056, 1.54439)
     assert chosen("Kalpha2 = 1.54439", "Kbeta: 1.39222", "Kalpha1 = 1.54056") == (doublet, "")
     assert chosen("# Wavelengths: Ka2 1.54439 Ka1 1.54056 Kb 1.39222") == (doublet, "")
+    assert chosen("# lambda1=1.54056 lambda2=1.54439 ratio=0.5") == (doublet, "")
     assert chosen("*WAVE_LENGTH2 = 1.54439", "*WAVE_LENGTH1 = 1.54056") == (doublet, "")
     assert chosen("K-Alpha1 wavelength,1.54056", "K-Alpha2 wavelength,1.54439", "Ratio K-Alpha2/K-Alpha1,0.5") == (
         doublet,
@@ -87,6 +88,17 @@ def test_the_line_that_the_angles_belong_to_is_chosen() -> None:
     assert chosen("# wavelength 1.5406", "# wavelength 1.54056 Å", "# energy 8.05 keV") == ((1.5406,), "")
     assert chosen("K-Alpha1 [Å],1.54056", "K-Alpha [Å],1.54184", "K-Beta [Å],1.39222") == ((1.54056,), "")
     assert chosen() == ((), "")
+
+
+def test_rigakus_keys_with_a_unit_of_their_own() -> None:
+    """``ALPHA1`` without K; the unit stands in another line."""
+    unit = find_unit('*HW_XG_WAVE_LENGTH_UNIT "nm"')
+    lines = ('*HW_XG_WAVE_LENGTH_ALPHA1 "0.1540593"', '*HW_XG_WAVE_LENGTH_BETA "0.1392250"')
+    found = [s for line in lines for s in find_wavelengths(line, "f", unit)]
+    assert found == [Statement(1.540593, "a1"), Statement(1.39225, "b")]
+    assert find_unit("# wavelength 1.5406 Å") == ""
+    with pytest.raises(InputError, match="says its wavelengths in 'furlongs'"):
+        find_wavelengths("wavelength 0.1540593", "f", "furlongs")
 
 
 def test_contradictions_are_said() -> None:

@@ -1,4 +1,4 @@
-"""Columns of text: ``.xy``, ``.xye``, ``.dat``, ``.txt``, ``.csv``; one pattern a file.
+"""Columns of text: ``.xy``, ``.xye``, ``.dat``, ``.txt``, ``.csv``, ``.chi``; one pattern a file.
 
 Two columns, the axis and the intensity, and further ones. Fields are separated by semicolons, tabs, commas or blanks;
 the first line of numbers settles by which, and every other line must have as many fields. Decimal commas and separated
@@ -28,11 +28,14 @@ from imitation_refinement.headers import (
     find_anode,
     find_axis,
     find_columns,
+    find_unit,
     find_wavelengths,
+    mentions_other_axis,
+    units_below,
 )
 from imitation_refinement.scans import Axis, Format, Scan
 
-EXTENSIONS = (".xy", ".xye", ".txt", ".dat", ".csv")
+EXTENSIONS = (".xy", ".xye", ".txt", ".dat", ".csv", ".chi")
 _REMARK = ("#", "!", "*", "'", '"')
 _QUOTED_NUMBER = re.compile(r"""["']\s*[+-]?[.,]?\d[^"']*["']""")
 _NUMERIC = re.compile(r"[+-]?(?:[\d.,'’\s]*\d[\d.,'’\s]*(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
@@ -72,7 +75,8 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         remarks.append("the first column counts the rows; the second is taken for 2θ, the third for the intensity")
     if grouped := next((f for f in table[j] if _thousands(f, decimal)), None):
         remarks.append(f"{grouped!r} is read with separated thousands")
-    statements = [s for line in lines.header for s in find_wavelengths(line, path)]
+    unit = next((unit for line in lines.header if (unit := find_unit(line))), "")
+    statements = [s for line in lines.header for s in find_wavelengths(line, path, unit)]
     wavelengths, chosen = choose_wavelengths(statements)
     sigma = None if k is None else _numbers(table[k], decimal, lines, path)
     yield Scan(
@@ -157,14 +161,26 @@ def _split(line: str, separator: str) -> list[str]:
 
 def _columns(lines: _Lines, path: Path) -> Columns:
     width = len(lines.data[0])
+    header, row_above = lines.header, lines.row_above
+    if len(header) > 1 and header[-1] == row_above:
+        names, units = (_split(line.lstrip("#! "), lines.separator) for line in header[-2:])
+        if with_units := units_below(names, units):
+            row_above = ("\t" if lines.separator == " " else lines.separator).join(with_units)
+            header = [*header[:-2], row_above]
     named = [
         columns
-        for line in lines.header
-        if (columns := find_columns(line, lines.separator, width, line == lines.row_above, path)) is not None
+        for line in header
+        if (columns := find_columns(line, lines.separator, width, line == row_above, path)) is not None
     ]
     if named:
         return named[-1]
     axes = [axis for line in lines.header if (axis := find_axis(line)) is not None]
+    if not axes and (line := next(filter(mentions_other_axis, lines.header), "")):
+        raise InputError(
+            path,
+            f"says {line[:80]!r}, but not which column is what.",
+            "Name the columns in a line above the data, as 'q (1/nm)  intensity' or '2theta  intensity'.",
+        )
     has_sigma = width == 3 and path.suffix.lower() == ".xye"
     return Columns(axes[-1] if axes else Axis(), (0, 1, 2 if has_sigma else None))
 

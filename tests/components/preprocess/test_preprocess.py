@@ -220,7 +220,7 @@ def test_a_gap_is_not_measured(tmp_path: Path) -> None:
         imperfect["two_theta"][i], imperfect["intensity"][i] = x[there], y[there]
     found = preprocess(tmp_path, write(tmp_path, ideal_columns(), imperfect), min_coverage=0.5)
     assert found["rejected"]["item"].tolist() == ["pattern p005"]
-    assert "without points from 19.9 to 75.1°, and covers 35 %" in found["rejected"]["reason"][0]
+    assert "without points from 20 to 75.1°, and covers 35 %" in found["rejected"]["reason"][0]
     (row,) = np.flatnonzero(found["imperfect"]["pattern_id"] == "p003")
     missing = (GRID.two_theta > 20.5) & (GRID.two_theta < 54.5)
     pattern = found["imperfect_patterns"]["intensity"][row]

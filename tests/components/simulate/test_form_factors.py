@@ -8,7 +8,15 @@ import gemmi
 import numpy as np
 import pytest
 
-from components.simulate.form_factors import MAX_Z, POLES, dispersion, it92_form_factor, pymatgen_form_factor
+from components.simulate.form_factors import (
+    MAX_Z,
+    POLES,
+    dispersion,
+    form_factors,
+    free_hydrogen,
+    it92_form_factor,
+    pymatgen_form_factor,
+)
 from imitation_refinement.errors import InputError
 
 # Z, energy [eV], f′, f″: rows of Cromer's own table (FPRIME of 1993; f1f2_CromerLiberman.dat in rietx 1.10.0).
@@ -90,7 +98,7 @@ def test_dispersion_is_refused_where_there_is_none() -> None:
     for z, wavelength in ((93, 1.5406), (26, 0.09), (26, 3.1), (0, 1.5)):
         with pytest.raises(InputError, match=f"no dispersion of element {z} at {wavelength}"):
             dispersion(z, wavelength)
-    assert MAX_Z == {"physical": 92, "pymatgen": 98}
+    assert MAX_Z == {"physical": 92, "hydride": 92, "pymatgen": 98}
 
 
 @pytest.mark.parametrize("z", NEUTRAL)
@@ -105,3 +113,15 @@ def test_pymatgens_tin_scatters_too_much_and_ours_does_not() -> None:
     assert pymatgen_form_factor(50, s2)[0] == pytest.approx(1.134 * NEUTRAL[50][1], rel=2e-3)
     assert it92_form_factor(50, s2)[0] == pytest.approx(NEUTRAL[50][1], rel=1e-3)
     assert pymatgen_form_factor(26, s2)[0] == pytest.approx(NEUTRAL[26][1], rel=0.02)  # its other elements are right
+
+
+def test_hydrogen_is_bonded_and_in_hydrides_free() -> None:
+    """The bonded atom of International Tables, H′ of table 6.1.1.1; the free one of xraydb 4.5.8 and xraylib 4.3.0."""
+    s2 = np.array([0.25, 0.5]) ** 2
+    np.testing.assert_allclose(it92_form_factor(1, s2), [0.438, 0.103], atol=1e-3)
+    np.testing.assert_allclose(free_hydrogen(s2), [0.3498, 0.0705], atol=2e-4)
+    physical, hydride = form_factors("physical", 1.5406), form_factors("hydride", 1.5406)
+    assert (hydride.table[1, 500, 0], physical.table[1, 500, 0]) == pytest.approx(
+        [f(np.array([500 / hydride.inverse_step]) ** 2)[0] for f in (free_hydrogen, lambda s2: it92_form_factor(1, s2))]
+    )
+    np.testing.assert_array_equal(hydride.table[2:], physical.table[2:])

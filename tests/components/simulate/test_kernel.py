@@ -183,6 +183,31 @@ def test_friedel_pairs_differ_and_are_averaged() -> None:
     np.testing.assert_allclose(found.f2[: found.starts[1]], (plus + minus) / 2, rtol=1e-6)
 
 
+def test_structure_factors_are_gemmis_once_it_counts_special_positions_once() -> None:
+    """Calcite at 0.71 Å, where f″ is negligible; gemmi would count atoms on axes several times over."""
+    lattice = Lattice.hexagonal(4.99, 17.06)
+    calcite = Structure.from_spacegroup("R-3c", lattice, ["Ca", "C", "O"], [[0, 0, 0], [0, 0, 0.25], [0.257, 0, 0.25]])
+    text = """data_calcite
+_cell_length_a 4.99\n_cell_length_b 4.99\n_cell_length_c 17.06
+_cell_angle_alpha 90\n_cell_angle_beta 90\n_cell_angle_gamma 120
+_symmetry_space_group_name_H-M 'R -3 c:H'
+loop_\n_atom_site_label\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z
+Ca1 Ca 0 0 0\nC1 C 0 0 0.25\nO1 O 0.257 0 0.25
+"""
+    small = gemmi.make_small_structure_from_block(gemmi.cif.read_string(text).sole_block())
+    calculator = gemmi.StructureFactorCalculatorX(small.cell)
+    for symbol, z in (("Ca", 20), ("C", 6), ("O", 8)):
+        calculator.addends.set(gemmi.Element(symbol), dispersion(z, 0.71)[0])
+    wrong = abs(calculator.calculate_sf_from_small_structure(small, [1, 0, 4])) ** 2
+    small.change_occupancies_to_crystallographic()
+    found = reflections(flat([calcite]), 0.71, 20)[0]
+    ours = {tuple(hkl): f2 for hkl, f2 in zip(found.hkl.tolist(), found.f2.tolist(), strict=True)}
+    for hkl in ((1, 0, 4), (0, 1, 2), (1, 1, 0), (1, 1, 3)):
+        expected = abs(calculator.calculate_sf_from_small_structure(small, list(hkl))) ** 2
+        assert ours[hkl] == pytest.approx(expected, rel=0.005)
+    assert wrong > 4 * ours[1, 0, 4]
+
+
 def test_nearly_degenerate_lines_are_one() -> None:
     """A cell that is cubic but for 1e-5 has the peaks of the cubic cell."""
     cubic = Structure(Lattice.cubic(4.2), ["Mg", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
