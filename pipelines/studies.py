@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
+from imitation_refinement.vocabulary import Architecture, Variant
 
 Study = Literal["main", "paper"]
 Loop = Literal["pretrain", "pretrain_others", "refine", "refine_with_ideal", "adapt", "adapt_with_ideal"]
@@ -24,8 +25,8 @@ OPTIONS: dict[Loop, type[StageConfig]] = {
 }
 
 LABELLED = (300, 100, 30, 10)  # labelled patterns of the curve in the study "paper"; its last point is all of them
-ABLATIONS = ("without_prediction", "without_prototype", "without_regularisation")
-ARCHITECTURES = ("densenet", "vgg")
+ABLATIONS = tuple(str(variant) for variant in Variant if variant.removes)
+ARCHITECTURES = tuple(sorted(map(str, Architecture)))
 
 
 class Task(StageConfig):

@@ -61,6 +61,31 @@ found, _, _ = load_refiner(path)
 assert isinstance(found, Dilated) and found.config == network
 assert torch.equal(found(x), model(x)) and not torch.allclose(found(x), x)
 """
+FORMAT = """
+import sys
+from pathlib import Path
+import numpy as np
+from imitation_refinement.errors import InputError
+from imitation_refinement.formats import EXTENSIONS, format_of, read_scans
+
+assert ".udf" in EXTENSIONS
+lines = ["SampleIdent,quartz,/", "Anode,Cu,/", "LabdaAlpha1, 1.54060,/", "LabdaAlpha2, 1.54439,/"]
+lines += ["DataAngleRange,   5.0000,   5.0800,/", "ScanStepSize,    0.020,/"]
+lines += ["RawScan", "  300, 283,", "  291, 1000, 7/"]
+path = Path(sys.argv[-1]) / "quartz.udf"
+path.write_text("\\n".join(lines))
+(scan,) = read_scans(path)
+assert format_of(path).name == "Philips UDF" and scan.name == "quartz" and scan.anode == "Cu"
+assert np.allclose(scan.values, [5.0, 5.02, 5.04, 5.06, 5.08]) and scan.wavelengths == (1.5406, 1.54439)
+assert scan.intensity.tolist() == [300, 283, 291, 1000, 7]
+path.write_text("\\n".join(lines[:-3]))
+try:
+    list(read_scans(path))
+except InputError as error:
+    assert "is no whole UDF file" in str(error)
+else:
+    raise AssertionError("half a file was read")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +96,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "components", copy / "components", ignore=ignored)
     shutil.copytree(ROOT / "shared", copy / "shared", ignore=ignored)
     blocks = list(BLOCK.finditer((ROOT / "docs" / "extending.md").read_text(encoding="utf-8")))
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     for file, line, code in (block.groups() for block in blocks):
         path = copy / file
         if line is None:
@@ -84,7 +109,9 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
-@pytest.mark.parametrize("script", [DISTANCE, BASELINE, NETWORK], ids=["distance", "baseline", "network"])
+@pytest.mark.parametrize(
+    "script", [DISTANCE, BASELINE, NETWORK, FORMAT], ids=["distance", "baseline", "network", "format"]
+)
 def test_the_page_s_code_works(extended: Path, toy_tables: dict[str, Path], tmp_path: Path, script: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(extended / "shared"), str(extended)))}
     tables = (toy_tables["ideal_dataset"], toy_tables["imperfect_dataset"], tmp_path)

@@ -16,7 +16,7 @@ import pytest
 from components.baselines.config import NearestConfig
 from components.baselines.nearest import nearest
 from components.pretrain_classifier.stage import STAGE
-from imitation_refinement import datasets, tables
+from imitation_refinement import contracts, datasets
 from imitation_refinement.contracts import ideal_schema, parts, read_grid, read_gridded, written
 from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.datasets import read_ideal, read_imperfect, sample_ideal, split_counts
@@ -40,7 +40,7 @@ def pieces(path: Path, size: int) -> list[pa.Table]:
 def sharded(toy_tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The ideal dataset of 84 rows as a folder."""
     source, folder = toy_tables["ideal_dataset"], tmp_path / "sharded"
-    monkeypatch.setattr(tables, "ROWS_PER_FILE", 30)
+    monkeypatch.setattr(contracts, "ROWS_PER_FILE", 30)
     assert sum(1 for _ in written(folder, pq.read_schema(source), pieces(source, 8), 84)) == 84
     assert [(p.name, pq.read_metadata(p).num_rows) for p in parts(folder)] == [
         ("part-00000.parquet", 32),
@@ -90,7 +90,7 @@ def test_training_on_shards_is_training_on_the_file(
 
 def test_few_rows_stay_one_file(toy_tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = toy_tables["ideal_dataset"]
-    monkeypatch.setattr(tables, "ROWS_PER_FILE", 84)
+    monkeypatch.setattr(contracts, "ROWS_PER_FILE", 84)
     assert sum(1 for _ in written(tmp_path / "t", pq.read_schema(source), pieces(source, 30), 84)) == 84
     assert (tmp_path / "t").is_file() and pq.read_table(tmp_path / "t").equals(pq.read_table(source))
     assert list(written(tmp_path / "empty", pq.read_schema(source), [], 0)) == []
@@ -144,7 +144,7 @@ def test_preprocess_makes_shards_of_many_patterns(tmp_path: Path, monkeypatch: p
     for shard in range(3):
         ideal.append(tmp_path / f"ideal-{shard}")
         own = {name: values[shard::3] for name, values in columns.items()}
-        tables.write_table(ideal[-1], own, ideal_schema(grid))
+        contracts.write_table(ideal[-1], own, ideal_schema(grid))
     measured = {
         "pattern_id": [f"p{i}" for i in range(70)],
         "formula": [f"B{i}" for i in range(70)],
@@ -154,11 +154,11 @@ def test_preprocess_makes_shards_of_many_patterns(tmp_path: Path, monkeypatch: p
         "wavelength": [1.5406] * 70,
         "origin": ["file"] * 70,
     }
-    tables.write_table(tmp_path / "imperfect", measured, tables.measured_schema(grid))
+    contracts.write_table(tmp_path / "imperfect", measured, contracts.measured_schema(grid))
     monkeypatch.setattr(stage, "ROWS_AT_A_TIME", 16)
     found = {}
     for name, most in (("file", 10**6), ("folder", 100)):
-        monkeypatch.setattr(tables, "ROWS_PER_FILE", most)
+        monkeypatch.setattr(contracts, "ROWS_PER_FILE", most)
         out = tmp_path / name
         paths = {k: out / k for k in ("ideal_dataset", "imperfect_dataset", "manifest", "rejected")}
         stage.STAGE.execute({"ideal": ideal, "imperfect": [tmp_path / "imperfect"], **paths}, {})
