@@ -117,3 +117,12 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.strip() == "0.1.0"
+
+
+def test_tasks_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for cores, expected in ((1, "1"), (2, "1"), (7, "3")):
+        monkeypatch.setattr(local.os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert local.threads() == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert local.threads() == "4"
