@@ -146,7 +146,8 @@ def tasks() -> Iterator[Any]:
         finally:
             _see_it_end(process)
             running.discard(process)
-        note_end(failed, label, code, death(code))
+        if not stopped:
+            note_end(failed, label, code, death(code))
         return code
 
     def stop_all(number: int, frame: FrameType | None) -> None:
