@@ -171,7 +171,8 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str]) -> Iterator[Any]:
             raise TaskDied(f"{label} was not started: the run was stopped.")
         begin(label)
         code, why = run_to_end(client, image, command, label, volumes=volumes, **given)
-        note_end(failed, label, code, why)
+        if not stopped:
+            note_end(failed, label, code, why)
         return code
 
     def stop_all(number: int, frame: FrameType | None) -> None:

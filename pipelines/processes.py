@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -115,6 +116,13 @@ def tasks() -> Iterator[Any]:
     stopped: list[int] = []
     failed: dict[str, str] = {}
 
+    def signal_all(number: int) -> None:
+        for process in list(running):
+            _signal(process, number)
+
+    # Of two tasks at once a thread of KFP waits for one; and what a script starts with `&` may be deaf to interrupts.
+    last_resort = threading.Timer(PATIENCE_S, signal_all, [signal.SIGKILL])
+
     def run_process(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """In the place of KFP's function."""
         label = label_of(full_command)
@@ -131,20 +139,23 @@ def tasks() -> Iterator[Any]:
         )
         running.add(process)
         if stopped:  # meanwhile
-            _signal(process, signal.SIGINT)
+            _signal(process, signal.SIGTERM)
         try:
             relay(_chunks(process.stdout), label)
             code = process.wait()
         finally:
             _see_it_end(process)
             running.discard(process)
-        note_end(failed, label, code, death(code))
+        if not stopped:
+            note_end(failed, label, code, death(code))
         return code
 
     def stop_all(number: int, frame: FrameType | None) -> None:
+        first = not stopped
         stopped.append(number)
-        for process in list(running):
-            _signal(process, signal.SIGINT)
+        signal_all(number if first else signal.SIGKILL)
+        if first:
+            last_resort.start()
         stop(number, frame)
 
     with replaced(subprocess_task_handler, "run_local_subprocess", run_process), signals(stop_all):
@@ -152,6 +163,8 @@ def tasks() -> Iterator[Any]:
             yield local.SubprocessRunner(use_venv=False)
         except RuntimeError as error:
             raise RuntimeError(failure(failed) or str(error)) from error
+        finally:
+            last_resort.cancel()
 
 
 def _see_it_end(process: subprocess.Popen[bytes]) -> None:

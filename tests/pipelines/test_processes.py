@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from kfp.local import subprocess_task_handler
 
+from pipelines import processes
 from pipelines.processes import Stopped, TaskDied, death, label_of, relay, tasks
 
 
-def executor_call(task: str, code: str = "", **parameters: Any) -> list[str]:
+def executor_call(place: str, code: str = "", **parameters: Any) -> list[str]:
     """A command with the arguments of KFP's executor."""
-    outputs = {"outputFile": f"/runs/1/pipeline/imitation-refinement-1/{task}/output.json"}
+    outputs = {"outputFile": f"/runs/1/pipeline/imitation-refinement-1/{place}/output.json"}
     given = json.dumps({"inputs": {"parameterValues": parameters}, "outputs": outputs})
     return [sys.executable, "-c", code, "--executor_input", given]
 
@@ -36,6 +37,10 @@ def test_what_a_task_is_called() -> None:
     assert label_of(executor_call("for-loop-1-iteration-1/simulate", shard=1.0, shards=2.0)) == "simulate 2 of 2"
     assert label_of(executor_call("for-loop-1-iteration-0/simulate", shard=0.0, shards=1.0)) == "simulate"
     assert label_of(executor_call("collect-structures", config={})) == "collect_structures"
+    assert (
+        label_of(executor_call("train-refiner", task={"label": "train_refiner vgg", "config": {}}))
+        == "train_refiner vgg"
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,11 +85,14 @@ def test_the_failure_names_the_task_that_failed() -> None:
 
 
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)])
+@pytest.mark.parametrize("deaf", [False, True])
 def test_a_signal_ends_the_processes_and_starts_no_more(
-    tmp_path: Path, number: signal.Signals, kind: type[BaseException]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, kind: type[BaseException], deaf: bool
 ) -> None:
+    monkeypatch.setattr(processes, "PATIENCE_S", 0.5 if deaf else 60.0)
+    how = f"import signal; signal.signal({int(number)}, signal.SIG_IGN)\n" if deaf else ""
     code = (
-        f"import os, pathlib, time\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+        f"{how}import os, pathlib, time\npathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
         f"try:\n    time.sleep(60)\nfinally:\n    pathlib.Path({str(tmp_path / 'tidy')!r}).touch()"
     )
 
@@ -103,6 +111,7 @@ def test_a_signal_ends_the_processes_and_starts_no_more(
             run(executor_call("preprocess"))
         raise kind(number)
     sender.join()
-    assert signal.getsignal(number) is before and (tmp_path / "tidy").exists()
+    assert signal.getsignal(number) is before
+    assert (tmp_path / "tidy").exists() == (number == signal.SIGINT and not deaf)  # an interrupt lets it end in order
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
