@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ _REMARK = ("#", "!", "*", "'", '"')
 _QUOTED_NUMBER = re.compile(r"""["']\s*[+-]?[.,]?\d[^"']*["']""")
 _NUMERIC = re.compile(r"[+-]?(?:[\d.,'’\s]*\d[\d.,'’\s]*(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
 _GROUPED = r"[+-]?\d{{1,3}}(?:{0}\d{{3}})+(?:{1}\d*)?"
+_PLAIN_LINES = re.compile(r"(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:\n|$))+")
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 SPACES = "\u00a0\u202f\u2009"
 
@@ -73,7 +74,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         i, j, k = _behind_row_numbers(table, lines, path)
         x, y = (_numbers(table[place], decimal, lines, path) for place in (i, j))
         remarks.append("the first column counts the rows; the second is taken for 2θ, the third for the intensity")
-    if grouped := next((f for f in table[j] if _thousands(f, decimal)), None):
+    if not _plain("\n".join(table[j]), decimal) and (grouped := next(filter(_thousands(decimal), table[j]), None)):
         remarks.append(f"{grouped!r} is read with separated thousands")
     unit = next((unit for line in lines.header if (unit := find_unit(line))), "")
     statements = [s for line in lines.header for s in find_wavelengths(line, path, unit)]
@@ -152,6 +153,8 @@ def _split(line: str, separator: str) -> list[str]:
         return line.split()
     if separator == ", ":
         fields = re.split(r",\s+", line)
+    elif '"' not in line:
+        fields = line.split(separator)
     else:
         (fields,) = csv.reader([line], delimiter=separator, skipinitialspace=True)
     while len(fields) > 2 and not fields[-1].strip():
@@ -213,17 +216,27 @@ def _decimal(columns: Sequence[Sequence[str]], path: Path) -> str:
     return "."
 
 
-def _thousands(field: str, decimal: str) -> bool:
-    """Whether a number's thousands are separated, by the other sign, a blank or an apostrophe."""
+def _thousands(decimal: str) -> Callable[[str], object]:
+    """What tells whether a number's thousands are separated, by the other sign, a blank or an apostrophe."""
     other = re.escape(",."[decimal == ","])
-    return re.fullmatch(_GROUPED.format(rf"(?:{other}|[ '’{SPACES}])", re.escape(decimal)), field) is not None
+    return re.compile(_GROUPED.format(rf"(?:{other}|[ '’{SPACES}])", re.escape(decimal))).fullmatch
+
+
+def _plain(text: str, decimal: str) -> str:
+    """Lines of numbers with decimal points, or nothing if one of them has more than digits, a sign and an exponent."""
+    if decimal == ",":
+        text = "" if "." in text else text.replace(",", ".")
+    return text if _PLAIN_LINES.fullmatch(text) else ""
 
 
 def _numbers(fields: Sequence[str], decimal: str, lines: _Lines, path: Path) -> NDArray[np.float64]:
+    if plain := _plain("\n".join(fields), decimal):
+        return np.array(list(map(float, plain.split("\n"))))
+    is_grouped = _thousands(decimal)
     out = np.empty(len(fields))
     for row, field in enumerate(fields):
         text = field.replace("D", "E").replace("d", "e") if field[:1] not in "nN" else field
-        if _thousands(field, decimal):
+        if is_grouped(field):
             text = re.sub(rf"[ '’{SPACES}{',.'[decimal == ',']}]", "", field)
         text = text.replace(",", ".") if decimal == "," else text
         if _PLAIN.fullmatch(text) is None:
