@@ -4,7 +4,7 @@
     python benchmarks/portable.py --only portable --cpus Nehalem Haswell       the same bits on emulated processors
 
 Each row is one capping: the environment variables of ``CAPPINGS``, or an emulated processor (``qemu-x86_64 -cpu``, of
-Debian's qemu-user; some hundred times slower). Every stage of a row reads what the first row's stages made, so that a
+Debian's qemu-user; some fifty times slower). Every stage of a row reads what the first row's stages made, so that a
 difference is the stage's own; where a whole row is equal, so is the pipeline. The data are few, the networks those of
 the profile.
 """
@@ -200,7 +200,7 @@ def contents(folder: Path) -> str:
 
 
 def work(first: Path, own: Path, arguments: argparse.Namespace) -> None:
-    """One row: every stage, its digest and its time [s] on standard output."""
+    """One row: every stage, its digest and its processor time [s] on standard output."""
     for name, run in stages(arguments.structures, arguments.patterns, arguments.points, arguments.epochs):
         if arguments.stages and name not in arguments.stages:
             continue
@@ -216,7 +216,7 @@ def work(first: Path, own: Path, arguments: argparse.Namespace) -> None:
 
 
 def row(first: Path, own: Path, environment: dict[str, str], cpu: str, passed: list[str]) -> dict[str, tuple[str, str]]:
-    """Runs one row in a process of its own; digest and time by stage."""
+    """Runs one row in a process of its own; digest and processor time [s] by stage."""
     kept = {name: value for name, value in os.environ.items() if name not in PORTABLE}
     emulator = ["qemu-x86_64", "-cpu", cpu] if cpu else []
     words = [*emulator, sys.executable, __file__, *passed, "--work", str(first), str(own)]
