@@ -28,9 +28,9 @@ def test_symbols_are_those_of_pymatgen() -> None:
         (
             GYPSUM,
             "CaSO4.2H2O|CaSO4·2H2O|CaSO4*2H2O|CaSO4•2H2O|CaSO4⋅2H2O|CaSO4 · 2 H2O|CaSO4 2(H2O)|CaSO4 2H2O|CaSO4(H2O)2|"
-            "CaSO4.(H2O)2|CaSO4.2(H2O)|CaSO4 dihydrate|CaSO4, 2H2O|CaSO4 x 2H2O|CaH4SO6|Ca1 H4 O6 S1|H8Ca2S2O12|CaSO₄·2H₂O|"
-            "CaSO_{4} \\cdot 2H_{2}O|$\\mathrm{CaSO_4}\\cdot2\\mathrm{H_2O}$|CaSO_4_·2H_2_O|CaSO~4~·2H~2~O|[CaSO4(H2O)2]|"
-            "CaSO<sub>4</sub>&middot;2H<sub>2</sub>O|CaSO4.2D2O|gypsum CaSO4.2H2O|Ca^2+^SO_4_^2-^·2H_2_O",
+            "CaSO4.(H2O)2|CaSO4.2(H2O)|CaSO4 dihydrate|CaSO4, 2H2O|CaSO4 x 2H2O|CaH4SO6|Ca1 H4 O6 S1|H8Ca2S2O12|"
+            "CaSO₄·2H₂O|CaSO_{4} \\cdot 2H_{2}O|$\\mathrm{CaSO_4}\\cdot2\\mathrm{H_2O}$|CaSO_4_·2H_2_O|CaSO~4~·2H~2~O|"
+            "[CaSO4(H2O)2]|CaSO<sub>4</sub>&middot;2H<sub>2</sub>O|CaSO4.2D2O|gypsum CaSO4.2H2O|Ca^2+^SO_4_^2-^·2H_2_O",
         ),
         (HEMIHYDRATE, "CaSO4.0.5H2O|CaSO4·½H2O|CaSO4.1/2H2O|2CaSO4.H2O|2CaSO4·H2O|CaSO4 hemihydrate|CaSO4·.5H2O"),
         ({"Cu": 1, "S": 1, "O": 9, "H": 10}, "CuSO4.5H2O|CuSO4 pentahydrate"),
@@ -39,10 +39,16 @@ def test_symbols_are_those_of_pymatgen() -> None:
         ({"Mg": 9, "Fe": 1, "S": 10, "O": 110, "H": 140}, "Mg0.9Fe0.1SO4.7H2O"),
         ({"K": 1, "H": 4, "O": 2}, "K0.5H2O"),  # no hydrate of K0
         (OLIVINE, "(Mg0.9,Fe0.1)2SiO4|(Mg0.9Fe0.1)2SiO4|(Mg.9Fe.1)2(SiO4)|Mg1,8Fe0,2SiO4|(Mg0.90(2)Fe0.10(2))2SiO4"),
-        ({"Ti": 1, "O": 2}, "TiO2 (rutile)|TiO2(rutile)|TiO2 (Rutile)|rutile, TiO2|TiO2, syn|TiO2-rutile|Ti4+O2|Ti(IV)O2"),
+        (
+            {"Ti": 1, "O": 2},
+            "TiO2 (rutile)|TiO2(rutile)|TiO2 (Rutile)|rutile, TiO2|TiO2, syn|TiO2-rutile|Ti4+O2|Ti(IV)O2",
+        ),
         ({"Si": 1, "O": 2}, "SiO2 quartz|Quartz SiO2|α-SiO2|beta-SiO2|SiO2 (low quartz)|Si O2|SiO2-II"),
         ({"Si": 1, "C": 1}, "3C-SiC|SiC-6H|SiC (moissanite)"),
-        (HAEMATITE, "Fe3+2O3|Fe³⁺₂O₃|Fe^{3+}_2O_3|Fe<sup>3+</sup><sub>2</sub>O<sub>3</sub>|Fe(III)2O3|Fe 2 O 3|O3Fe2|⁵⁷Fe2O3"),
+        (
+            HAEMATITE,
+            "Fe3+2O3|Fe³⁺₂O₃|Fe^{3+}_2O_3|Fe<sup>3+</sup><sub>2</sub>O<sub>3</sub>|Fe(III)2O3|Fe 2 O 3|O3Fe2|⁵⁷Fe2O3",
+        ),
         ({"Zn": 1, "Mn": 2, "O": 4}, "ZnMn3+2O4"),
         ({"Fe": 2, "Ge": 1, "O": 4}, "Fe2+2Ge4+O4"),
         ({"Na": 1, "Cl": 1}, "Na+Cl-|Na4Cl4|NaCl (s)"),
@@ -120,9 +126,7 @@ def test_plain_formulas_are_read_as_pymatgen_reads_them() -> None:
     ],
 )
 @pytest.mark.parametrize("cell", [1, 4, 7])
-def test_thirds_as_files_round_them(
-    third: float, amounts: dict[str, int], expected: dict[str, int], cell: int
-) -> None:
+def test_thirds_as_files_round_them(third: float, amounts: dict[str, int], expected: dict[str, int], cell: int) -> None:
     shares = {"A": third, "B": round(1 - third, 6)}
     given = {element: cell * abs(n) * shares.get(element, 1) for element, n in amounts.items()}
     assert normal(given) == expected

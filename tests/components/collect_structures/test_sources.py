@@ -182,7 +182,9 @@ def test_patterns_bring_a_structure_a_label_or_neither(tmp_path: Path) -> None:
     ]
     assert all(r["origin"] == "file" and r["wavelength"] == 1.5406 for r in rows)
     assert [where in error.where for where, error in zip(("6 (p5)", "7 (p6)", "8 (p7)"), rejected, strict=True)]
-    assert rejected[2].problem == "formula '(Na,K)Cl' is not understood: the shares of Na and K on one site are not said."
+    assert (
+        rejected[2].problem == "formula '(Na,K)Cl' is not understood: the shares of Na and K on one site are not said."
+    )
 
 
 def test_folder_with_manifest(tmp_path: Path) -> None:
