@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -79,22 +79,25 @@ def cosines(found: NDArray[np.float16], pairs: Pairs) -> NDArray[np.float32]:
     return out
 
 
+def but_for_hydrogen(names: Iterable[str]) -> dict[str, str]:
+    """For each name that differs from another in hydrogen alone: what all of these go by, the first by alphabet."""
+    families: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        families[without_hydrogen(name)].append(name)
+    found = [family for family in families.values() if len(family) > 1 and HYDROGEN.search("".join(family))]
+    return {name: family[0] for family in found for name in family}
+
+
 def hydrogen_pairs(names: Sequence[str], found: NDArray[np.float16]) -> Pairs:
     """Pairs of rows that differ in hydrogen alone and look it: one may have lost it on its way, shape (m, 2)."""
-    rows: dict[str, list[int]] = defaultdict(list)
+    families: dict[str, list[int]] = defaultdict(list)
+    family_of = but_for_hydrogen(names)
     for row, name in enumerate(names):
-        rows[name].append(row)
-    families: dict[str, list[str]] = defaultdict(list)
-    for name in rows:
-        families[without_hydrogen(name)].append(name)
-    parts = [np.empty((0, 2), np.intp)]
-    for family in families.values():
-        for one, other in combinations(family, 2):
-            if not HYDROGEN.search(one + other):
-                continue
-            pairs = np.stack(np.meshgrid(rows[one], rows[other]), axis=-1).reshape(-1, 2)
-            parts.append(pairs[cosines(found, pairs) >= WITHOUT_HYDROGEN])
-    return np.concatenate(parts)
+        if name in family_of:
+            families[family_of[name]].append(row)
+    apart = [(i, j) for rows in families.values() for i, j in combinations(rows, 2) if names[i] != names[j]]
+    pairs = np.array(apart, np.intp).reshape(-1, 2)
+    return pairs[cosines(found, pairs) >= WITHOUT_HYDROGEN]
 
 
 def pairs_to_join(names: Sequence[str], found: NDArray[np.float16], identical: Pairs, of_all: bool = False) -> Pairs:

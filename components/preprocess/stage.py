@@ -164,7 +164,13 @@ def _groups(
     pairs = known[alike.pairs_to_join(material[known].tolist(), found, alike.identical_pairs(found), of_all=True)]
     if of_others := int((group[pairs[:, 0]] != group[pairs[:, 1]]).sum()):
         say(f"{of_others} pairs of imperfect patterns have one theory under two names: kept on one side")
-    return alike.joined(group, pairs)
+    # Nothing but its name tells what a pattern without a structure is, and names lose their hydrogen.
+    family_of = alike.but_for_hydrogen(material)
+    family = np.array([family_of.get(name, name) for name in material])
+    first = {name: row for row, name in reversed(list(enumerate(family)))}
+    unsure = np.flatnonzero(np.isin(family, family[np.isnan(theory[:, 0])]))
+    by_name = np.array([(row, first[family[row]]) for row in unsure], np.intp).reshape(-1, 2)
+    return alike.joined(group, np.concatenate([pairs, by_name]))
 
 
 def _convert(two_theta: NDArray[np.float64] | None, wavelength: float, grid: Grid) -> NDArray[np.float64] | None:
@@ -198,6 +204,9 @@ def _ideal(
     own = identical[(identical < n).all(axis=1)]
     same = one_material([*material, *apart])
     by_name = np.isin([same.get(name, name) for name in material], [same.get(name, name) for name in apart])
+    family_of = alike.but_for_hydrogen([*material, *apart])
+    unsure = {family_of[apart[i]] for i in np.flatnonzero(np.isnan(theory[:, 0])) if apart[i] in family_of}
+    by_name |= np.array([family_of.get(name) in unsure for name in material], bool)
     by_theory = by_name.copy()
     across = alike.pairs_to_join(names, everything, identical, of_all=True)
     by_theory[np.unique(across[(across < n).sum(axis=1) == 1].min(axis=1))] = True

@@ -21,106 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 # By atomic number, up to the last element with tabulated X-ray form factors.
-SYMBOLS = [
-    "H",
-    "He",
-    "Li",
-    "Be",
-    "B",
-    "C",
-    "N",
-    "O",
-    "F",
-    "Ne",
-    "Na",
-    "Mg",
-    "Al",
-    "Si",
-    "P",
-    "S",
-    "Cl",
-    "Ar",
-    "K",
-    "Ca",
-    "Sc",
-    "Ti",
-    "V",
-    "Cr",
-    "Mn",
-    "Fe",
-    "Co",
-    "Ni",
-    "Cu",
-    "Zn",
-    "Ga",
-    "Ge",
-    "As",
-    "Se",
-    "Br",
-    "Kr",
-    "Rb",
-    "Sr",
-    "Y",
-    "Zr",
-    "Nb",
-    "Mo",
-    "Tc",
-    "Ru",
-    "Rh",
-    "Pd",
-    "Ag",
-    "Cd",
-    "In",
-    "Sn",
-    "Sb",
-    "Te",
-    "I",
-    "Xe",
-    "Cs",
-    "Ba",
-    "La",
-    "Ce",
-    "Pr",
-    "Nd",
-    "Pm",
-    "Sm",
-    "Eu",
-    "Gd",
-    "Tb",
-    "Dy",
-    "Ho",
-    "Er",
-    "Tm",
-    "Yb",
-    "Lu",
-    "Hf",
-    "Ta",
-    "W",
-    "Re",
-    "Os",
-    "Ir",
-    "Pt",
-    "Au",
-    "Hg",
-    "Tl",
-    "Pb",
-    "Bi",
-    "Po",
-    "At",
-    "Rn",
-    "Fr",
-    "Ra",
-    "Ac",
-    "Th",
-    "Pa",
-    "U",
-    "Np",
-    "Pu",
-    "Am",
-    "Cm",
-    "Bk",
-    "Cf",
-]
+_TABLE = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf"
+)
+SYMBOLS = re.findall("[A-Z][a-z]?", _TABLE)
 ELEMENTS = {symbol: symbol for symbol in SYMBOLS} | {"D": "H", "T": "H"}
 
 # Files round occupancies: 1/3 is .333, too. A share of the atoms is moved by at most that.
@@ -136,29 +42,15 @@ NAMING = 2  # the version of this normal form; names of another one are not to b
 
 Amounts = dict[str, Fraction]
 
+_PREFIXES = "mono di tri tetra penta hexa hepta octa nona deca undeca dodeca"
 _WATERS = {"hemi": "1/2", "sesqui": "3/2"} | {
-    name: str(number)
-    for number, name in enumerate(
-        ["mono", "di", "tri", "tetra", "penta", "hexa", "hepta", "octa", "nona", "deca", "undeca", "dodeca"], 1
-    )
+    name: str(number) for number, name in enumerate(re.findall("[a-z]+", _PREFIXES), 1)
 }
-_UNSAID = [
-    "doped",
-    "and",
-    "or",
-    "with",
-    "plus",
-    "mixture",
-    "mixed",
-    "hydrate",
-    "hydrated",
-    "hydrous",
-    "hydrat",
-]  # words of unknown amounts
+_UNSAID = re.compile("doped|and|or|with|plus|mixture|mixed|hydrate|hydrated|hydrous")  # words of unknown amounts
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:/\d+)?"
 _ELEMENT = r"[A-Z][a-z]?"
-_GREEK = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "omega"]
-_PHASE = rf"(?:[α-ω]|{'|'.join(_GREEK)}|\d*[CHRTMO]\d?|[a-z])"  # of a polymorph or polytype
+_GREEK = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|lambda|omega"
+_PHASE = rf"(?:[α-ω]|{_GREEK}|\d*[CHRTMO]\d?|[a-z])"  # of a polymorph or polytype
 _ANIONS = {"O": "2", "S": "2", "Se": "2", "Te": "2", "N": "3", "P": "3", "F": "1", "Cl": "1", "Br": "1", "I": "1"}
 
 
@@ -229,7 +121,7 @@ def _without_text(text: str) -> str:
         water = re.fullmatch("([a-z]+)hydrate", word.lower())
         if water and water[1] in _WATERS:
             kept.append(f"·{_WATERS[water[1]]}H2O")
-        elif word.lower() in _UNSAID:
+        elif _UNSAID.fullmatch(word.lower()):
             raise ValueError(f"{word!r} does not say how much")
         elif not _is_text(word):
             if listed and kept and not re.match(r"[\d(]*[HD]2O", word):

@@ -28,9 +28,9 @@ def test_symbols_are_those_of_pymatgen() -> None:
         (
             GYPSUM,
             "CaSO4.2H2O|CaSO4·2H2O|CaSO4*2H2O|CaSO4•2H2O|CaSO4⋅2H2O|CaSO4 · 2 H2O|CaSO4 2(H2O)|CaSO4 2H2O|CaSO4(H2O)2|"
-            "CaSO4.(H2O)2|CaSO4.2(H2O)|CaSO4 dihydrate|CaSO4, 2H2O|CaSO4 x 2H2O|CaH4SO6|Ca1 H4 O6 S1|H8Ca2S2O12|CaSO₄·2H₂O|"
-            "CaSO_{4} \\cdot 2H_{2}O|$\\mathrm{CaSO_4}\\cdot2\\mathrm{H_2O}$|CaSO_4_·2H_2_O|CaSO~4~·2H~2~O|[CaSO4(H2O)2]|"
-            "CaSO<sub>4</sub>&middot;2H<sub>2</sub>O|CaSO4.2D2O|gypsum CaSO4.2H2O|Ca^2+^SO_4_^2-^·2H_2_O",
+            "CaSO4.(H2O)2|CaSO4.2(H2O)|CaSO4 dihydrate|CaSO4, 2H2O|CaSO4 x 2H2O|CaH4SO6|Ca1 H4 O6 S1|H8Ca2S2O12|"
+            "CaSO₄·2H₂O|CaSO_{4} \\cdot 2H_{2}O|$\\mathrm{CaSO_4}\\cdot2\\mathrm{H_2O}$|CaSO_4_·2H_2_O|CaSO~4~·2H~2~O|"
+            "[CaSO4(H2O)2]|CaSO<sub>4</sub>&middot;2H<sub>2</sub>O|CaSO4.2D2O|gypsum CaSO4.2H2O|Ca^2+^SO_4_^2-^·2H_2_O",
         ),
         (HEMIHYDRATE, "CaSO4.0.5H2O|CaSO4·½H2O|CaSO4.1/2H2O|2CaSO4.H2O|2CaSO4·H2O|CaSO4 hemihydrate|CaSO4·.5H2O"),
         ({"Cu": 1, "S": 1, "O": 9, "H": 10}, "CuSO4.5H2O|CuSO4 pentahydrate"),

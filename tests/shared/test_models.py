@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from imitation_refinement.config import ClassifierConfig, UNetConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.formula import NAMING
 from imitation_refinement.grid import Grid
 from imitation_refinement.models import (
     METADATA_KEY,
@@ -184,3 +186,16 @@ def test_a_classifier_that_knows_the_answers_is_refused(classifier: Classifier, 
     load_classifier(path)
     with pytest.raises(InputError, match="does not say what it has learnt"):
         check_unseen(path, ["NaCl"])
+
+
+def test_names_of_another_version_are_not_compared(classifier: Classifier, tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_model(path, classifier, GRID, {}, ["Ba2.8Co1.2S4"])
+    with safe_open(path, framework="pt") as stored:
+        tensors, record = {n: stored.get_tensor(n) for n in stored.keys()}, json.loads(stored.metadata()[METADATA_KEY])  # noqa: SIM118
+    assert record.pop("naming") == NAMING
+    for naming in ({}, {"naming": NAMING - 1}):
+        save_file(tensors, path, {METADATA_KEY: json.dumps(record | naming)})
+        load_classifier(path)
+        with pytest.raises(InputError, match=r"as an earlier version did; they can't be compared\. Train it again"):
+            check_unseen(path, ["Ba7Co3S10"])

@@ -33,6 +33,26 @@ def test_the_same_in_every_setting(structure: Structure, number: int) -> None:
     assert found == ["x", *["x; duplicate of m0"] * 5]
 
 
+def test_a_twin_that_has_lost_its_hydrogen_is_said_to_be_one_but_for_it() -> None:
+    cell = Lattice.hexagonal(3.322, 4.734)  # Mn(OH)2
+    bare = Structure.from_spacegroup("P-3m1", cell, ["Mn", "O"], [[0, 0, 0], [1 / 3, 2 / 3, 0.22]])
+    whole = Structure.from_spacegroup(
+        "P-3m1", cell, ["Mn", "O", "H"], [[0, 0, 0], [1 / 3, 2 / 3, 0.22], [1 / 3, 2 / 3, 0.43]]
+    )
+    wider = whole.copy()
+    wider.scale_lattice(whole.volume * 1.05)
+    found = sources(*(material(f"m{i}", s, 164) for i, s in enumerate((bare, whole, bare, whole, wider))))
+    duplicates = ["x; but for hydrogen a duplicate of m0", "x; duplicate of m0", "x; duplicate of m1"]
+    assert found == ["x", *duplicates, "x"]
+
+
+def test_a_solid_solution_in_its_primitive_and_its_conventional_cell_is_one() -> None:
+    mixed = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.2), [{"Ba": 0.7, "Co": 0.3}, "S"], [[0] * 3, [0.5] * 3])
+    pair = material("a", mixed, 225), material("b", mixed.get_primitive_structure(), 225)
+    assert {m.formula for m in pair} == {"Ba7Co3S10"}
+    assert sources(*pair) == ["x", "x; duplicate of a"]
+
+
 def test_others_are_none() -> None:
     wider = SALT.copy()
     wider.scale_lattice(SALT.volume * 1.02)
