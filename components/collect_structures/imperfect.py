@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from components.collect_structures.cif import read_single
-from components.collect_structures.crystals import Crystal, check_crystal, formula
+from components.collect_structures.crystals import Reading
 from components.collect_structures.labels import check_agreement, normal_formula, parse_space_group, space_group_of
-from components.collect_structures.structures import label_of, records, structure_reader
+from components.collect_structures.structures import Reader, label_of, records, structure_reader
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.patterns import (
@@ -90,7 +90,7 @@ def _manifest_row(row: ManifestRow) -> Row:
 
 def _table_rows(path: Path) -> Iterator[Callable[[], Row]]:
     table = open_table(path)
-    read = structure_reader(table, path)
+    read = structure_reader(table)
     patterns = table_patterns(table, path)
     rest = table.select([name for name in table.column_names if name not in ("two_theta", "intensity")])
     pairs = zip(patterns, records(rest), strict=True)
@@ -101,7 +101,7 @@ def _table_rows(path: Path) -> Iterator[Callable[[], Row]]:
 def _table_row(
     pattern: Pattern | InputError,
     record: Mapping[str, Any],
-    read: Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None] | None,
+    read: Reader | None,
 ) -> Row:
     if isinstance(pattern, InputError):
         raise pattern
@@ -111,7 +111,7 @@ def _table_row(
 
 def pattern_row(
     pattern: Pattern,
-    structure: tuple[Crystal, int | None] | None,
+    structure: Reading | None,
     space_group: int | None,
     system: CrystalSystem | None,
 ) -> Row:
@@ -119,7 +119,7 @@ def pattern_row(
 
     Args:
         pattern: the pattern as it was read.
-        structure: the crystal and the space group that its source says, where there is one.
+        structure: the crystal with what its source says, where there is one.
         space_group: what the label says.
         system: what the label says.
 
@@ -137,10 +137,8 @@ def pattern_row(
         "origin": "file",
     }
     if structure is not None:
-        crystal, said = structure
-        check_crystal(crystal, pattern.where)
-        row |= crystal.columns() | {"formula": formula(crystal)}
+        row |= structure.crystal.columns() | {"formula": structure.formula}
         if system is None:
-            space_group = space_group_of(crystal, said, pattern.where)
+            space_group = space_group_of(structure.crystal, structure.space_group, pattern.where)
             system = CrystalSystem.from_space_group(space_group)
     return row | {"space_group": space_group, "crystal_system": system}

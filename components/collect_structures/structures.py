@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,17 @@ import pyarrow as pa
 
 from components.collect_structures.archives import ARCHIVE_SUFFIXES, cif_members
 from components.collect_structures.cif import cif_files, read_block, read_blocks, read_single
-from components.collect_structures.crystals import HEAVIEST, Crystal, Material, check_crystal, formula, from_pymatgen
+from components.collect_structures.crystals import HEAVIEST, Crystal, Material, Reading, check_crystal, from_pymatgen
 from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
+from components.collect_structures.symmetry import higher_symmetry
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.patterns import as_text, read_bytes
 from imitation_refinement.progress import progress
 from imitation_refinement.tables import open_table
+
+Reader = Callable[[Mapping[str, Any], object], Reading | None]  # of a row; None where it has no structure
 
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
 TABLE_SUFFIXES = (".parquet", ".pq")
@@ -124,21 +128,21 @@ def read_cif(where: object, name: str, content: bytes | InputError) -> list[Mate
         single = len(blocks) == 1
         place = str(where) if single else f"{where}, block {block.name}"
         try:
-            crystal, said = read_block(block, place)
-            out.append(make_material(stem if single else f"{stem}:{block.name}", crystal, said, name, place))
+            found = read_block(block, place)
+            out.append(make_material(stem if single else f"{stem}:{block.name}", found, name, place))
         except InputError as error:
             out.append(error)
     return out
 
 
-def make_material(material_id: str, crystal: Crystal, said: int | None, source: str, where: object) -> Material:
-    """A checked crystal with its names.
+def make_material(material_id: str, found: Reading, source: str, where: object) -> Material:
+    """A reading with its names.
 
     Raises:
-        InputError: if it is no crystal or has no space group.
+        InputError: if it has no space group.
     """
-    check_crystal(crystal, where)
-    return Material(material_id, formula(crystal), space_group_of(crystal, said, where), crystal, source)
+    number = space_group_of(found.crystal, found.space_group, where)
+    return Material(material_id, found.formula, number, found.crystal, source, "; ".join(found.remarks) or None)
 
 
 def read_structure_table(path: Path) -> Iterator[Material | InputError]:
@@ -151,7 +155,7 @@ def read_structure_table(path: Path) -> Iterator[Material | InputError]:
         InputError: if no column holds structures, or there are no rows.
     """
     table = open_table(path)
-    read = structure_reader(table, path)
+    read = structure_reader(table)
     if read is None:
         raise InputError(
             path,
@@ -164,7 +168,7 @@ def read_structure_table(path: Path) -> Iterator[Material | InputError]:
 
 
 def _table_materials(
-    table: pa.Table, path: Path, read: Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None]
+    table: pa.Table, path: Path, read: Reader
 ) -> Iterator[Material | InputError]:
     column = next((name for name in ID_COLUMNS if name in table.column_names), None)
     for row, record in enumerate(progress(records(table), f"reading {path.name}", table.num_rows, "structures"), 1):
@@ -176,11 +180,25 @@ def _table_materials(
             if found is None:
                 raise InputError(where, "has no structure.", "Give one or leave the row out.")
             label, system = label_of(record, where)
-            material = make_material(material_id, found[0], label or found[1], path.name, where)
-            check_agreement(material.space_group, system, where)
-            yield material
+            yield make_material(material_id, _labelled(found, label, system, where), path.name, where)
         except InputError as error:
             yield error
+
+
+def _labelled(found: Reading, label: int | None, system: CrystalSystem | None, where: object) -> Reading:
+    """A reading with the space group that its row says first, unless its atoms have a higher crystal system.
+
+    Raises:
+        InputError: if the crystal system of the row is another than that of its space group.
+    """
+    if label is None:
+        check_agreement(space_group_of(found.crystal, found.space_group, where), system, where)
+        return found
+    atoms = higher_symmetry(found.crystal, label)
+    if atoms is None:
+        return replace(found, space_group=label)
+    remark = f"said to be {label}, but its atoms have space group {atoms} within 0.01 Å: taken as that"
+    return replace(found, space_group=atoms, remarks=(*found.remarks, remark))
 
 
 def _is_number(value: object) -> bool:
@@ -205,13 +223,8 @@ def records(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def structure_reader(
-    table: pa.Table, path: object
-) -> Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None] | None:
-    """How to read the structure of a table's row: (crystal, space group that it says), or None where it has none.
-
-    None in the place of the reader if no column holds structures.
-    """
+def structure_reader(table: pa.Table) -> Reader | None:
+    """How to read the structure of a table's row; None if no column holds structures."""
     names = table.column_names
     if "structure_json" in names:
         return from_json
@@ -220,28 +233,30 @@ def structure_reader(
     return _from_columns if all(name in names for name in CONTRACT) else None
 
 
-def from_json(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
-    """The crystal of a row's ``structure_json``, which says no space group; None where there is none.
+def from_json(record: Mapping[str, Any], where: object) -> Reading | None:
+    """The checked crystal of a row's ``structure_json``, which says no space group; None where there is none.
 
     Raises:
-        InputError: if it is no pymatgen structure.
+        InputError: if it is no pymatgen structure, or no crystal.
     """
     if record["structure_json"] in (None, "", "null"):
         return None
     try:
-        return from_pymatgen(json.loads(record["structure_json"])), None
+        crystal = from_pymatgen(json.loads(record["structure_json"]))
     except (KeyError, TypeError, ValueError) as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise InputError(
             where, f"structure_json is no pymatgen structure ({kind}{error}).", "Write it with Structure.to_json()."
         ) from None
+    check_crystal(crystal, where)
+    return Reading(crystal)
 
 
-def _from_cif(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+def _from_cif(record: Mapping[str, Any], where: object) -> Reading | None:
     return read_single(str(record["cif"]), where) if record["cif"] else None
 
 
-def _from_columns(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+def _from_columns(record: Mapping[str, Any], where: object) -> Reading | None:
     values = [record[name] for name in CONTRACT]
     if all(value is None for value in values):
         return None
@@ -254,4 +269,5 @@ def _from_columns(record: Mapping[str, Any], where: object) -> tuple[Crystal, in
         raise InputError(where, "the structure's columns are of different lengths.", "Write it again.")
     if not np.isin(numbers, np.arange(1, HEAVIEST + 1)).all():
         raise InputError(where, f"has an atomic number outside 1 to {HEAVIEST}.", "Correct it or leave the row out.")
-    return crystal, None
+    check_crystal(crystal, where)
+    return Reading(crystal)

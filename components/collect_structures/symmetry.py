@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
 import gemmi
+import moyopy
 import numpy as np
 import spglib
 from numpy.typing import NDArray
 
-from components.collect_structures.crystals import SYMPREC, Crystal, sites
+from components.collect_structures.crystals import SYMPREC, Crystal, sites, space_group_of_cell
+from components.collect_structures.settings import Operations
+from imitation_refinement.crystal import CrystalSystem
 
+logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of supercells, which are asked for on purpose
+
+OBLIQUITY = 0.5  # [°], by which a lattice may miss a twofold axis to be looked at
+# Rotations of the lattice that each crystal system has at least: the order of its holohedry without inversion.
+ROTATIONS = {
+    CrystalSystem.TRICLINIC: 1, CrystalSystem.MONOCLINIC: 2, CrystalSystem.ORTHORHOMBIC: 4,
+    CrystalSystem.TRIGONAL: 6, CrystalSystem.TETRAGONAL: 8, CrystalSystem.HEXAGONAL: 12, CrystalSystem.CUBIC: 24,
+}  # fmt: skip
 SYMPRECS = (SYMPREC, 0.03, 0.1)  # [Å], tried in turn until spglib finds the space group that a source says
 
 
@@ -134,3 +146,72 @@ def scaled(tensors: NDArray[np.float64], sizes: NDArray[np.float64] | float) -> 
     """Symmetric tensors, shape (..., 3, 3), with ``sizes``, shape (...), as their largest principal values."""
     largest = np.abs(np.linalg.eigvalsh(tensors)).max(axis=-1)
     return tensors * (sizes / np.maximum(largest, 1e-9))[..., None, None]
+
+
+def higher_symmetry(crystal: Crystal, space_group: int, operations: Operations | None = None) -> int | None:
+    """The space group that the atoms have within SYMPREC, where it is of a higher crystal system than the one said.
+
+    A pattern is made of the atoms, and shows their symmetry: no classifier can learn a lower label. Higher is a system
+    with more rotations of the lattice. A search costs a millisecond, so most crystals are told without one: a higher
+    system needs more rotations of the lattice as it is, or a finer lattice, that is a translation that maps all atoms.
+
+    Args:
+        crystal: one unit cell.
+        space_group: that is said.
+        operations: that made the crystal; without them it is always searched.
+    """
+    rotations = ROTATIONS[CrystalSystem.from_space_group(space_group)]
+    if operations is not None and not (_more_rotations(crystal, operations, rotations) or _finer(crystal, operations)):
+        return None
+    kinds, first, _ = sites(crystal)
+    found = moyo_number(crystal.lattice, crystal.positions[first], kinds)
+    if found is None:
+        found = space_group_of_cell(crystal.lattice, crystal.positions[first], kinds)
+    return found if found and ROTATIONS[CrystalSystem.from_space_group(found)] > rotations else None
+
+
+def moyo_number(lattice: NDArray[np.float64], positions: NDArray[np.float64], kinds: NDArray[np.integer]) -> int | None:
+    """Space group number that moyo finds, five times as fast as spglib; None where it finds none."""
+    cell = moyopy.Cell(lattice.tolist(), positions.tolist(), kinds.tolist())
+    try:
+        return moyopy.MoyoDataset(cell, symprec=SYMPREC).number
+    except ValueError:
+        return None
+
+
+def _more_rotations(crystal: Crystal, operations: Operations, rotations: int) -> bool:
+    """Whether the lattice has more rotations than its crystal system needs."""
+    if not operations.centring:
+        return True
+    metric = crystal.lattice @ crystal.lattice.T
+    edges = np.sqrt(np.diag(metric))
+    angles = np.degrees(np.arccos(np.clip((metric / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]], -1, 1)))
+    cell = gemmi.UnitCell(*edges, *angles)
+    return len(gemmi.find_lattice_symmetry(cell, operations.centring, OBLIQUITY).sym_ops) > rotations
+
+
+def _finer(crystal: Crystal, operations: Operations) -> bool:
+    """Whether a translation that the operations do not have may map the atoms.
+
+    It maps the atoms of each kind on one another, so it is a step between two of the rarest kind, and every kind has a
+    multiple of its order of atoms.
+    """
+    kinds = crystal.numbers * 1000 + np.round(crystal.occupancy * 999).astype(int)
+    names, counts = np.unique(kinds, return_counts=True)
+    own = len(operations.translations)
+    if np.gcd.reduce(counts // own) == 1:
+        return False
+    rarest = crystal.positions[kinds == names[counts.argmin()]]
+    steps = (rarest[1:] - rarest[0]) % 1.0
+    apart = steps[:, None] - operations.translations
+    apart = np.linalg.norm((apart - np.round(apart)) @ crystal.lattice, axis=-1).min(axis=1)
+    steps = steps[apart > 5 * SYMPREC]
+    for name in names[np.argsort(counts)]:
+        if len(steps) == 0:
+            return False
+        alike = crystal.positions[kinds == name]
+        ends = alike[0] + steps
+        apart = ends[:, None] - alike
+        apart = np.linalg.norm((apart - np.round(apart)) @ crystal.lattice, axis=-1).min(axis=1)
+        steps = steps[apart < 5 * SYMPREC]
+    return len(steps) > 0
