@@ -26,9 +26,9 @@ from components.collect_structures.crystals import (
     Reading,
     check_crystal,
 )
-from components.collect_structures.settings import LISTED, OPERATIONS, Setting, Symmetry, read_symmetry
+from components.collect_structures.settings import LISTED, OPERATIONS, Operations, Setting, Symmetry, read_symmetry
 from components.collect_structures.species import Species, shares_by_formula, species_of
-from components.collect_structures.symmetry import higher_symmetry
+from components.collect_structures.symmetry import cell_of, higher_symmetry
 from imitation_refinement.errors import InputError
 
 ON_ELEMENT = 0.1  # [Å], a full site nearer to its own image than this lies on the symmetry element between them
@@ -39,7 +39,9 @@ ROUNDED = 2e-4  # the same of a cell that is as symmetric as its digits allow
 OVERFULL = 1.15  # atoms on a site whose refined or analysed amounts overshoot
 CELL = tuple(f"_cell_{n}" for n in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"))
 COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
+READ = frozenset((*OPERATIONS, *COORDINATES))  # loops with one of these are read
 NOTHING = ("", "?", ".")
+HYDROGEN = ((1, 1.0),)  # what is on a site of hydrogen alone
 DUMMY = "dum"  # _atom_site_calc_flag of a site that is no atom
 REMEDY = "Correct the CIF or leave it out."
 
@@ -155,9 +157,11 @@ def _contents(block: gemmi.cif.Block) -> tuple[dict[str, str], dict[str, list[st
             name, text = item.pair
             values[name.lower().replace(".", "_")] = _text(text)
         elif item.loop is not None:
-            tags, cells = item.loop.tags, item.loop.values
-            for place, name in enumerate(tags):
-                columns[name.lower().replace(".", "_")] = cells[place :: len(tags)]
+            names = [name.lower().replace(".", "_") for name in item.loop.tags]
+            if any(name in READ for name in names):
+                cells = item.loop.values
+                for place, name in enumerate(names):
+                    columns[name] = cells[place :: len(names)]
     return values, columns
 
 
@@ -218,34 +222,33 @@ def _sites(columns: dict[str, list[str]], said: Said, where: object) -> Sites:
     if any(tag not in columns for tag in COORDINATES):
         raise InputError(where, "lacks a column of coordinates.", REMEDY)
     positions = np.stack([_numbers(columns[tag]) for tag in COORDINATES], axis=1)
-    labels = columns.get("_atom_site_label", blank)
-    types = columns.get("_atom_site_type_symbol", blank)
+    labels = [_text(label) for label in columns.get("_atom_site_label", blank)]
+    types = [_text(kind) for kind in columns.get("_atom_site_type_symbol", blank)]
     flags = columns.get("_atom_site_calc_flag", blank)
     shares = columns.get("_atom_site_occupancy", blank)
     occupancy = _numbers([text if text not in NOTHING else "1" for text in shares])
-    unplaced = ~np.isfinite(positions).all(axis=1)
     listed = said.formula.symbols if said.formula else frozenset[str]()
+    placed = np.isfinite(positions.sum(axis=1) + occupancy).tolist()
     found: list[tuple[int, Species]] = []
     remarks: list[str] = []
-    for row in range(n):
-        label = _text(labels[row])
+    for row, (label, kind, share) in enumerate(zip(labels, types, occupancy.tolist(), strict=True)):
         if flags[row].lower() == DUMMY:
             remarks.append(f"dummy site {label} is left out")
             continue
-        species = species_of(_text(types[row]), label, listed)
+        species = species_of(kind, label, listed)
         if species is None:
-            what = f"type symbol {_text(types[row])!r}" if _text(types[row]) else "element"
+            what = f"type symbol {kind!r}" if kind else "element"
             raise InputError(where, f"has the unknown {what} at site {label!r}.", REMEDY)
-        if unplaced[row] and species.shares == ((1, 1.0),) and columns[COORDINATES[0]][row] in NOTHING:
-            remarks.append(f"hydrogen {label} has no position")
-            continue
-        if unplaced[row] or not np.isfinite(occupancy[row]):
+        if not placed[row]:
+            if species.shares == HYDROGEN and columns[COORDINATES[0]][row] in NOTHING:
+                remarks.append(f"hydrogen {label} has no position")
+                continue
             raise InputError(where, f"site {label!r} has a coordinate or occupancy that is no number.", REMEDY)
         if not species.shares and not species.among:
             remarks.append(f"vacancy {label} is left out")
-        elif occupancy[row] > 0:
+        elif share > 0:
             found.append((row, species))
-        elif -occupancy[row] <= _uncertainty(shares[row]):
+        elif -share <= _uncertainty(shares[row]):
             remarks.append(f"site {label} of occupancy {shares[row]} is left out")
         else:
             raise InputError(where, f"site {label!r} has the occupancy {shares[row]}.", "Correct it or leave it out.")
@@ -253,19 +256,30 @@ def _sites(columns: dict[str, list[str]], said: Said, where: object) -> Sites:
         raise InputError(where, "has no atoms.", REMEDY)
     rows, kinds = [row for row, _ in found], [species for _, species in found]
     if any(species.among for species in kinds):
-        kinds = _open_sites(kinds, [_text(labels[row]) for row in rows], said, remarks, where)
-    counts = [len(species.shares) for species in kinds]
-    entries = np.repeat(rows, counts)
-    hydrogen = [h if k == 0 else 0.0 for s, c in zip(kinds, counts, strict=True) for k, h in enumerate([s.hydrogen] * c)]
-    pairs = [pair for species in kinds for pair in species.shares]
+        kinds = _open_sites(kinds, [labels[row] for row in rows], said, remarks, where)
+    sharing = [(row, number, share) for row, s in zip(rows, kinds, strict=True) for number, share in s.shares]
+    if 1 in (number for _, number, _ in sharing):
+        remarks += _in_place(sharing, labels, positions)
+    hydrogen = [h for s in kinds for h in (s.hydrogen, *[0] * (len(s.shares) - 1))]
+    entries = [row for row, _, _ in sharing]
+    on_site = occupancy[entries]
     return Sites(
-        [_text(labels[row]) for row in entries],
-        np.array([number for number, _ in pairs], np.int16),
-        occupancy[entries] * np.array([share for _, share in pairs]),
+        [labels[row] for row in entries],
+        np.array([number for _, number, _ in sharing], np.int16),
+        on_site * [share for _, _, share in sharing],
         positions[entries],
-        occupancy[entries] * np.array(hydrogen),
+        on_site * hydrogen,
         remarks,
     )
+
+
+def _in_place(
+    sharing: list[tuple[int, int, float]], labels: list[str], positions: NDArray[np.float64]
+) -> list[str]:
+    """What is to be said of hydrogen that stands where another atom does."""
+    heavy = {_key(positions[row]): labels[row] for row, number, _ in sharing if number > 1}
+    there = dict.fromkeys(heavy[key] for row, number, _ in sharing if number == 1 and (key := _key(positions[row])) in heavy)
+    return [f"hydrogen stands in the place of {', '.join(there)}"] if there else []
 
 
 def _uncertainty(text: str) -> float:
@@ -314,14 +328,16 @@ def _settle(
         InputError: if there is none, or two are equally good and differ.
     """
     failed: list[Attempt] = []
+    first = 0  # attempts of the first tier
     for place, tier in enumerate(symmetry.tiers):
-        attempts = [_attempt(setting, sites, lattice, cell, said, where) for setting in tier]
+        attempts = [_attempt(setting, sites, lattice, cell, said, where) for setting in tier()]
+        first = first or len(attempts)
         good = [attempt for attempt in attempts if attempt.rank < 2 and _proven(attempt, place, said)]
         failed += [attempt for attempt in attempts if attempt not in good]
         if not good:
             continue
         best = min(good, key=lambda attempt: attempt.rank)
-        rivals = [a for a in good if a.rank == best.rank and not _same(a, best)]
+        rivals = [a for a in good if a is not best and a.rank == best.rank and not _same(a, best)]
         if rivals and place > 0:
             continue
         if rivals:
@@ -333,7 +349,7 @@ def _settle(
         if why or not best.setting.said:
             best = replace(best, remarks=(*best.remarks, f"{why}taken as {best.setting.name}"))
         return best
-    return _unsettled(failed, symmetry, said, where)
+    return _unsettled(failed, first, symmetry, said, where)
 
 
 def _proven(attempt: Attempt, place: int, said: Said) -> bool:
@@ -356,7 +372,7 @@ def _same(one: Attempt, other: Attempt) -> bool:
     return bool(near.any(axis=0).all() and near.any(axis=1).all())
 
 
-def _unsettled(failed: list[Attempt], symmetry: Symmetry, said: Said, where: object) -> Attempt:
+def _unsettled(failed: list[Attempt], equal: int, symmetry: Symmetry, said: Said, where: object) -> Attempt:
     """The first reading if only an amount contradicts what the file lists, else a refusal that says what was assumed."""
     first = failed[0]
     if first.setting.said and first.rank == 2 and first.setting.name == LISTED and not first.setting.proven:
@@ -364,10 +380,10 @@ def _unsettled(failed: list[Attempt], symmetry: Symmetry, said: Said, where: obj
     if first.setting.proven:
         claim = symmetry.number or symmetry.symbol
         raise InputError(where, f"lists only x,y,z but says space group {claim}.", REMEDY)
-    best = min(failed[: len(symmetry.tiers[0])], key=lambda attempt: attempt.rank)
-    if len(symmetry.tiers[0]) > 1 and not best.setting.said:
-        names = " or ".join(attempt.setting.name for attempt in failed[: len(symmetry.tiers[0])])
-        reasons = "; ".join(f"{a.setting.name}: {_reason(a, said)}" for a in failed[: len(symmetry.tiers[0])])
+    best = min(failed[:equal], key=lambda attempt: attempt.rank)
+    if equal > 1 and not best.setting.said:
+        names = " or ".join(attempt.setting.name for attempt in failed[:equal])
+        reasons = "; ".join(f"{a.setting.name}: {_reason(a, said)}" for a in failed[:equal])
         raise InputError(where, f"does not say which it is, {names}, and neither fits ({reasons}).", REMEDY)
     if best.refusal is not None:
         raise best.refusal
@@ -402,19 +418,19 @@ def _attempt(
 ) -> Attempt:
     """What a setting makes of the sites."""
     operations, remarks = setting.operations, []
-    off = misfit(operations.rotations, lattice)
+    off = misfit(operations, lattice)
     if off > FITS:
         text = " ".join(f"{value:g}" for value in cell)
-        needed = " ".join(f"{value:.5g}" for value in _parameters(on_symmetry(operations.rotations, lattice)))
+        needed = " ".join(f"{value:.5g}" for value in cell_of(on_symmetry(operations, lattice)).parameters)
         problem = f"has symmetry operations that its cell ({text}) can't have; the nearest that can is ({needed})."
         return Attempt(setting, refusal=InputError(where, problem, REMEDY))
     if off > 1e-9:
-        lattice = on_symmetry(operations.rotations, lattice)
+        lattice = on_symmetry(operations, lattice)
         if off > ROUNDED:
             text = " ".join(f"{value:g}" for value in cell)
             remarks.append(f"its cell ({text}) is off its symmetry and put on it")
     tolerance = np.where(sites.occupancy <= 0.5, SPLIT, ON_ELEMENT)
-    orbits = expand(operations.matrices, sites.positions, lattice, tolerance)
+    orbits = expand(operations, sites.positions, lattice, tolerance)
     crystal = _crystal(sites, sites.occupancy, orbits, lattice)
     volume = float(abs(np.linalg.det(lattice)))
     verdict = said.verdict(_atoms(crystal), volume)
@@ -489,7 +505,7 @@ def _checked(sites: Sites, orbits: Orbits, crystal: Crystal, where: object) -> t
         InputError: as :func:`check_crystal`.
     """
     try:
-        check_crystal(crystal, where)
+        check_crystal(crystal, where, parents=np.cumsum(orbits.counts) - orbits.counts)
     except InputError:
         settled, remarks = _repaired(sites, orbits, crystal)
         try:
@@ -516,7 +532,7 @@ def _repaired(sites: Sites, orbits: Orbits, crystal: Crystal) -> tuple[Crystal, 
     kept = ~np.isin(orbits.site, sorted(dropped))
     occupancy = crystal.occupancy.copy()
     for site in range(len(first)):
-        total = occupancy[on[site] & kept & (crystal.numbers > 1)].sum()
+        total = crystal.occupancy[on[site] & kept & (crystal.numbers > 1)].sum()
         if site not in dropped and 1 + OCCUPANCY_SLACK < total <= OVERFULL:
             occupancy[orbits.site == site] /= total
             remarks.append(f"site {sites.labels[site]} holds {total:.4g} atoms, scaled to one")
@@ -537,38 +553,26 @@ def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -
     return found or number
 
 
-def on_symmetry(rotations: NDArray[np.float64], lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A lattice put on its symmetry: the metric tensor is averaged over the rotations, WᵀGW.
-
-    Args:
-        rotations: in fractional coordinates, shape (r, 3, 3).
-        lattice: rows a, b, c [Å].
-    """
-    metric = (rotations.transpose(0, 2, 1) @ (lattice @ lattice.T) @ rotations).mean(axis=0)
-    edges = np.sqrt(np.diag(metric))
-    angles = np.degrees(np.arccos(np.clip((metric / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]], -1, 1)))
-    return np.array(gemmi.UnitCell(*edges, *np.round(angles, 10)).orth.mat.tolist()).T
+def on_symmetry(operations: Operations, lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A lattice, rows a, b, c [Å], put on its symmetry: the metric tensor is averaged over the rotations, WᵀGW."""
+    metric = (operations.averaging @ (lattice @ lattice.T).ravel()).reshape(3, 3)
+    return np.array(cell_of(np.linalg.cholesky(metric)).orth.mat.tolist()).T
 
 
-def _parameters(lattice: NDArray[np.float64]) -> list[float]:
-    metric = lattice @ lattice.T
-    edges = np.sqrt(np.diag(metric))
-    angles = np.degrees(np.arccos((metric / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]]))
-    return [*edges, *angles]
-
-
-def misfit(rotations: NDArray[np.float64], lattice: NDArray[np.float64]) -> float:
+def misfit(operations: Operations, lattice: NDArray[np.float64]) -> float:
     """How far rotations change a cell that they should leave as it is: |WᵀGW − G|, in units of the edges' products.
 
     G is the metric tensor of the lattice, W a rotation; International Tables A, section 1.3.2.
 
     Args:
-        rotations: in fractional coordinates, shape (r, 3, 3).
+        operations: of the space group.
         lattice: rows a, b, c [Å].
     """
     metric = lattice @ lattice.T
+    if np.abs(operations.averaging @ metric.ravel() - metric.ravel()).max() < 1e-9 * metric.max():
+        return 0.0
     edges = np.sqrt(np.diag(metric))
-    change = rotations.transpose(0, 2, 1) @ metric @ rotations - metric
+    change = operations.rotations.transpose(0, 2, 1) @ metric @ operations.rotations - metric
     return float(np.abs(change / np.outer(edges, edges)).max())
 
 
@@ -590,7 +594,7 @@ class Orbits:
 
 
 def expand(
-    operations: NDArray[np.float64],
+    operations: Operations,
     positions: NDArray[np.float64],
     lattice: NDArray[np.float64],
     tolerance: NDArray[np.float64] | float = ON_ELEMENT,
@@ -602,49 +606,42 @@ def expand(
     rounded (pymatgen writes translations such as 357/926), nearly.
 
     Args:
-        operations: rotation and translation in fractional coordinates, shape (k, 3, 4).
+        operations: of the space group.
         positions: fractional coordinates, shape (n, 3).
         lattice: rows a, b, c [Å].
         tolerance: [Å], of each site, shape (n,), or of all.
     """
-    n, k = len(positions), len(operations)
-    rotations, translations = operations[:, :, :3], operations[:, :, 3]
-    images = (rotations.reshape(-1, 3) @ positions.T).reshape(k, 3, n).transpose(2, 0, 1) + translations
+    n, k = len(positions), len(operations.matrices)
+    translations = operations.matrices[:, :, 3]
+    tolerances = np.broadcast_to(tolerance, n)
+    images = (positions @ operations.on_columns).reshape(n, k, 3) + translations
     step = images - positions[:, None]
-    step -= np.round(step)
-    cartesian = step @ lattice
-    distance = np.sqrt(np.einsum("nki,nki->nk", cartesian, cartesian))
-    here = distance < np.broadcast_to(tolerance, n)[:, None]
-    order = here.sum(axis=1)
-    merged = np.maximum(order, 1) // np.maximum((distance < EXACT).sum(axis=1), 1)
+    step -= np.rint(step)
+    cartesian = step.reshape(-1, 3) @ lattice
+    square = np.einsum("ij,ij->i", cartesian, cartesian).reshape(n, k)
+    here = square < (tolerances * tolerances)[:, None]
+    order = np.count_nonzero(here, axis=1)
     special = np.flatnonzero(order > 1)
-    keep = np.ones((n, k), bool)
-    if len(special):
-        exact = positions[special] + (step[special] * here[special, :, None]).sum(axis=1) / order[special, None]
-        images[special] = (rotations.reshape(-1, 3) @ exact.T).reshape(k, 3, -1).transpose(2, 0, 1) + translations
-        # The odd shift keeps decimal and simple fractions, 0 and 1 above all, away from the edges of the cells.
-        cells = np.floor((images[special] + 0.000123457) % 1.0 * 10_000).astype(np.int64)
-        keys = cells @ np.array([10**8, 10**4, 1]) + np.arange(len(special))[:, None] * 10**12
-        keep[special] = False
-        keep[special] = _first(keys)
-        for site in special[keep[special].sum(axis=1) * order[special] != k]:
-            places = np.flatnonzero(keep[site])
-            apart = images[site, places, None] - images[site, None, places]
-            near = np.linalg.norm((apart - np.round(apart)) @ lattice, axis=-1) < np.broadcast_to(tolerance, n)[site]
-            keep[site, places[np.triu(near, 1).any(axis=0)]] = False
-    counts = keep.sum(axis=1)
-    return Orbits(images[keep] % 1.0, np.repeat(np.arange(n), counts), counts, merged)
-
-
-def _first(keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where each key stands first in its row; no two rows share one. Shape (n, k)."""
-    order = np.argsort(keys, axis=1, kind="stable")
-    ordered = np.take_along_axis(keys, order, axis=1)
-    new = np.ones(keys.shape, bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    out = np.zeros(keys.shape, bool)
-    np.put_along_axis(out, order, new, axis=1)
-    return out
+    if len(special) == 0:
+        return Orbits(images.reshape(-1, 3) % 1.0, np.repeat(np.arange(n), k), np.full(n, k), np.ones(n, np.intp))
+    exact = positions[special] + np.einsum("nki,nk->ni", step[special], here[special]) / order[special, None]
+    images[special] = (exact @ operations.on_columns).reshape(-1, k, 3) + translations
+    keep = np.ones(n * k, bool)
+    entries = (special[:, None] * k + np.arange(k)).ravel()
+    # The odd shift keeps decimal and simple fractions, 0 and 1 above all, away from the edges of the cells.
+    cells = np.floor((images.reshape(-1, 3)[entries] + 0.000123457) % 1.0 * 10_000).astype(np.int64)
+    keep[entries] = False
+    keep[entries[np.unique(cells @ np.array([10**8, 10**4, 1]) + entries // k * 10**12, return_index=True)[1]]] = True
+    kept = keep.reshape(n, k)
+    counts = np.count_nonzero(kept, axis=1)
+    for site in special[counts[special] * order[special] != k]:
+        places = np.flatnonzero(kept[site])
+        apart = images[site, places, None] - images[site, None, places]
+        near = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=-1) < tolerances[site]
+        kept[site, places[np.triu(near, 1).any(axis=0)]] = False
+        counts[site] = np.count_nonzero(kept[site])
+    merged = np.maximum(order, 1) // np.maximum(np.count_nonzero(square < EXACT * EXACT, axis=1), 1)
+    return Orbits(images.reshape(-1, 3)[keep] % 1.0, np.repeat(np.arange(n), counts), counts, merged)
 
 
 def cif_files(folder: Path) -> list[Path]:

@@ -156,7 +156,8 @@ class Said:
         return Verdict(
             float(off[start:].sum() / atoms[start:].sum()),
             tuple(SYMBOLS[number] for number in lacking),
-            None if not self.units else bool(abs(units / self.units - 1) <= AMOUNT),
+            # pymatgen writes the formula of the cell beside the Z of the reduced one.
+            bool(min(abs(units / self.units - 1), abs(units - 1)) <= AMOUNT) if self.units else None,
             self._dense(units * self.formula.mass, volume),
             hydrogen if abs(hydrogen) > HYDROGEN * expected.sum() else 0.0,
         )
@@ -164,7 +165,8 @@ class Said:
     def _dense(self, mass: float, volume: float) -> bool | None:
         if not self.density:
             return None
-        return abs(PER_A3 * mass / volume / self.density - 1) <= (MEASURED if self.measured else DENSITY)
+        off = abs(PER_A3 * mass / volume / self.density - 1)
+        return bool(off <= (MEASURED if self.measured else DENSITY))
 
 
 def shown(atoms: NDArray[np.float64]) -> str:

@@ -141,7 +141,12 @@ def reduced_formula(amounts: Mapping[str, float] | str) -> str:
         return str(Composition(amounts).reduced_formula)
 
 
-def check_crystal(crystal: Crystal, where: object, names: Sequence[str] | None = None) -> None:
+def check_crystal(
+    crystal: Crystal,
+    where: object,
+    names: Sequence[str] | None = None,
+    parents: NDArray[np.intp] | None = None,
+) -> None:
     """Refuses what is no crystal.
 
     Hydrogen may stand in the place of the atom that it is bound to: old structures of ammonium write it so.
@@ -150,6 +155,7 @@ def check_crystal(crystal: Crystal, where: object, names: Sequence[str] | None =
         crystal: one unit cell.
         where: the source, for messages.
         names: of each entry, for messages; elements and positions without them.
+        parents: entries that all others are images of by symmetry: only their surroundings need to be looked at.
 
     Raises:
         InputError: if there are no atoms, numbers that are not finite, a cell without volume or of absurd size, an
@@ -175,7 +181,8 @@ def check_crystal(crystal: Crystal, where: object, names: Sequence[str] | None =
     per_atom = volume / crystal.occupancy.sum()
     if not VOLUME_RANGE[0] <= per_atom <= VOLUME_RANGE[1]:
         raise InputError(where, f"has {per_atom:.4g} Å³ an atom; a crystal has some 5 to 40.", remedy)
-    _check_contacts(crystal, where, names, remedy)
+    if parents is None or _has_contacts(crystal, parents):
+        _check_contacts(crystal, where, names, remedy)
 
 
 def _names(crystal: Crystal, entries: Sequence[int], names: Sequence[str] | None) -> str:
@@ -183,6 +190,22 @@ def _names(crystal: Crystal, entries: Sequence[int], names: Sequence[str] | None
     if names:
         return " and ".join(names[entry] or SYMBOLS[crystal.numbers[entry]] for entry in entries)
     return " and ".join(SYMBOLS[crystal.numbers[entry]] for entry in entries)
+
+
+def _has_contacts(crystal: Crystal, parents: NDArray[np.intp]) -> bool:
+    """Whether anything may be nearer than CLOSEST to one of the entries."""
+    near = _reach(crystal.lattice)
+    if near.max() >= 0.5:
+        return True
+    apart = crystal.positions[parents, None] - crystal.positions
+    apart -= np.rint(apart)
+    return np.count_nonzero((np.abs(apart) < near).all(axis=2)) > len(parents)
+
+
+def _reach(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far CLOSEST reaches along the axes, in fractional units: by the distances between opposite faces, (3,)."""
+    inverse = np.linalg.inv(lattice)
+    return CLOSEST * np.sqrt((inverse * inverse).sum(axis=0))
 
 
 def _check_contacts(crystal: Crystal, where: object, names: Sequence[str] | None, remedy: str) -> None:
@@ -214,8 +237,7 @@ def _check_contacts(crystal: Crystal, where: object, names: Sequence[str] | None
 
 def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Entries nearer than CLOSEST to one another in the periodic crystal: index pairs (m, 2) and distances [Å] (m,)."""
-    inverse = np.linalg.inv(crystal.lattice)
-    reach = min(CLOSEST * np.sqrt((inverse**2).sum(axis=0)).max(), 0.499)  # in fractional units: 1 / height of the cell
+    reach = min(_reach(crystal.lattice).max(), 0.499)  # where the tree works
     wrapped = crystal.positions % 1.0 % 1.0  # twice: a tiny negative number gives 1.0 at first
     pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(reach, p=np.inf, output_type="ndarray")
     step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]

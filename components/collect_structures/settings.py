@@ -9,9 +9,9 @@ all are given, and the reader takes the one that the cell and the content bear o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import gemmi
 import numpy as np
@@ -49,10 +49,25 @@ class Operations:
         return np.unique(self.matrices[:, :, :3], axis=0)
 
     @cached_property
+    def known(self) -> frozenset[bytes]:
+        """The rotations, to be looked up."""
+        return frozenset((rotation + 0.0).tobytes() for rotation in self.rotations)
+
+    @cached_property
     def translations(self) -> NDArray[np.float64]:
         """The translations of the lattice in the cell, zero among them, shape (t, 3)."""
         pure = (self.matrices[:, :, :3] == np.eye(3)).all(axis=(1, 2))
         return self.matrices[pure, :, 3] % 1.0
+
+    @cached_property
+    def on_columns(self) -> NDArray[np.float64]:
+        """The rotations side by side, shape (3, 3k): positions (n, 3) times it are the rotated ones."""
+        return np.ascontiguousarray(self.matrices[:, :, :3].reshape(-1, 3).T)
+
+    @cached_property
+    def averaging(self) -> NDArray[np.float64]:
+        """Averages a metric tensor over the rotations, shape (9, 9): the mean of WᵀGW is this times G."""
+        return np.einsum("rij,rkl->jlik", self.rotations, self.rotations).reshape(9, 9) / len(self.rotations)
 
 
 @dataclass(frozen=True)
@@ -77,13 +92,14 @@ class Symmetry:
     """What a file says about its symmetry.
 
     Attributes:
-        tiers: settings that it may mean; those of one tier are equally good, an earlier tier goes before a later one.
+        tiers: settings that it may mean, made when they are asked for; those of one tier are equally good, an earlier
+            tier goes before a later one.
         number: space group number that it says; None where it says none.
         symbol: Hermann–Mauguin symbol that it says, may be empty.
         named: space group number of the symbol; None where it is not understood.
     """
 
-    tiers: Sequence[Sequence[Setting]]
+    tiers: Sequence[Callable[[], Sequence[Setting]]]
     number: int | None
     symbol: str
     named: int | None
@@ -111,20 +127,23 @@ def read_symmetry(
         given = operations_of(tuple(listed)) if listed else None
     except ValueError as error:
         raise InputError(where, f"has an unknown symmetry operation: {error}.", remedy) from None
-    named, settings = _named(symbol, abs(alpha - 90) < 0.01, abs(gamma - 90) < 0.01)
-    tiers: list[Sequence[Setting]] = []
+    right = (abs(alpha - 90) < 0.01, abs(gamma - 90) < 0.01)
+    named = _number(symbol, *right)
+    tiers: list[Callable[[], Sequence[Setting]]] = []
     if given is not None:
         claims = number or named
         alone = len(given.matrices) == 1 and claims not in (None, 1)
-        tiers.append([Setting(given, LISTED, proven=alone)])
+        setting = Setting(given, LISTED, proven=alone)
+        tiers.append(lambda: [setting])
     elif by_hall := _hall(hall):
-        tiers.append([Setting(by_hall, f"the Hall symbol {hall}")])
-    if settings:
-        tiers.append(settings)
+        from_hall = Setting(by_hall, f"the Hall symbol {hall}")
+        tiers.append(lambda: [from_hall])
+    if named is not None:
+        tiers.append(partial(_named, symbol, *right))
     if (known := named or number) is not None:
-        if not settings:
-            tiers.append(_standard(known))
-        tiers.append(_others(known))
+        if named is None:
+            tiers.append(partial(_standard, known))
+        tiers.append(partial(_others, known))
     if not tiers:
         text = f"says the space group {symbol!r}, which is not understood." if symbol else "says no symmetry."
         raise InputError(where, text, "Give _space_group_symop_operation_xyz or the H-M symbol.")
@@ -148,6 +167,7 @@ def operations_of(triplets: tuple[str, ...]) -> Operations:
     return Operations(matrices, found.number if found else None, found.centring_type() if found else "")
 
 
+@lru_cache(maxsize=4096)
 def parse_operation(triplet: str) -> NDArray[np.float64]:
     """A symmetry operation such as ``-x+1/2, y, 2x-z`` as a matrix, shape (3, 4).
 
@@ -188,26 +208,33 @@ def _setting(group: gemmi.SpaceGroup, said: bool) -> Setting:
 
 
 @lru_cache(maxsize=1024)
-def _named(symbol: str, right_alpha: bool, right_gamma: bool) -> tuple[int | None, Sequence[Setting]]:
-    """The number of a Hermann–Mauguin symbol, and its settings: the one that a suffix says, or all.
+def _group(symbol: str, right_alpha: bool, right_gamma: bool) -> tuple[gemmi.SpaceGroup | None, str]:
+    """The group of a Hermann–Mauguin symbol, and its suffix: letters and digits of origin and axes.
 
     A short monoclinic symbol has its unique axis where the angle is no right one.
     """
-    if not symbol:
-        return None, ()
     alpha, gamma = (90.0 if right else 100.0 for right in (right_alpha, right_gamma))
     suffix = SUFFIX.search(symbol)
-    found = None
     if suffix and suffix.start() > 0:
         found = gemmi.find_spacegroup_by_name(symbol[: suffix.start()].replace("_", ""), alpha, gamma)
-    if found is None:
-        suffix, found = None, gemmi.find_spacegroup_by_name(symbol.replace("_", ""), alpha, gamma)
-    if found is None:
-        return None, ()
-    same = [g for g in gemmi.spacegroup_table() if g.number == found.number and g.hm == found.hm]
-    words = f"{suffix[1] or ''}{suffix[2] or ''}".translate(str.maketrans("SZ", "12")) if suffix else ""
-    meant = [group for group in same if group.ext in words and group.ext != "\0"]
-    return found.number, [_setting(group, len(meant or same) == 1) for group in meant or same]
+        if found is not None:
+            return found, f"{suffix[1] or ''}{suffix[2] or ''}".translate(str.maketrans("SZ", "12"))
+    return (gemmi.find_spacegroup_by_name(symbol.replace("_", ""), alpha, gamma) if symbol else None), ""
+
+
+def _number(symbol: str, right_alpha: bool, right_gamma: bool) -> int | None:
+    group, _ = _group(symbol, right_alpha, right_gamma)
+    return None if group is None else int(group.number)
+
+
+@lru_cache(maxsize=1024)
+def _named(symbol: str, right_alpha: bool, right_gamma: bool) -> Sequence[Setting]:
+    """The settings of a Hermann–Mauguin symbol that is known: the one that a suffix says, or all."""
+    group, suffix = _group(symbol, right_alpha, right_gamma)
+    assert group is not None
+    same = [g for g in gemmi.spacegroup_table() if g.number == group.number and g.hm == group.hm]
+    meant = [g for g in same if g.ext in suffix and g.ext != "\0"]
+    return [_setting(g, len(meant or same) == 1) for g in meant or same]
 
 
 @lru_cache(maxsize=256)

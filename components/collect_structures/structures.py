@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from components.collect_structures.cif import cif_files, read_block, read_blocks
 from components.collect_structures.crystals import HEAVIEST, Crystal, Material, Reading, check_crystal, from_pymatgen
 from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
+from components.collect_structures.processes import ordered_map
 from components.collect_structures.symmetry import higher_symmetry
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
@@ -24,20 +26,27 @@ from imitation_refinement.patterns import as_text, read_bytes
 from imitation_refinement.progress import progress
 from imitation_refinement.tables import open_table
 
+T = TypeVar("T")
 Reader = Callable[[Mapping[str, Any], object], Reading | None]  # of a row; None where it has no structure
 
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
 TABLE_SUFFIXES = (".parquet", ".pq")
+BATCH, IN_ONE = 64, 3000  # structures that a process reads at a time; so many are read by one: others take seconds to start
 ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
-def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
+def read_structures(path: Path, rejected: list[InputError], workers: int = 1) -> list[Material]:
     """The materials of Parquet tables (one or a folder) or CIFs (a folder, an archive, one); see :func:`gather`.
+
+    Args:
+        path: where they are.
+        rejected: what can't be used is added to it.
+        workers: processes that read more than IN_ONE structures; 0 for as many as there are cores.
 
     Raises:
         InputError: if nothing can be used, or the path is of no known form.
     """
-    return gather(_source(path), path, rejected)
+    return gather(_source(path, workers), path, rejected)
 
 
 def gather(items: Iterable[Material | InputError], where: object, rejected: list[InputError]) -> list[Material]:
@@ -68,18 +77,18 @@ def gather(items: Iterable[Material | InputError], where: object, rejected: list
     return mark_duplicates(materials)
 
 
-def _source(path: Path) -> Iterator[Material | InputError]:
+def _source(path: Path, workers: int) -> Iterator[Material | InputError]:
     if path.is_dir():
         tables = sorted(file for file in path.iterdir() if file.suffix.lower() in TABLE_SUFFIXES)
-        return chain.from_iterable(map(read_structure_table, tables)) if tables else read_cif_folder(path)
+        return _tables(tables, workers) if tables else read_cif_folder(path, workers)
     if not path.is_file():
         raise InputError(path, "there is no such file or folder.", "Check the path.")
     if path.suffix.lower() == ".cif":
-        return iter(read_cif(path, path.name, _content(path)))
+        return iter(read_cif(str(path), path.name, path))
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
-        return read_cif_archive(path)
+        return read_cif_archive(path, workers)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_structure_table(path)
+        return read_structure_table(path, workers)
     raise InputError(
         path,
         f"has the unknown suffix {path.suffix!r}.",
@@ -87,41 +96,62 @@ def _source(path: Path) -> Iterator[Material | InputError]:
     )
 
 
-def read_cif_folder(folder: Path) -> Iterator[Material | InputError]:
+def _tables(paths: Iterable[Path], workers: int) -> Iterator[Material | InputError]:
+    for path in paths:
+        yield from read_structure_table(path, workers)
+
+
+def read_cif_folder(folder: Path, workers: int = 1) -> Iterator[Material | InputError]:
     """The materials of all CIFs in a folder and the folders in it; names are relative paths.
 
     Raises:
         InputError: if there is no CIF.
     """
-    for file in progress(cif_files(folder), f"reading {folder.name}", unit="files"):
-        yield from read_cif(file, file.relative_to(folder).as_posix(), _content(file))
+    files = cif_files(folder)
+    named = ((str(file), file.relative_to(folder).as_posix(), file) for file in files)
+    yield from _read_cifs(named, f"reading {folder.name}", len(files), workers)
 
 
-def read_cif_archive(path: Path) -> Iterator[Material | InputError]:
+def read_cif_archive(path: Path, workers: int = 1) -> Iterator[Material | InputError]:
     """The materials of all CIFs in a zip or tar archive; names are the members'.
 
     Raises:
         InputError: if it can't be read or holds no CIF.
     """
-    for name, content in progress(cif_members(path), f"reading {path.name}", unit="files"):
-        yield from read_cif(f"{path}, {name}", name, content)
+    named = ((f"{path}, {name}", name, content) for name, content in cif_members(path))
+    yield from _read_cifs(named, f"reading {path.name}", None, workers)
 
 
-def _content(file: Path) -> bytes | InputError:
-    try:
-        return read_bytes(file)
-    except InputError as error:
-        return error
+def _read_cifs(
+    cifs: Iterable[tuple[str, str, Path | bytes | InputError]], label: str, total: int | None, workers: int
+) -> Iterator[Material | InputError]:
+    read = chain.from_iterable(ordered_map(_read_batch, _batches(cifs), _processes(total, workers)))
+    yield from chain.from_iterable(progress(read, label, total, "files"))
 
 
-def read_cif(where: object, name: str, content: bytes | InputError) -> list[Material | InputError]:
+def _read_batch(cifs: Sequence[tuple[str, str, Path | bytes | InputError]]) -> list[list[Material | InputError]]:
+    return [read_cif(*cif) for cif in cifs]
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(items)
+    while batch := list(islice(source, BATCH)):
+        yield batch
+
+
+def _processes(total: int | None, workers: int) -> int:
+    """Processes that so many structures are read by."""
+    return workers if total is None or total > IN_ONE else 1
+
+
+def read_cif(where: object, name: str, content: Path | bytes | InputError) -> list[Material | InputError]:
     """The materials of a CIF, one a block with atoms, named after the file."""
     stem = name[: -len(".cif")]
     out: list[Material | InputError] = []
     if isinstance(content, InputError):
         return [content]
     try:
-        blocks = read_blocks(as_text(content), where)
+        blocks = read_blocks(as_text(read_bytes(content) if isinstance(content, Path) else content), where)
     except InputError as error:
         return [error]
     for block in blocks:
@@ -142,10 +172,10 @@ def make_material(material_id: str, found: Reading, source: str, where: object) 
         InputError: if it has no space group.
     """
     number = space_group_of(found.crystal, found.space_group, where)
-    return Material(material_id, found.formula, number, found.crystal, source, "; ".join(found.remarks) or None)
+    return Material(material_id, found.formula, number, found.crystal, source, "; ".join(dict.fromkeys(found.remarks)) or None)
 
 
-def read_structure_table(path: Path) -> Iterator[Material | InputError]:
+def read_structure_table(path: Path, workers: int = 1) -> Iterator[Material | InputError]:
     """The materials of a Parquet table.
 
     It holds the structures as pymatgen's dictionaries in JSON (``structure_json``), as CIF text (``cif``), or in the
@@ -164,25 +194,33 @@ def read_structure_table(path: Path) -> Iterator[Material | InputError]:
         )
     if table.num_rows == 0:
         raise InputError(path, "has no rows.", "Give at least one structure.")
-    return _table_materials(table, path, read)
-
-
-def _table_materials(
-    table: pa.Table, path: Path, read: Reader
-) -> Iterator[Material | InputError]:
     column = next((name for name in ID_COLUMNS if name in table.column_names), None)
-    for row, record in enumerate(progress(records(table), f"reading {path.name}", table.num_rows, "structures"), 1):
-        name = record.get(column or "")
-        material_id = f"{path.stem}-{row if name is None else name}" if name is None or _is_number(name) else str(name)
-        where = f"{path}, row {row} ({material_id})"
-        try:
-            found = read(record, where)
-            if found is None:
-                raise InputError(where, "has no structure.", "Give one or leave the row out.")
-            label, system = label_of(record, where)
-            yield make_material(material_id, _labelled(found, label, system, where), path.name, where)
-        except InputError as error:
-            yield error
+    rows = _batches(enumerate(records(table), 1))
+    work = partial(_read_rows, read, path, column)
+    found = chain.from_iterable(ordered_map(work, rows, _processes(table.num_rows, workers)))
+    return progress(found, f"reading {path.name}", table.num_rows, "structures")
+
+
+def _read_rows(
+    read: Reader, path: Path, column: str | None, rows: Sequence[tuple[int, Mapping[str, Any]]]
+) -> list[Material | InputError]:
+    return [_read_row(read, path, column, row, record) for row, record in rows]
+
+
+def _read_row(
+    read: Reader, path: Path, column: str | None, row: int, record: Mapping[str, Any]
+) -> Material | InputError:
+    name = record.get(column or "")
+    material_id = f"{path.stem}-{row if name is None else name}" if name is None or _is_number(name) else str(name)
+    where = f"{path}, row {row} ({material_id})"
+    try:
+        found = read(record, where)
+        if found is None:
+            raise InputError(where, "has no structure.", "Give one or leave the row out.")
+        label, system = label_of(record, where)
+        return make_material(material_id, _labelled(found, label, system, where), path.name, where)
+    except InputError as error:
+        return error
 
 
 def _labelled(found: Reading, label: int | None, system: CrystalSystem | None, where: object) -> Reading:
@@ -191,14 +229,21 @@ def _labelled(found: Reading, label: int | None, system: CrystalSystem | None, w
     Raises:
         InputError: if the crystal system of the row is another than that of its space group.
     """
+    own = found.space_group
     if label is None:
-        check_agreement(space_group_of(found.crystal, found.space_group, where), system, where)
-        return found
-    atoms = higher_symmetry(found.crystal, label)
-    if atoms is None:
+        number = space_group_of(found.crystal, own, where)
+        check_agreement(number, system, where)
+        return replace(found, space_group=number)
+    implied = CrystalSystem.from_space_group(label)
+    if own is not None and CrystalSystem.from_space_group(own) is implied:  # reading looked for more
         return replace(found, space_group=label)
-    remark = f"said to be {label}, but its atoms have space group {atoms} within 0.01 Å: taken as that"
-    return replace(found, space_group=atoms, remarks=(*found.remarks, remark))
+    remarks = list(found.remarks)
+    if own is not None:
+        remarks.append(f"its row says space group {label}, its CIF {own}")
+    atoms = higher_symmetry(found.crystal, label)
+    if atoms is not None:
+        remarks.append(f"said to be {label}, but its atoms have space group {atoms} within 0.01 Å: taken as that")
+    return replace(found, space_group=atoms or label, remarks=tuple(remarks))
 
 
 def _is_number(value: object) -> bool:

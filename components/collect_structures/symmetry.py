@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from math import acos, degrees, gcd, sqrt
 
 import gemmi
 import moyopy
@@ -153,21 +157,28 @@ def higher_symmetry(crystal: Crystal, space_group: int, operations: Operations |
 
     A pattern is made of the atoms, and shows their symmetry: no classifier can learn a lower label. Higher is a system
     with more rotations of the lattice. A search costs a millisecond, so most crystals are told without one: a higher
-    system needs more rotations of the lattice as it is, or a finer lattice, that is a translation that maps all atoms.
+    system needs a rotation of the lattice, or a finer lattice, that the operations do not have and that maps the atoms.
 
     Args:
         crystal: one unit cell.
         space_group: that is said.
         operations: that made the crystal; without them it is always searched.
     """
-    rotations = ROTATIONS[CrystalSystem.from_space_group(space_group)]
-    if operations is not None and not (_more_rotations(crystal, operations, rotations) or _finer(crystal, operations)):
+    rotations = _rotations(space_group)
+    if rotations == ROTATIONS[CrystalSystem.CUBIC]:
+        return None
+    if operations is not None and not _may_be_higher(crystal, operations, rotations):
         return None
     kinds, first, _ = sites(crystal)
     found = moyo_number(crystal.lattice, crystal.positions[first], kinds)
     if found is None:
         found = space_group_of_cell(crystal.lattice, crystal.positions[first], kinds)
-    return found if found and ROTATIONS[CrystalSystem.from_space_group(found)] > rotations else None
+    return found if found and _rotations(found) > rotations else None
+
+
+@cache
+def _rotations(space_group: int) -> int:
+    return ROTATIONS[CrystalSystem.from_space_group(space_group)]
 
 
 def moyo_number(lattice: NDArray[np.float64], positions: NDArray[np.float64], kinds: NDArray[np.integer]) -> int | None:
@@ -179,39 +190,64 @@ def moyo_number(lattice: NDArray[np.float64], positions: NDArray[np.float64], ki
         return None
 
 
-def _more_rotations(crystal: Crystal, operations: Operations, rotations: int) -> bool:
-    """Whether the lattice has more rotations than its crystal system needs."""
+def _may_be_higher(crystal: Crystal, operations: Operations, rotations: int) -> bool:
+    """Whether a rotation of the lattice or a translation that is not among the operations may map the atoms.
+
+    Each is tried on some atoms of each kind, so a few pass that map not all.
+    """
     if not operations.centring:
         return True
-    metric = crystal.lattice @ crystal.lattice.T
-    edges = np.sqrt(np.diag(metric))
-    angles = np.degrees(np.arccos(np.clip((metric / np.outer(edges, edges))[[1, 0, 0], [2, 2, 1]], -1, 1)))
-    cell = gemmi.UnitCell(*edges, *angles)
-    return len(gemmi.find_lattice_symmetry(cell, operations.centring, OBLIQUITY).sym_ops) > rotations
-
-
-def _finer(crystal: Crystal, operations: Operations) -> bool:
-    """Whether a translation that the operations do not have may map the atoms.
-
-    It maps the atoms of each kind on one another, so it is a step between two of the rarest kind, and every kind has a
-    multiple of its order of atoms.
-    """
-    kinds = crystal.numbers * 1000 + np.round(crystal.occupancy * 999).astype(int)
-    names, counts = np.unique(kinds, return_counts=True)
-    own = len(operations.translations)
-    if np.gcd.reduce(counts // own) == 1:
+    names = crystal.numbers * 1000 + (crystal.occupancy * 999).astype(int)
+    finer = gcd(*Counter(names.tolist()).values()) > len(operations.translations)
+    lattice = gemmi.find_lattice_symmetry(cell_of(crystal.lattice), operations.centring, OBLIQUITY).sym_ops
+    if not finer and len(lattice) <= rotations:
         return False
-    rarest = crystal.positions[kinds == names[counts.argmin()]]
-    steps = (rarest[1:] - rarest[0]) % 1.0
-    apart = steps[:, None] - operations.translations
-    apart = np.linalg.norm((apart - np.round(apart)) @ crystal.lattice, axis=-1).min(axis=1)
-    steps = steps[apart > 5 * SYMPREC]
-    for name in names[np.argsort(counts)]:
-        if len(steps) == 0:
-            return False
-        alike = crystal.positions[kinds == name]
-        ends = alike[0] + steps
-        apart = ends[:, None] - alike
-        apart = np.linalg.norm((apart - np.round(apart)) @ crystal.lattice, axis=-1).min(axis=1)
-        steps = steps[apart < 5 * SYMPREC]
+    kinds = sorted((crystal.positions[names == name] for name in set(names.tolist())), key=len)
+    inverse = np.linalg.inv(crystal.lattice)
+    near = 5 * SYMPREC * np.sqrt((inverse * inverse).sum(axis=0))  # in fractional coordinates
+    if finer and _maps(np.eye(3), kinds, near, operations.translations):
+        return True
+    if len(lattice) <= rotations:
+        return False
+    for op in lattice:
+        for matrix in (np.array(op.rot) / op.DEN, np.array(op.rot) / -op.DEN):
+            if matrix.tobytes() not in operations.known and _maps(matrix, kinds, near):
+                return True
+    return False
+
+
+def cell_of(lattice: NDArray[np.float64]) -> gemmi.UnitCell:
+    """Lengths and angles of a lattice."""
+    metric = lattice @ lattice.T
+    (aa, ab, ac), (_, bb, bc), (_, _, cc) = metric.tolist()
+    a, b, c = sqrt(aa), sqrt(bb), sqrt(cc)
+    cosines = (bc / (b * c), ac / (a * c), ab / (a * b))
+    return gemmi.UnitCell(a, b, c, *(round(degrees(acos(max(-1.0, min(1.0, x)))), 10) for x in cosines))
+
+
+def _maps(
+    rotation: NDArray[np.float64],
+    kinds: Sequence[NDArray[np.float64]],
+    near: NDArray[np.float64],
+    but: NDArray[np.float64] | None = None,
+) -> bool:
+    """Whether a rotation with some translation takes the first and the last atom of each kind to atoms of the kind.
+
+    Args:
+        rotation: in fractional coordinates.
+        kinds: fractional coordinates of the atoms of each kind, the rarest first.
+        near: fractional differences that count as none, shape (3,).
+        but: translations that do not count, shape (t, 3).
+    """
+    steps = kinds[0] - rotation @ kinds[0][0]
+    if but is not None:
+        apart = steps[:, None] - but
+        steps = steps[~(np.abs(apart - np.rint(apart)) < near).all(axis=2).any(axis=1)]
+    for alike in kinds:
+        for atom in (alike[0], alike[-1]):
+            if len(steps) == 0:
+                return False
+            apart = (rotation @ atom + steps)[:, None] - alike
+            apart -= np.rint(apart)
+            steps = steps[(np.abs(apart) < near).all(axis=2).any(axis=1)]
     return len(steps) > 0
