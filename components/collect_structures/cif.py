@@ -1,30 +1,49 @@
-"""Crystals from CIF text: read by gemmi, expanded by the file's own symmetry operations."""
+"""Crystals from CIF text: read by gemmi, expanded by symmetry operations, compared with what the file says besides.
+
+A CIF says most things twice. Here the content of the cell is held against formula, Z and density (:mod:`.content`), the
+operations against the symbol, the cell against its symmetry. What contradicts is settled by an argument from the file,
+and a remark says so, or the structure is refused with what was assumed; nothing is settled without a word.
+"""
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
-from components.collect_structures.crystals import ATOMIC_NUMBERS, Crystal
+from components.collect_structures.content import Said, Verdict, read_formula, shown
+from components.collect_structures.crystals import (
+    HEAVIEST,
+    OCCUPANCY_SLACK,
+    SAME_SITE,
+    SYMBOLS,
+    Crystal,
+    Reading,
+    check_crystal,
+)
+from components.collect_structures.settings import LISTED, OPERATIONS, Operations, Setting, Symmetry, read_symmetry
+from components.collect_structures.species import Species, shares_by_formula, species_of
+from components.collect_structures.symmetry import cell_of, higher_symmetry
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import files_in
 
 ON_ELEMENT = 0.1  # [Å], a full site nearer to its own image than this lies on the symmetry element between them
 SPLIT = 0.02  # [Å], the same for a site of at most half occupancy, which may be split about the element
+EXACT = 1e-3  # [Å], images nearer than this are one for whoever counts them without a tolerance
 FITS = 0.01  # how far operations may change the cell: half a percent of an edge, half a degree of an angle
-ALIASES = {"Wat": "O", "WAT": "O"}  # water by name, as old mineral data have it
-CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
-SITE = ["fract_x", "fract_y", "fract_z", "?occupancy", "?label", "?type_symbol"]
-OPERATIONS = ("_space_group_symop_operation_xyz", "_space_group_symop.operation_xyz", "_symmetry_equiv_pos_as_xyz")
-SYMBOLS_HM = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M")
-SYMBOLS_HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
-NUMBERS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
-TERM = re.compile(r"([+-]?)(?=[\dxyz.])(\d*\.?\d*)(?:/(\d+))?\*?([xyz]?)")
+ROUNDED = 2e-4  # the same of a cell that is as symmetric as its digits allow
+OVERFULL = 1.15  # atoms on a site whose refined or analysed amounts overshoot
+CELL = tuple(f"_cell_{n}" for n in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"))
+COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
+READ = frozenset((*OPERATIONS, *COORDINATES))  # loops with one of these are read
+NOTHING = ("", "?", ".")
+HYDROGEN = ((1, 1.0),)  # what is on a site of hydrogen alone
+DUMMY = "dum"  # _atom_site_calc_flag of a site that is no atom
 REMEDY = "Correct the CIF or leave it out."
 
 
@@ -38,14 +57,15 @@ def read_blocks(text: str, where: object) -> list[gemmi.cif.Block]:
         blocks = list(gemmi.cif.read_string(text))
     except (ValueError, RuntimeError) as error:
         raise InputError(where, f"is no readable CIF ({error}).", REMEDY) from None
-    found = [block for block in blocks if len(block.find_loop("_atom_site_fract_x"))]
+    names = (COORDINATES[0], "_atom_site.fract_x")  # that of CIF 2, too
+    found = [block for block in blocks if any(len(block.find_loop(name)) for name in names)]
     if not found:
         raise InputError(where, "holds no atoms with coordinates.", REMEDY)
     return found
 
 
-def read_single(text: str, where: object) -> tuple[Crystal, int | None]:
-    """The crystal of a CIF that holds one, and the space group that it says.
+def read_single(text: str, where: object) -> Reading:
+    """The crystal of a CIF that holds one.
 
     Raises:
         InputError: if there are several, or as :func:`read_blocks` and :func:`read_block`.
@@ -56,196 +76,575 @@ def read_single(text: str, where: object) -> tuple[Crystal, int | None]:
     return read_block(blocks[0], where)
 
 
-def read_block(block: gemmi.cif.Block, where: object) -> tuple[Crystal, int | None]:
-    """The full unit cell of a CIF block, and the space group number that the block says.
+@dataclass
+class Sites:
+    """The sites of a CIF, one entry a site and atom.
+
+    Attributes:
+        labels: of each entry, n.
+        numbers: atomic numbers, shape (n,).
+        occupancy: shape (n,).
+        positions: fractional coordinates, shape (n, 3).
+        hydrogen: hydrogen atoms on each entry's site that have no position, shape (n,).
+        remarks: what was settled while they were read.
+    """
+
+    labels: list[str]
+    numbers: NDArray[np.int16]
+    occupancy: NDArray[np.float64]
+    positions: NDArray[np.float64]
+    hydrogen: NDArray[np.float64]
+    remarks: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a setting makes of the sites: a crystal with its verdict, or the reason why not."""
+
+    setting: Setting
+    crystal: Crystal | None = None
+    verdict: Verdict = Verdict()
+    remarks: tuple[str, ...] = ()
+    hydrogen: float = 0.0
+    refusal: InputError | None = None
+
+    @property
+    def rank(self) -> int:
+        """The lower, the better; 4 where there is no crystal."""
+        return 4 if self.crystal is None else self.verdict.rank
+
+
+def read_block(block: gemmi.cif.Block, where: object) -> Reading:
+    """The full unit cell of a CIF block, checked, with what the block says and what was settled.
 
     A block that says P 1 says nothing: programs write it where they do not know the symmetry.
 
     Raises:
-        InputError: if there is no symmetry or one that the cell can't have, a coordinate is no number, or an element
-            is unknown.
+        InputError: if there is no symmetry or one that the cell can't have, a coordinate is no number, an element is
+            unknown, the content contradicts the formula in every setting that the file allows, two settings are
+            equally good, or it is no crystal (:func:`check_crystal`).
     """
-    operations, number = read_symmetry(block, where)
-    cell = [_number(block.find_value(f"_cell_{name}")) for name in CELL]
-    if not np.isfinite(cell).all() or min(cell) <= 0:
-        raise InputError(where, "has a cell length or angle that is no positive number.", REMEDY)
-    lattice = np.array(gemmi.UnitCell(*cell).orth.mat.tolist()).T
-    if misfit(operations, lattice) > FITS:
-        shown = " ".join(f"{value:g}" for value in cell)
-        raise InputError(where, f"has symmetry operations that its cell ({shown}) can't have.", REMEDY)
-    listed = set(re.findall(r"[A-Z][a-z]?", block.find_value("_chemical_formula_sum") or ""))
-    numbers, occupancies, orbits = [], [], []
-    for row in block.find("_atom_site_", SITE):
-        position = np.array([_number(row[i]) for i in range(3)])
-        label, type_symbol = (_text(row[i]) if row.has(i) else "" for i in (4, 5))
-        occupancy = _number(row[3]) if row.has(3) and row[3] not in ("?", ".") else 1.0
-        if not np.isfinite(position).all() or not np.isfinite(occupancy):
-            raise InputError(where, f"site {label!r} has a coordinate or occupancy that is no number.", REMEDY)
-        numbers.append(element_of(type_symbol, label, listed, where))
-        occupancies.append(occupancy)
-        orbits.append(expand(operations, position, lattice, SPLIT if occupancy <= 0.5 else ON_ELEMENT))
-    counts = [len(orbit) for orbit in orbits]
-    crystal = Crystal(
-        lattice,
-        np.repeat(np.array(numbers, np.int16), counts),
-        np.repeat(np.array(occupancies), counts),
-        np.concatenate(orbits),
-    )
-    return crystal, number if number != 1 else None
+    values, columns = _contents(block)
+    remarks: list[str] = []
+    lattice, cell = _lattice(values, where, remarks)
+    listed = next((columns[tag] for tag in OPERATIONS if tag in columns), None)
+    listed = listed or [values[tag] for tag in OPERATIONS if values.get(tag)]
+    symmetry = read_symmetry(values, listed, cell[3], cell[5], where, REMEDY)
+    said = _said(values, remarks)
+    sites = _sites(columns, said, where)
+    best = _settle(symmetry, sites, lattice, cell, said, where)
+    assert best.crystal is not None
+    remarks += [*sites.remarks, *best.remarks]
+    operations = best.setting.operations
+    number = operations.number or symmetry.number or symmetry.named
+    if number == 1 and len(operations.matrices) == 1:
+        number = symmetry.number if symmetry.number != 1 else None
+    if number is not None:
+        number = _label(number, symmetry, best, remarks)
+    hydrogen = best.verdict.hydrogen if said.formula is not None else best.hydrogen
+    if hydrogen > 0:
+        remarks.append(f"{hydrogen:.4g} hydrogen atoms in the cell have no position")
+    elif hydrogen < 0:
+        remarks.append(f"holds {-hydrogen:.4g} hydrogen atoms more than its formula")
+    return Reading(best.crystal, number, max(hydrogen, 0.0), tuple(dict.fromkeys(remarks)))
 
 
-def _number(text: str | None) -> float:
+def _contents(block: gemmi.cif.Block) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """What stands in a block once, and in its loops, by the names of CIF 1 in lower case: CIF 2 has other dots."""
+    values: dict[str, str] = {}
+    columns: dict[str, list[str]] = {}
+    for item in block:
+        if item.pair is not None:
+            name, text = item.pair
+            values[name.lower().replace(".", "_")] = _text(text)
+        elif item.loop is not None:
+            names = [name.lower().replace(".", "_") for name in item.loop.tags]
+            if any(name in READ for name in names):
+                cells = item.loop.values
+                for place, name in enumerate(names):
+                    columns[name] = cells[place :: len(names)]
+    return values, columns
+
+
+def _text(value: str) -> str:
+    """A CIF value without its quotes; empty where it is none."""
+    return "" if value in NOTHING else str(gemmi.cif.as_string(value)) if value[0] in "'\"\n;" else value
+
+
+def _number(text: str) -> float:
     """A CIF number without its standard uncertainty; NaN where it is none."""
     return float(gemmi.cif.as_number(text or "?"))
 
 
-def _text(value: str) -> str:
-    return gemmi.cif.as_string(value) if value not in ("?", ".") else ""
-
-
-def read_symmetry(block: gemmi.cif.Block, where: object) -> tuple[NDArray[np.float64], int | None]:
-    """The symmetry operations, shape (k, 3, 4), and the space group number as far as it is said.
-
-    Operations come from their loop, else from the Hermann–Mauguin or Hall symbol, else from the number, in the
-    standard setting. The number is the one that the operations have, else the one that the block says.
-
-    Raises:
-        InputError: if the block says no symmetry, or one that can't be understood.
-    """
-    values = [_text(block.find_value(tag) or "?") for tag in NUMBERS]
-    said = next((int(v) for v in values if v.isdigit() and 1 <= int(v) <= 230), None)
-    for tag in OPERATIONS:
-        if triplets := tuple(_text(v) for v in block.find_values(tag)):
-            try:
-                operations, number = _operations(triplets)
-            except ValueError as error:
-                raise InputError(where, f"has an unknown symmetry operation: {error}.", REMEDY) from None
-            if number == 1 and said not in (None, 1):
-                raise InputError(where, f"lists only x,y,z but says space group {said}.", REMEDY)
-            return operations, number or said
-    found = _named_group(block)
-    if found is None and said is not None:
-        found = gemmi.find_spacegroup_by_number(said)
-    if found is None:
-        raise InputError(
-            where, "says no symmetry that is understood.", "Give _space_group_symop_operation_xyz or the H-M symbol."
-        )
-    return _operations(tuple(op.triplet() for op in found.operations()))[0], found.number
-
-
-def _named_group(block: gemmi.cif.Block) -> gemmi.SpaceGroup | None:
-    """The space group by its Hall symbol, which names the setting, or else by its Hermann–Mauguin symbol."""
-    for tag in SYMBOLS_HALL:
-        if name := _text(block.find_value(tag) or "?"):
-            try:
-                return gemmi.find_spacegroup_by_ops(gemmi.symops_from_hall(name))
-            except (ValueError, RuntimeError):  # no Hall symbol: the other names may do
-                break
-    alpha, gamma = (_number(block.find_value(f"_cell_angle_{name}")) for name in ("alpha", "gamma"))
-    for tag in SYMBOLS_HM:
-        if name := _text(block.find_value(tag) or "?"):
-            return gemmi.find_spacegroup_by_name(name, alpha, gamma)
-    return None
-
-
-@lru_cache(maxsize=4096)
-def _operations(triplets: tuple[str, ...]) -> tuple[NDArray[np.float64], int | None]:
-    matrices = np.array([parse_operation(triplet) for triplet in triplets])
+def _numbers(column: Sequence[str]) -> NDArray[np.float64]:
     try:
-        found = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(triplet) for triplet in triplets]))
-    except (ValueError, RuntimeError):  # gemmi knows translations in 24ths only; others make no standard group
-        found = None
-    return matrices, found.number if found else None
+        return np.array(column, float)
+    except ValueError:
+        return np.array([_number(text) for text in column])
 
 
-def parse_operation(triplet: str) -> NDArray[np.float64]:
-    """A symmetry operation such as ``-x+1/2, y, 2x-z`` as a matrix, shape (3, 4).
+def _lattice(
+    values: dict[str, str], where: object, remarks: list[str]
+) -> tuple[NDArray[np.float64], tuple[float, ...]]:
+    """The lattice as rows a, b, c [Å], and lengths and angles. A comma is a decimal point, or ends the number."""
+    cell = []
+    for tag in CELL:
+        text = values.get(tag, "")
+        number = _number(text)
+        if not np.isfinite(number) and text.count(",") == 1:
+            number = _number(text.rstrip(",").replace(",", "."))
+            remarks.append(f"{tag} {text!r} is read as {number:g}")
+        if not number > 0:
+            raise InputError(where, f"has a cell length or angle that is no positive number: {tag} {text!r}.", REMEDY)
+        cell.append(number)
+    return np.array(gemmi.UnitCell(*cell).orth.mat.tolist()).T, tuple(cell)
+
+
+def _said(values: dict[str, str], remarks: list[str]) -> Said:
+    text = values.get("_chemical_formula_sum", "")
+    formula = read_formula(text) if text else None
+    if text and formula is None:
+        remarks.append(f"its formula {text!r} is not understood, so the content is not compared with it")
+    units = _number(values.get("_cell_formula_units_z", ""))
+    density, measured = _number(values.get("_exptl_crystal_density_diffrn", "")), False
+    if not density > 0:
+        density, measured = _number(values.get("_exptl_crystal_density_meas", "")), True
+    return Said(formula, units if units > 0 else None, density if density > 0 else None, measured)
+
+
+def _sites(columns: dict[str, list[str]], said: Said, where: object) -> Sites:
+    """The sites of a block; what is no atom is left out.
 
     Raises:
-        ValueError: if it is none.
+        InputError: if a site's coordinates or occupancy are no numbers, or what is on it is unknown.
     """
-    matrix = np.zeros((3, 4))
-    parts = re.sub(r"\s", "", triplet).lower().split(",")
-    for row, part in enumerate(parts):
-        if row > 2 or not part or TERM.sub("", part):
-            raise ValueError(repr(triplet))
-        for sign, value, below, axis in TERM.findall(part):
-            size = float(value or 1) / float(below or 1) * (-1 if sign == "-" else 1)
-            matrix[row, "xyz".index(axis) if axis else 3] += size
-    if len(parts) != 3 or abs(np.linalg.det(matrix[:, :3])) < 0.5:
-        raise ValueError(repr(triplet))
-    return matrix
+    n = len(columns[COORDINATES[0]])
+    blank = [""] * n
+    if any(tag not in columns for tag in COORDINATES):
+        raise InputError(where, "lacks a column of coordinates.", REMEDY)
+    positions = np.stack([_numbers(columns[tag]) for tag in COORDINATES], axis=1)
+    labels = [_text(label) for label in columns.get("_atom_site_label", blank)]
+    types = [_text(kind) for kind in columns.get("_atom_site_type_symbol", blank)]
+    flags = columns.get("_atom_site_calc_flag", blank)
+    shares = columns.get("_atom_site_occupancy", blank)
+    occupancy = _numbers([text if text not in NOTHING else "1" for text in shares])
+    listed = said.formula.symbols if said.formula else frozenset[str]()
+    placed = np.isfinite(positions.sum(axis=1) + occupancy).tolist()
+    found: list[tuple[int, Species]] = []
+    remarks: list[str] = []
+    for row, (label, kind, share) in enumerate(zip(labels, types, occupancy.tolist(), strict=True)):
+        if flags[row].lower() == DUMMY:
+            remarks.append(f"dummy site {label} is left out")
+            continue
+        species = species_of(kind, label, listed)
+        if species is None:
+            what = f"type symbol {kind!r}" if kind else "element"
+            raise InputError(where, f"has the unknown {what} at site {label!r}.", REMEDY)
+        if not placed[row]:
+            if species.shares == HYDROGEN and columns[COORDINATES[0]][row] in NOTHING:
+                remarks.append(f"hydrogen {label} has no position")
+                continue
+            raise InputError(where, f"site {label!r} has a coordinate or occupancy that is no number.", REMEDY)
+        if not species.shares and not species.among:
+            remarks.append(f"vacancy {label} is left out")
+        elif share > 0:
+            found.append((row, species))
+        elif -share <= _uncertainty(shares[row]):
+            remarks.append(f"site {label} of occupancy {shares[row]} is left out")
+        else:
+            raise InputError(where, f"site {label!r} has the occupancy {shares[row]}.", "Correct it or leave it out.")
+    if not found:
+        raise InputError(where, "has no atoms.", REMEDY)
+    rows, kinds = [row for row, _ in found], [species for _, species in found]
+    if any(species.among for species in kinds):
+        kinds = _open_sites(kinds, [labels[row] for row in rows], said, remarks, where)
+    sharing = [(row, number, share) for row, s in zip(rows, kinds, strict=True) for number, share in s.shares]
+    if 1 in (number for _, number, _ in sharing):
+        remarks += _in_place(sharing, labels, positions)
+    hydrogen = [h for s in kinds for h in (s.hydrogen, *[0] * (len(s.shares) - 1))]
+    entries = [row for row, _, _ in sharing]
+    on_site = occupancy[entries]
+    return Sites(
+        [labels[row] for row in entries],
+        np.array([number for _, number, _ in sharing], np.int16),
+        on_site * [share for _, _, share in sharing],
+        positions[entries],
+        on_site * hydrogen,
+        remarks,
+    )
 
 
-def misfit(operations: NDArray[np.float64], lattice: NDArray[np.float64]) -> float:
-    """How far operations change a cell that they should leave as it is: |Wᵀ G W − G|, in units of the edges' products.
+def _in_place(sharing: list[tuple[int, int, float]], labels: list[str], positions: NDArray[np.float64]) -> list[str]:
+    """What is to be said of hydrogen that stands where another atom does."""
+    heavy = {_key(positions[row]): labels[row] for row, number, _ in sharing if number > 1}
+    there = dict.fromkeys(
+        heavy[key] for row, number, _ in sharing if number == 1 and (key := _key(positions[row])) in heavy
+    )
+    return [f"hydrogen stands in the place of {', '.join(there)}"] if there else []
 
-    G is the metric tensor of the lattice, W an operation's rotation; International Tables A, section 1.3.2.
+
+def _uncertainty(text: str) -> float:
+    """The standard uncertainty of a CIF number, as 0.004 of ``-0.002(4)``; 0 where there is none."""
+    found = re.fullmatch(r"[+-]?(\d*)\.?(\d*)\((\d+)\)", text)
+    return float(found[3]) * 10.0 ** -len(found[2]) if found else 0.0
+
+
+def _open_sites(
+    kinds: list[Species], labels: list[str], said: Said, remarks: list[str], where: object
+) -> list[Species]:
+    """Sites whose shares are not said, with those that the formula gives.
+
+    The elements of the formula that no other site holds share them, in the formula's proportions.
+    """
+    located = {number for species in kinds for number, _ in species.shares}
+    wanted = {species.among for species in kinds if species.among}
+    out = []
+    for species, label in zip(kinds, labels, strict=True):
+        shares: tuple[tuple[int, float], ...] | None = species.shares
+        if species.among:
+            given = said.formula is not None and len(wanted) == 1
+            shares = shares_by_formula(species.among, dict(said.formula.amounts), located) if given else None  # type: ignore[union-attr]
+            if shares is None:
+                names = " ".join(SYMBOLS[number] for number in sorted(species.among))
+                raise InputError(
+                    where, f"does not say how much of what is on site {label!r} ({names}).", "Give a site an element."
+                )
+            text = " ".join(f"{share:.3g} {SYMBOLS[number]}" for number, share in shares)
+            remarks.append(f"site {label} holds {text}, by the formula")
+        out.append(Species(shares, species.hydrogen))
+    return out
+
+
+def _settle(
+    symmetry: Symmetry,
+    sites: Sites,
+    lattice: NDArray[np.float64],
+    cell: tuple[float, ...],
+    said: Said,
+    where: object,
+) -> Attempt:
+    """The setting that the cell and the content bear out.
+
+    Raises:
+        InputError: if there is none, or two are equally good and differ.
+    """
+    failed: list[Attempt] = []
+    first = 0  # attempts of the first tier
+    for place, tier in enumerate(symmetry.tiers):
+        attempts = [_attempt(setting, sites, lattice, cell, said, where) for setting in tier()]
+        first = first or len(attempts)
+        good = [attempt for attempt in attempts if attempt.rank < 2 and _proven(attempt, place, said)]
+        failed += [attempt for attempt in attempts if attempt not in good]
+        if not good:
+            continue
+        best = min(good, key=lambda attempt: attempt.rank)
+        rivals = [a for a in good if a is not best and a.rank == best.rank and not _same(a, best)]
+        if rivals and place > 0:
+            continue
+        if rivals:
+            names = " or ".join(a.setting.name for a in (best, *rivals))
+            raise InputError(
+                where, f"does not say which it is: {names}.", "Give the operations, or the formula with Z or density."
+            )
+        why = f"{failed[0].setting.name}: {_reason(failed[0], said)}; " if place > 0 else ""
+        if why or not best.setting.said:
+            best = replace(best, remarks=(*best.remarks, f"{why}taken as {best.setting.name}"))
+        return best
+    return _unsettled(failed, first, symmetry, said, where)
+
+
+def _proven(attempt: Attempt, place: int, said: Said) -> bool:
+    """Whether the file bears a setting out, where it must: one that the file does not give first."""
+    amount = attempt.verdict.density is True or attempt.verdict.amount is True
+    if attempt.setting.proven:
+        return amount
+    return place == 0 or amount or said.formula is not None
+
+
+def _same(one: Attempt, other: Attempt) -> bool:
+    """Whether two settings make the same crystal."""
+    a, b = one.crystal, other.crystal
+    assert a is not None and b is not None
+    if len(a.numbers) != len(b.numbers) or not np.allclose(a.lattice, b.lattice, atol=1e-6):
+        return False
+    step = a.positions[:, None] - b.positions[None]
+    near = np.linalg.norm((step - np.round(step)) @ a.lattice, axis=-1) < SAME_SITE
+    near &= (a.numbers[:, None] == b.numbers) & np.isclose(a.occupancy[:, None], b.occupancy)
+    return bool(near.any(axis=0).all() and near.any(axis=1).all())
+
+
+def _unsettled(failed: list[Attempt], equal: int, symmetry: Symmetry, said: Said, where: object) -> Attempt:
+    """The first reading if only an amount contradicts what the file lists, else a refusal that says what was assumed."""
+    first = failed[0]
+    if first.setting.said and first.rank == 2 and first.setting.name == LISTED and not first.setting.proven:
+        return replace(first, remarks=(*first.remarks, _reason(first, said)))
+    if first.setting.proven:
+        claim = symmetry.number or symmetry.symbol
+        raise InputError(where, f"lists only x,y,z but says space group {claim}.", REMEDY)
+    best = min(failed[:equal], key=lambda attempt: attempt.rank)
+    if equal > 1 and not best.setting.said:
+        names = " or ".join(attempt.setting.name for attempt in failed[:equal])
+        reasons = "; ".join(f"{a.setting.name}: {_reason(a, said)}" for a in failed[:equal])
+        raise InputError(where, f"does not say which it is, {names}, and neither fits ({reasons}).", REMEDY)
+    if best.refusal is not None:
+        raise best.refusal
+    raise InputError(where, f"{_reason(best, said)}; read with {best.setting.name}.", REMEDY)
+
+
+def _reason(attempt: Attempt, said: Said) -> str:
+    """Why a setting is not taken."""
+    if attempt.crystal is None:
+        assert attempt.refusal is not None
+        return attempt.refusal.problem.rstrip(".")
+    verdict = attempt.verdict
+    atoms = _atoms(attempt.crystal)
+    if verdict.composition > 0 and verdict.rank == 3 and said.formula:
+        return f"holds {shown(atoms)} in the cell, but its formula is {said.formula.text}"
+    if verdict.density is False:
+        return f"holds {shown(atoms)} in the cell, but its density is {said.density:g} g/cm³"
+    return f"holds {shown(atoms)} in the cell, but Z is {said.units:g}"
+
+
+def _atoms(crystal: Crystal) -> NDArray[np.float64]:
+    return np.bincount(crystal.numbers, weights=crystal.occupancy, minlength=HEAVIEST + 1)
+
+
+def _attempt(
+    setting: Setting,
+    sites: Sites,
+    lattice: NDArray[np.float64],
+    cell: tuple[float, ...],
+    said: Said,
+    where: object,
+) -> Attempt:
+    """What a setting makes of the sites."""
+    operations, remarks = setting.operations, []
+    off = misfit(operations, lattice)
+    if off > FITS:
+        text = " ".join(f"{value:g}" for value in cell)
+        needed = " ".join(f"{value:.5g}" for value in cell_of(on_symmetry(operations, lattice)).parameters)
+        problem = f"has symmetry operations that its cell ({text}) can't have; the nearest that can is ({needed})."
+        return Attempt(setting, refusal=InputError(where, problem, REMEDY))
+    if off > 1e-9:
+        lattice = on_symmetry(operations, lattice)
+        if off > ROUNDED:
+            text = " ".join(f"{value:g}" for value in cell)
+            remarks.append(f"its cell ({text}) is off its symmetry and put on it")
+    tolerance = np.where(sites.occupancy <= 0.5, SPLIT, ON_ELEMENT)
+    orbits = expand(operations, sites.positions, lattice, tolerance)
+    crystal = _crystal(sites, sites.occupancy, orbits, lattice)
+    volume = float(abs(np.linalg.det(lattice)))
+    verdict = said.verdict(_atoms(crystal), volume)
+    if verdict.rank > 0 and (orbits.merged > 1).any():
+        crystal, verdict, more = _near_elements(sites, orbits, crystal, verdict, said, volume)
+        remarks += more
+    try:
+        crystal, more = _checked(sites, orbits, crystal, where)
+    except InputError as error:
+        return Attempt(setting, refusal=error)
+    if more:
+        remarks += more
+        verdict = replace(said.verdict(_atoms(crystal), volume), composition=0.0, density=None, amount=None)
+    if verdict.rank == 1:
+        remarks.append(_nearly(crystal, verdict, said))
+    hydrogen = float(sites.hydrogen @ orbits.counts) if 1 not in sites.numbers else 0.0
+    return Attempt(setting, crystal, verdict, tuple(remarks), hydrogen)
+
+
+def _nearly(crystal: Crystal, verdict: Verdict, said: Said) -> str:
+    assert said.formula is not None
+    if verdict.composition <= 0.01 and not verdict.missing:
+        return f"holds {shown(_atoms(crystal))} in the cell, but Z is {said.units:g}"
+    return f"holds {shown(_atoms(crystal))} in the cell, not quite its formula {said.formula.text}"
+
+
+def _crystal(sites: Sites, occupancy: NDArray[np.float64], orbits: Orbits, lattice: NDArray[np.float64]) -> Crystal:
+    return Crystal(lattice, sites.numbers[orbits.site], occupancy[orbits.site], orbits.positions)
+
+
+def _near_elements(
+    sites: Sites, orbits: Orbits, crystal: Crystal, verdict: Verdict, said: Said, volume: float
+) -> tuple[Crystal, Verdict, list[str]]:
+    """A content that contradicts the file, where sites lie next to a symmetry element.
+
+    Such a site and its image across the element are one (:func:`expand`). What the file counts tells what its
+    occupancy means: where the file's content is had with each image counted, the shares of images that fit on one
+    place add up (a site halved by a mirror next to it), and a formula that counts full images several times is wrong.
+    """
+    counted = np.bincount(
+        sites.numbers, weights=sites.occupancy * orbits.counts * orbits.merged, minlength=HEAVIEST + 1
+    )
+    better = said.verdict(counted, volume)
+    if better.rank >= verdict.rank:
+        return crystal, verdict, []
+    place = np.array([_key(position) for position in sites.positions])
+    total = np.bincount(place_index := np.unique(place, return_inverse=True)[1], weights=sites.occupancy)[place_index]
+    fits = (orbits.merged > 1) & (total * orbits.merged <= 1 + OCCUPANCY_SLACK)
+    several = (orbits.merged > 1) & ~fits
+    remarks = []
+    if fits.any():
+        names = ", ".join(dict.fromkeys(sites.labels[i] for i in np.flatnonzero(fits)))
+        remarks.append(f"the shares of {names} on both sides of a symmetry element add up, as formula and density say")
+    if several.any():
+        names = ", ".join(dict.fromkeys(sites.labels[i] for i in np.flatnonzero(several)))
+        remarks.append(f"its formula or density counts {names} once for each of several images of one atom")
+    crystal = _crystal(sites, np.where(fits, sites.occupancy * orbits.merged, sites.occupancy), orbits, crystal.lattice)
+    return crystal, better, remarks
+
+
+def _key(position: NDArray[np.float64]) -> str:
+    return " ".join(f"{x:.4f}" for x in position % 1.0)
+
+
+def _checked(sites: Sites, orbits: Orbits, crystal: Crystal, where: object) -> tuple[Crystal, list[str]]:
+    """A crystal that passed :func:`check_crystal`, and what had to be settled for it.
+
+    An atom that is listed twice counts once. Amounts of refinements and analyses that overshoot a site by up to
+    OVERFULL are scaled to one atom.
+
+    Raises:
+        InputError: as :func:`check_crystal`.
+    """
+    try:
+        check_crystal(crystal, where, parents=np.cumsum(orbits.counts) - orbits.counts)
+    except InputError:
+        settled, remarks = _repaired(sites, orbits, crystal)
+        try:
+            check_crystal(settled, where)
+        except InputError:
+            check_crystal(crystal, where, [sites.labels[i] for i in orbits.site])  # raises, with the sites' names
+        return settled, remarks
+    return crystal, []
+
+
+def _repaired(sites: Sites, orbits: Orbits, crystal: Crystal) -> tuple[Crystal, list[str]]:
+    remarks = []
+    first = np.unique(orbits.site, return_index=True)[1]
+    step = crystal.positions[first][:, None] - crystal.positions[None]
+    on = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=-1) < SAME_SITE  # site, entry
+    dropped: set[int] = set()
+    for site in range(len(first)):
+        for entry in np.flatnonzero(on[site] & (orbits.site < site)):
+            other = int(orbits.site[entry])
+            alike = (
+                sites.numbers[site] == sites.numbers[other] and sites.occupancy[site] == sites.occupancy[other] > 0.5
+            )
+            if alike and other not in dropped and site not in dropped:
+                dropped.add(site)
+                remarks.append(f"{sites.labels[site]} is {sites.labels[other]} once more and counts once")
+    kept = ~np.isin(orbits.site, sorted(dropped))
+    occupancy = crystal.occupancy.copy()
+    for site in range(len(first)):
+        total = crystal.occupancy[on[site] & kept & (crystal.numbers > 1)].sum()
+        if site not in dropped and 1 + OCCUPANCY_SLACK < total <= OVERFULL:
+            occupancy[orbits.site == site] /= total
+            remarks.append(f"site {sites.labels[site]} holds {total:.4g} atoms, scaled to one")
+    arrays = (crystal.numbers, occupancy, crystal.positions)
+    return Crystal(crystal.lattice, *(array[kept] for array in arrays)), remarks
+
+
+def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -> int:
+    """The space group: of the operations, unless the symbol or the atoms tell another crystal system."""
+    crystal = best.crystal
+    assert crystal is not None
+    for claim, name in ((symmetry.named, repr(symmetry.symbol)), (symmetry.number, "the number")):
+        if claim not in (None, 1, number):
+            remarks.append(f"{name} is space group {claim}, {best.setting.name} are {number}")
+    found = higher_symmetry(crystal, number, best.setting.operations)
+    if found is not None:
+        remarks.append(f"said to be {number}, but its atoms have space group {found} within 0.01 Å: taken as that")
+    return found or number
+
+
+def on_symmetry(operations: Operations, lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A lattice, rows a, b, c [Å], put on its symmetry: the metric tensor is averaged over the rotations, WᵀGW."""
+    metric = (operations.averaging @ (lattice @ lattice.T).ravel()).reshape(3, 3)
+    return np.array(cell_of(np.linalg.cholesky(metric)).orth.mat.tolist()).T
+
+
+def misfit(operations: Operations, lattice: NDArray[np.float64]) -> float:
+    """How far rotations change a cell that they should leave as it is: |WᵀGW − G|, in units of the edges' products.
+
+    G is the metric tensor of the lattice, W a rotation; International Tables A, section 1.3.2.
 
     Args:
-        operations: rotation and translation in fractional coordinates, shape (k, 3, 4).
+        operations: of the space group.
         lattice: rows a, b, c [Å].
     """
-    metric, rotations = lattice @ lattice.T, operations[:, :, :3]
+    metric = lattice @ lattice.T
+    if np.abs(operations.averaging @ metric.ravel() - metric.ravel()).max() < 1e-9 * metric.max():
+        return 0.0
     edges = np.sqrt(np.diag(metric))
-    change = rotations.transpose(0, 2, 1) @ metric @ rotations - metric
+    change = operations.rotations.transpose(0, 2, 1) @ metric @ operations.rotations - metric
     return float(np.abs(change / np.outer(edges, edges)).max())
 
 
-def expand(
-    operations: NDArray[np.float64],
-    position: NDArray[np.float64],
-    lattice: NDArray[np.float64],
-    tolerance: float = ON_ELEMENT,
-) -> NDArray[np.float64]:
-    """All equivalent positions in the cell, each once, shape (m, 3).
+@dataclass(frozen=True)
+class Orbits:
+    """All equivalent positions of n sites in the cell.
 
-    The operations that leave the position where it is, within the tolerance, put it exactly on their common element
+    Attributes:
+        positions: fractional coordinates, each once, shape (m, 3).
+        site: the site that each is an image of, shape (m,), ascending.
+        counts: positions of each site, shape (n,).
+        merged: images that each position stands for, which a count without tolerance would count apart, shape (n,).
+    """
+
+    positions: NDArray[np.float64]
+    site: NDArray[np.intp]
+    counts: NDArray[np.intp]
+    merged: NDArray[np.intp]
+
+
+def expand(
+    operations: Operations,
+    positions: NDArray[np.float64],
+    lattice: NDArray[np.float64],
+    tolerance: NDArray[np.float64] | float = ON_ELEMENT,
+) -> Orbits:
+    """All equivalent positions in the cell, each once.
+
+    The operations that leave a position where it is, within the tolerance, put it exactly on their common element
     (the mean of its images is fixed by all of them). Its images then coincide exactly, or, where the operations are
     rounded (pymatgen writes translations such as 357/926), nearly.
 
     Args:
-        operations: rotation and translation in fractional coordinates, shape (k, 3, 4).
-        position: fractional coordinates, shape (3,).
+        operations: of the space group.
+        positions: fractional coordinates, shape (n, 3).
         lattice: rows a, b, c [Å].
-        tolerance: [Å].
+        tolerance: [Å], of each site, shape (n,), or of all.
     """
-    step = operations[:, :, :3] @ position + operations[:, :, 3] - position
-    step -= np.round(step)
-    here = np.linalg.norm(step @ lattice, axis=1) < tolerance
-    exact = position + step[here].mean(axis=0) if here.any() else position
-    images = (operations[:, :, :3] @ exact + operations[:, :, 3]) % 1.0
+    n, k = len(positions), len(operations.matrices)
+    translations = operations.matrices[:, :, 3]
+    tolerances = np.broadcast_to(tolerance, n)
+    images = (positions @ operations.on_columns).reshape(n, k, 3) + translations
+    step = images - positions[:, None]
+    step -= np.rint(step)
+    cartesian = step.reshape(-1, 3) @ lattice
+    square = np.einsum("ij,ij->i", cartesian, cartesian).reshape(n, k)
+    here = square < (tolerances * tolerances)[:, None]
+    order = np.count_nonzero(here, axis=1)
+    special = np.flatnonzero(order > 1)
+    if len(special) == 0:
+        return Orbits(images.reshape(-1, 3) % 1.0, np.repeat(np.arange(n), k), np.full(n, k), np.ones(n, np.intp))
+    exact = positions[special] + np.einsum("nki,nk->ni", step[special], here[special]) / order[special, None]
+    images[special] = (exact @ operations.on_columns).reshape(-1, k, 3) + translations
+    keep = np.ones(n * k, bool)
+    entries = (special[:, None] * k + np.arange(k)).ravel()
     # The odd shift keeps decimal and simple fractions, 0 and 1 above all, away from the edges of the cells.
-    cells = np.floor((images + 0.000123457) % 1.0 * 10_000).astype(np.int64)
-    _, first = np.unique(cells @ np.array([10**10, 10**5, 1]), return_index=True)
-    images = images[np.sort(first)]
-    if len(images) * here.sum() == len(operations):
-        return images
-    step = images[:, None] - images[None]
-    near = np.linalg.norm((step - np.round(step)) @ lattice, axis=-1) < tolerance
-    return images[~np.triu(near, 1).any(axis=0)]
-
-
-def element_of(type_symbol: str, label: str, listed: set[str], where: object) -> int:
-    """Atomic number of a site, from its type symbol or else its label.
-
-    Labels are read with their case (``BI`` is a boron, ``Bi1`` a bismuth); where a formula lists the elements, the
-    first reading that it lists is taken. Deuterium counts as hydrogen.
-
-    Raises:
-        InputError: if no element can be read.
-    """
-    typed = re.match(r"[A-Za-z]{0,2}", type_symbol)
-    symbol = typed[0].capitalize() if typed else ""
-    if symbol in ATOMIC_NUMBERS:
-        return ATOMIC_NUMBERS[symbol]
-    letters = re.match(r"[A-Za-z]*", label or type_symbol)
-    name = letters[0] if letters else ""
-    readings = [ALIASES.get(name[:3], ""), name[:2], name[:1], name[:2].capitalize()]
-    known = [reading for reading in readings if reading in ATOMIC_NUMBERS]
-    for reading in [r for r in known if r in listed] + known:
-        return ATOMIC_NUMBERS[reading]
-    raise InputError(where, f"has the unknown element {type_symbol or label!r}.", REMEDY)
+    cells = np.floor((images.reshape(-1, 3)[entries] + 0.000123457) % 1.0 * 10_000).astype(np.int64)
+    keep[entries] = False
+    keep[entries[np.unique(cells @ np.array([10**8, 10**4, 1]) + entries // k * 10**12, return_index=True)[1]]] = True
+    kept = keep.reshape(n, k)
+    counts = np.count_nonzero(kept, axis=1)
+    for site in special[counts[special] * order[special] != k]:
+        places = np.flatnonzero(kept[site])
+        apart = images[site, places, None] - images[site, None, places]
+        near = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=-1) < tolerances[site]
+        kept[site, places[np.triu(near, 1).any(axis=0)]] = False
+        counts[site] = np.count_nonzero(kept[site])
+    merged = np.maximum(order, 1) // np.maximum(np.count_nonzero(square < EXACT * EXACT, axis=1), 1)
+    return Orbits(images.reshape(-1, 3)[keep] % 1.0, np.repeat(np.arange(n), counts), counts, merged)
 
 
 def cif_files(folder: Path) -> list[Path]:

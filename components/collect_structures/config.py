@@ -57,5 +57,7 @@ class CollectConfig(StageConfig):
         MaterialsProjectQuery(), description="what to take from the Materials Project"
     )
     workers: int = Field(
-        0, ge=0, description="processes that make random crystals and variants; 0 for as many as there are cores"
+        0,
+        ge=0,
+        description="processes that read many structures, and make random crystals and variants; 0 for all cores",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -66,6 +66,7 @@ class Material:
     space_group: int
     crystal: Crystal
     source: str
+    remark: str | None = None  # what contradicted in the source and how it was settled
 
     @property
     def crystal_system(self) -> CrystalSystem:
@@ -74,8 +75,30 @@ class Material:
 
     def row(self) -> dict[str, Any]:
         """The material as a row of the STRUCTURES contract."""
-        names = ("material_id", "formula", "space_group", "crystal_system", "source")
+        names = ("material_id", "formula", "space_group", "crystal_system", "source", "remark")
         return {name: getattr(self, name) for name in names} | self.crystal.columns()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A checked crystal as a source gives it.
+
+    Attributes:
+        crystal: passed :func:`check_crystal`.
+        space_group: what the source says; None where it says nothing.
+        hydrogen: hydrogen atoms in the cell that the source names and gives no position.
+        remarks: what contradicted in the source and how it was settled.
+    """
+
+    crystal: Crystal
+    space_group: int | None = None
+    hydrogen: float = 0.0
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def formula(self) -> str:
+        """Reduced formula, with the hydrogen that has no position."""
+        return formula(self.crystal, self.hydrogen)
 
 
 def from_pymatgen(record: Mapping[str, Any]) -> Crystal:
@@ -103,9 +126,13 @@ def _atomic_number(symbol: str) -> int:
     return ATOMIC_NUMBERS[symbol]
 
 
-def formula(crystal: Crystal) -> str:
-    """The name of the material, in its normal form; deuterium counts as hydrogen."""
+def formula(crystal: Crystal, hydrogen: float = 0.0) -> str:
+    """The name of the material, in its normal form; deuterium counts as hydrogen.
+
+    ``hydrogen`` atoms in the cell have no position.
+    """
     amounts = np.bincount(crystal.numbers, weights=crystal.occupancy)
+    amounts[1] += hydrogen
     return material_name({SYMBOLS[z]: float(amounts[z]) for z in np.flatnonzero(amounts)})
 
 
@@ -116,8 +143,21 @@ def material_name(amounts: Mapping[str, float | Fraction]) -> str:
         return str(Composition(normal(amounts)).reduced_formula)
 
 
-def check_crystal(crystal: Crystal, where: object) -> None:
+def check_crystal(
+    crystal: Crystal,
+    where: object,
+    names: Sequence[str] | None = None,
+    parents: NDArray[np.intp] | None = None,
+) -> None:
     """Refuses what is no crystal.
+
+    Hydrogen may stand in the place of the atom that it is bound to: old structures of ammonium write it so.
+
+    Args:
+        crystal: one unit cell.
+        where: the source, for messages.
+        names: of each entry, for messages; elements and positions without them.
+        parents: entries that all others are images of by symmetry: only their surroundings need to be looked at.
 
     Raises:
         InputError: if there are no atoms, numbers that are not finite, a cell without volume or of absurd size, an
@@ -129,45 +169,79 @@ def check_crystal(crystal: Crystal, where: object) -> None:
         raise InputError(where, "has no atoms.", remedy)
     if not all(np.isfinite(array).all() for array in arrays):
         raise InputError(where, "has a cell, position or occupancy that is no finite number.", remedy)
-    edges = np.linalg.norm(crystal.lattice, axis=1)
+    edges = np.sqrt((crystal.lattice**2).sum(axis=1))
     volume = abs(np.linalg.det(crystal.lattice))
     if edges.min() < EDGE_RANGE[0] or edges.max() > EDGE_RANGE[1] or volume < 1e-3 * edges.prod():
         shown = ", ".join(f"{edge:.4g}" for edge in edges)
         raise InputError(where, f"has an absurd cell: edges {shown} Å, volume {volume:.4g} Å³.", remedy)
     if crystal.occupancy.min() <= 0 or crystal.occupancy.max() > 1 + OCCUPANCY_SLACK:
-        low, high = crystal.occupancy.min(), crystal.occupancy.max()
-        raise InputError(where, f"has occupancies from {low:.4g} to {high:.4g}, not within 0 to 1.", remedy)
+        out = crystal.occupancy if crystal.occupancy.min() <= 0 else -crystal.occupancy
+        entry = int(out.argmin())
+        name = _names(crystal, [entry], names)
+        problem = f"has {name} with the occupancy {crystal.occupancy[entry]:.4g}, not within 0 to 1."
+        raise InputError(where, problem, remedy)
     per_atom = volume / crystal.occupancy.sum()
     if not VOLUME_RANGE[0] <= per_atom <= VOLUME_RANGE[1]:
         raise InputError(where, f"has {per_atom:.4g} Å³ an atom; a crystal has some 5 to 40.", remedy)
-    _check_contacts(crystal, where, remedy)
+    if parents is None or _has_contacts(crystal, parents):
+        _check_contacts(crystal, where, names, remedy)
 
 
-def _check_contacts(crystal: Crystal, where: object, remedy: str) -> None:
+def _names(crystal: Crystal, entries: Sequence[int], names: Sequence[str] | None) -> str:
+    """What entries are called in a message."""
+    if names:
+        return " and ".join(names[entry] or SYMBOLS[crystal.numbers[entry]] for entry in entries)
+    return " and ".join(SYMBOLS[crystal.numbers[entry]] for entry in entries)
+
+
+def _has_contacts(crystal: Crystal, parents: NDArray[np.intp]) -> bool:
+    """Whether anything may be nearer than CLOSEST to one of the entries."""
+    near = _reach(crystal.lattice)
+    if near.max() >= 0.5:
+        return True
+    apart = crystal.positions[parents, None] - crystal.positions
+    apart -= np.rint(apart)
+    return np.count_nonzero((np.abs(apart) < near).all(axis=2)) > len(parents)
+
+
+def _reach(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far CLOSEST reaches along the axes, in fractional units: by the distances between opposite faces, (3,)."""
+    inverse = np.linalg.inv(lattice)
+    return CLOSEST * np.sqrt((inverse * inverse).sum(axis=0))
+
+
+def _check_contacts(crystal: Crystal, where: object, names: Sequence[str] | None, remedy: str) -> None:
     pairs, distance = close_pairs(crystal)
     if len(pairs) == 0:
         return
     same = distance < SAME_SITE
+    heavy = crystal.numbers > 1
+    on_heavy = np.zeros(len(heavy), bool)  # hydrogen in the place of another atom
+    for column in (0, 1):
+        np.logical_or.at(on_heavy, pairs[same, column], heavy[pairs[same, 1 - column]])
+    counts = heavy | ~on_heavy
     total = crystal.occupancy.copy()  # of each entry's site
     for column in (0, 1):
-        np.add.at(total, pairs[same, column], crystal.occupancy[pairs[same, 1 - column]])
+        other = pairs[same, 1 - column]
+        np.add.at(total, pairs[same, column], crystal.occupancy[other] * counts[other])
+    total[~counts] = 0
     if total.max() > 1 + OCCUPANCY_SLACK:
         entry = int(total.argmax())
         at = ", ".join(f"{x:.4f}" for x in crystal.positions[entry])
-        raise InputError(where, f"has a site at ({at}) with {total.max():.4g} atoms.", remedy)
+        there = [*np.unique(pairs[same & (pairs == entry).any(axis=1)])]
+        who = f" ({' and '.join(dict.fromkeys(names[i] for i in there))})" if names else ""
+        raise InputError(where, f"has a site at ({at}) with {total.max():.4g} atoms{who}.", remedy)
     both = ~same & (crystal.occupancy[pairs].sum(axis=1) > 1 + OCCUPANCY_SLACK)
     if both.any():
         worst = int(np.where(both, distance, np.inf).argmin())
-        names = " and ".join(SYMBOLS[z] for z in crystal.numbers[pairs[worst]])
-        raise InputError(where, f"has {names} {distance[worst]:.3f} Å apart.", remedy)
+        raise InputError(where, f"has {_names(crystal, pairs[worst], names)} {distance[worst]:.3f} Å apart.", remedy)
 
 
 def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Entries nearer than CLOSEST to one another in the periodic crystal: index pairs (m, 2) and distances [Å] (m,)."""
-    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattice), axis=0)  # between opposite faces of the cell
-    reach = min(CLOSEST / heights.min(), 0.499)  # in fractional units, where the tree works
+    reach = min(_reach(crystal.lattice).max(), 0.499)  # where the tree works
     wrapped = crystal.positions % 1.0 % 1.0  # twice: a tiny negative number gives 1.0 at first
-    pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(reach * np.sqrt(3), output_type="ndarray")
+    pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(reach, p=np.inf, output_type="ndarray")
     step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
     distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
     near = distance < CLOSEST

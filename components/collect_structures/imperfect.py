@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from components.collect_structures.cif import read_single
-from components.collect_structures.crystals import Crystal, check_crystal, formula
+from components.collect_structures.crystals import Reading
 from components.collect_structures.labels import check_agreement, named, parse_space_group, space_group_of
-from components.collect_structures.structures import label_of, records, structure_reader
+from components.collect_structures.structures import Reader, label_of, records, structure_reader
 from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
@@ -34,8 +34,7 @@ from imitation_refinement.progress import progress
 from imitation_refinement.scans import Scan
 
 Row = dict[str, Any]
-Structure = tuple[Crystal, int | None]  # with the space group that its source says
-Labelled = tuple[Pattern, Structure | None, int | None, CrystalSystem | None]  # what pattern_row takes
+Labelled = tuple[Pattern, Reading | None, int | None, CrystalSystem | None]  # what pattern_row takes
 UNSAID = (None, "", "?", ".")  # the last two as in a CIF
 
 
@@ -102,7 +101,7 @@ def _manifest_row(row: ManifestRow) -> Labelled:
 
 def _table_rows(path: Path) -> Iterator[Callable[[], Labelled]]:
     table = open_table(path)
-    read = structure_reader(table, path)
+    read = structure_reader(table)
     scans = table_scans(table, path)
     rest = table.select([name for name in table.column_names if name not in ("two_theta", "intensity")])
     pairs = zip(scans, records(rest), strict=True)
@@ -113,7 +112,7 @@ def _table_rows(path: Path) -> Iterator[Callable[[], Labelled]]:
 def _table_row(
     scan: Scan | InputError,
     record: Mapping[str, Any],
-    read: Callable[[Mapping[str, Any], object], Structure | None] | None,
+    read: Reader | None,
 ) -> Labelled:
     if isinstance(scan, InputError):
         raise scan
@@ -123,7 +122,7 @@ def _table_row(
 
 def pattern_row(
     pattern: Pattern,
-    structure: Structure | None,
+    structure: Reading | None,
     space_group: int | None,
     system: CrystalSystem | None,
 ) -> Row:
@@ -131,7 +130,7 @@ def pattern_row(
 
     Args:
         pattern: a checked pattern.
-        structure: the crystal and the space group that its source says, where there is one.
+        structure: the crystal with what its source says, where there is one.
         space_group: what the label says.
         system: what the label says.
 
@@ -147,11 +146,9 @@ def pattern_row(
         "origin": "file",
     }
     if structure is not None:
-        crystal, said = structure
-        check_crystal(crystal, pattern.where)
-        row |= crystal.columns() | {"formula": formula(crystal)}
+        row |= structure.crystal.columns() | {"formula": structure.formula}
         if system is None:
-            space_group = space_group_of(crystal, said, pattern.where)
+            space_group = space_group_of(structure.crystal, structure.space_group, pattern.where)
             system = CrystalSystem.from_space_group(space_group)
     else:
         row["formula"] = named(pattern.formula, pattern.where) if pattern.formula not in UNSAID else None

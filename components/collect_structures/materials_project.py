@@ -208,6 +208,6 @@ def _materials(path: Path, version: str, most: int) -> Iterator[Material | Input
             found = from_json(record, where)
             if found is None:
                 raise InputError(where, "has no structure.", "Nothing to do: it is left out.")
-            yield make_material(record["material_id"], found[0], None, f"{WHERE} {version}", where)
+            yield make_material(record["material_id"], found, f"{WHERE} {version}", where)
         except InputError as error:
             yield error

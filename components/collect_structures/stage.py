@@ -86,7 +86,7 @@ def collect(
         found = materials_project.fetch(config.materials_project, pages)
         library, total, specimens = _given(gather(found, structures, rejected), structures, n_specimens, config)
     else:
-        materials = read_structures(Path(structures), rejected)
+        materials = read_structures(Path(structures), rejected, config.workers)
         library, total, specimens = _given(materials, structures, n_specimens, config)
     return Collected(library, total, [*(rows or (specimen_row(m) for m in specimens)), *unseen], rejected)
 
@@ -142,7 +142,7 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
     kept = config.materials_project.pages
     pages = Path(kept) if kept else output.with_name(output.name + ".pages")
     collected = collect(structures, paths.get("imperfect"), pages, config, paths.get("test"), paths.get("keep_out"))
-    counts = write_structures(output, collected.library, collected.total)
+    counts, remarks = write_structures(output, collected.library, collected.total)
     write_table(paths["collected_patterns"], _columns(collected.rows), PATTERNS)
     write_rejected(paths["rejected"], collected.rejected)
     if not kept:
@@ -151,23 +151,32 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
     say("structures: " + ", ".join(f"{counts[system]} {system}" for system in CRYSTAL_SYSTEMS))
     kept_out = sum(row.get("part") == "kept_out" for row in collected.rows)
     patterns = len(collected.rows) - kept_out
-    tracker.log_metrics({"structures": total, "patterns": patterns, "rejected": left_out})
+    if remarks:
+        say(f"{remarks} structures contradicted themselves and were settled; the column remark says how")
+    tracker.log_metrics({"structures": total, "patterns": patterns, "rejected": left_out, "remarks": remarks})
     unseen = f", {kept_out} materials that no classifier learns" if kept_out else ""
     return f"{total} structures, {patterns} imperfect patterns{unseen}" + (f"; {left_out} left out" if left_out else "")
 
 
-def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> Counter[str]:
-    """Writes tables as they come, whole or not at all; returns how many structures of each crystal system there are."""
+def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> tuple[Counter[str], int]:
+    """Writes tables as they come, whole or not at all.
+
+    Returns:
+        How many structures of each crystal system there are, and how many have a remark.
+    """
+    remarks = 0
     counts: Counter[str] = Counter()
 
     def counted() -> Iterator[pa.Table]:
         for table in _row_groups(tables):
+            nonlocal remarks
             counts.update(table["crystal_system"].to_pylist())
+            remarks += table.num_rows - table["remark"].null_count
             yield table
 
     for _ in progress(written(path, STRUCTURES, counted(), total), "structures", total, "structures"):
         pass
-    return counts
+    return counts, remarks
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from components.collect_structures.archives import ARCHIVE_SUFFIXES, cif_members
 from components.collect_structures.cif import cif_files, read_block, read_blocks, read_single
-from components.collect_structures.crystals import HEAVIEST, Crystal, Material, check_crystal, formula, from_pymatgen
+from components.collect_structures.crystals import HEAVIEST, Crystal, Material, Reading, check_crystal, from_pymatgen
 from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
+from components.collect_structures.processes import ordered_map
+from components.collect_structures.symmetry import higher_symmetry
 from imitation_refinement.contracts import open_table
 from imitation_refinement.crystal import CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import as_text, files_in, read_bytes
 from imitation_refinement.progress import progress
 
+T = TypeVar("T")
+Reader = Callable[[Mapping[str, Any], object], Reading | None]  # of a row; None where it has no structure
+
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
 TABLE_SUFFIXES = (".parquet", ".pq")
+BATCH, IN_ONE = (
+    64,
+    3000,
+)  # structures that a process reads at a time; so many are read by one: others take seconds to start
 ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
-def read_structures(path: Path, rejected: list[InputError]) -> list[Material]:
+def read_structures(path: Path, rejected: list[InputError], workers: int = 1) -> list[Material]:
     """The materials of Parquet tables (one or a folder) or CIFs (a folder, an archive, one); see :func:`gather`.
+
+    Args:
+        path: where they are.
+        rejected: what can't be used is added to it.
+        workers: processes that read more than IN_ONE structures; 0 for as many as there are cores.
 
     Raises:
         InputError: if nothing can be used, or the path is of no known form.
     """
-    return gather(_source(path), path, rejected)
+    return gather(_source(path, workers), path, rejected)
 
 
 def gather(items: Iterable[Material | InputError], where: object, rejected: list[InputError]) -> list[Material]:
@@ -64,18 +80,18 @@ def gather(items: Iterable[Material | InputError], where: object, rejected: list
     return mark_duplicates(materials)
 
 
-def _source(path: Path) -> Iterator[Material | InputError]:
+def _source(path: Path, workers: int) -> Iterator[Material | InputError]:
     if path.is_dir():
         tables = files_in(path, TABLE_SUFFIXES)
-        return chain.from_iterable(map(read_structure_table, tables)) if tables else read_cif_folder(path)
+        return _tables(tables, workers) if tables else read_cif_folder(path, workers)
     if not path.is_file():
         raise InputError(path, "there is no such file or folder.", "Check the path.")
     if path.suffix.lower() == ".cif":
-        return iter(read_cif(path, path.name, _content(path)))
+        return iter(read_cif(str(path), path.name, path))
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
-        return read_cif_archive(path)
+        return read_cif_archive(path, workers)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_structure_table(path)
+        return read_structure_table(path, workers)
     raise InputError(
         path,
         f"has the unknown suffix {path.suffix!r}.",
@@ -83,65 +99,88 @@ def _source(path: Path) -> Iterator[Material | InputError]:
     )
 
 
-def read_cif_folder(folder: Path) -> Iterator[Material | InputError]:
+def _tables(paths: Iterable[Path], workers: int) -> Iterator[Material | InputError]:
+    for path in paths:
+        yield from read_structure_table(path, workers)
+
+
+def read_cif_folder(folder: Path, workers: int = 1) -> Iterator[Material | InputError]:
     """The materials of all CIFs in a folder and the folders in it; names are relative paths.
 
     Raises:
         InputError: if there is no CIF.
     """
-    for file in progress(cif_files(folder), f"reading {folder.name}", unit="files"):
-        yield from read_cif(file, file.relative_to(folder).as_posix(), _content(file))
+    files = cif_files(folder)
+    named = ((str(file), file.relative_to(folder).as_posix(), file) for file in files)
+    yield from _read_cifs(named, f"reading {folder.name}", len(files), workers)
 
 
-def read_cif_archive(path: Path) -> Iterator[Material | InputError]:
+def read_cif_archive(path: Path, workers: int = 1) -> Iterator[Material | InputError]:
     """The materials of all CIFs in a zip or tar archive; names are the members'.
 
     Raises:
         InputError: if it can't be read or holds no CIF.
     """
-    for name, content in progress(cif_members(path), f"reading {path.name}", unit="files"):
-        yield from read_cif(f"{path}, {name}", name, content)
+    named = ((f"{path}, {name}", name, content) for name, content in cif_members(path))
+    yield from _read_cifs(named, f"reading {path.name}", None, workers)
 
 
-def _content(file: Path) -> bytes | InputError:
-    try:
-        return read_bytes(file)
-    except InputError as error:
-        return error
+def _read_cifs(
+    cifs: Iterable[tuple[str, str, Path | bytes | InputError]], label: str, total: int | None, workers: int
+) -> Iterator[Material | InputError]:
+    read = chain.from_iterable(ordered_map(_read_batch, _batches(cifs), _processes(total, workers)))
+    yield from chain.from_iterable(progress(read, label, total, "files"))
 
 
-def read_cif(where: object, name: str, content: bytes | InputError) -> list[Material | InputError]:
+def _read_batch(cifs: Sequence[tuple[str, str, Path | bytes | InputError]]) -> list[list[Material | InputError]]:
+    return [read_cif(*cif) for cif in cifs]
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    source = iter(items)
+    while batch := list(islice(source, BATCH)):
+        yield batch
+
+
+def _processes(total: int | None, workers: int) -> int:
+    """Processes that so many structures are read by."""
+    return workers if total is None or total > IN_ONE else 1
+
+
+def read_cif(where: object, name: str, content: Path | bytes | InputError) -> list[Material | InputError]:
     """The materials of a CIF, one a block with atoms, named after the file."""
     stem = name[: -len(".cif")]
     out: list[Material | InputError] = []
     if isinstance(content, InputError):
         return [content]
     try:
-        blocks = read_blocks(as_text(content), where)
+        blocks = read_blocks(as_text(read_bytes(content) if isinstance(content, Path) else content), where)
     except InputError as error:
         return [error]
     for block in blocks:
         single = len(blocks) == 1
         place = str(where) if single else f"{where}, block {block.name}"
         try:
-            crystal, said = read_block(block, place)
-            out.append(make_material(stem if single else f"{stem}:{block.name}", crystal, said, name, place))
+            found = read_block(block, place)
+            out.append(make_material(stem if single else f"{stem}:{block.name}", found, name, place))
         except InputError as error:
             out.append(error)
     return out
 
 
-def make_material(material_id: str, crystal: Crystal, said: int | None, source: str, where: object) -> Material:
-    """A checked crystal with its names.
+def make_material(material_id: str, found: Reading, source: str, where: object) -> Material:
+    """A reading with its names.
 
     Raises:
-        InputError: if it is no crystal or has no space group.
+        InputError: if it has no space group.
     """
-    check_crystal(crystal, where)
-    return Material(material_id, formula(crystal), space_group_of(crystal, said, where), crystal, source)
+    number = space_group_of(found.crystal, found.space_group, where)
+    return Material(
+        material_id, found.formula, number, found.crystal, source, "; ".join(dict.fromkeys(found.remarks)) or None
+    )
 
 
-def read_structure_table(path: Path) -> Iterator[Material | InputError]:
+def read_structure_table(path: Path, workers: int = 1) -> Iterator[Material | InputError]:
     """The materials of a Parquet table.
 
     It holds the structures as pymatgen's dictionaries in JSON (``structure_json``), as CIF text (``cif``), or in the
@@ -151,7 +190,7 @@ def read_structure_table(path: Path) -> Iterator[Material | InputError]:
         InputError: if no column holds structures, or there are no rows.
     """
     table = open_table(path)
-    read = structure_reader(table, path)
+    read = structure_reader(table)
     if read is None:
         raise InputError(
             path,
@@ -160,27 +199,56 @@ def read_structure_table(path: Path) -> Iterator[Material | InputError]:
         )
     if table.num_rows == 0:
         raise InputError(path, "has no rows.", "Give at least one structure.")
-    return _table_materials(table, path, read)
-
-
-def _table_materials(
-    table: pa.Table, path: Path, read: Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None]
-) -> Iterator[Material | InputError]:
     column = next((name for name in ID_COLUMNS if name in table.column_names), None)
-    for row, record in enumerate(progress(records(table), f"reading {path.name}", table.num_rows, "structures"), 1):
-        name = record.get(column or "")
-        material_id = f"{path.stem}-{row if name is None else name}" if name is None or _is_number(name) else str(name)
-        where = f"{path}, row {row} ({material_id})"
-        try:
-            found = read(record, where)
-            if found is None:
-                raise InputError(where, "has no structure.", "Give one or leave the row out.")
-            label, system = label_of(record, where)
-            material = make_material(material_id, found[0], label or found[1], path.name, where)
-            check_agreement(material.space_group, system, where)
-            yield material
-        except InputError as error:
-            yield error
+    rows = _batches(enumerate(records(table), 1))
+    work = partial(_read_rows, read, path, column)
+    found = chain.from_iterable(ordered_map(work, rows, _processes(table.num_rows, workers)))
+    return progress(found, f"reading {path.name}", table.num_rows, "structures")
+
+
+def _read_rows(
+    read: Reader, path: Path, column: str | None, rows: Sequence[tuple[int, Mapping[str, Any]]]
+) -> list[Material | InputError]:
+    return [_read_row(read, path, column, row, record) for row, record in rows]
+
+
+def _read_row(
+    read: Reader, path: Path, column: str | None, row: int, record: Mapping[str, Any]
+) -> Material | InputError:
+    name = record.get(column or "")
+    material_id = f"{path.stem}-{row if name is None else name}" if name is None or _is_number(name) else str(name)
+    where = f"{path}, row {row} ({material_id})"
+    try:
+        found = read(record, where)
+        if found is None:
+            raise InputError(where, "has no structure.", "Give one or leave the row out.")
+        label, system = label_of(record, where)
+        return make_material(material_id, _labelled(found, label, system, where), path.name, where)
+    except InputError as error:
+        return error
+
+
+def _labelled(found: Reading, label: int | None, system: CrystalSystem | None, where: object) -> Reading:
+    """A reading with the space group that its row says first, unless its atoms have a higher crystal system.
+
+    Raises:
+        InputError: if the crystal system of the row is another than that of its space group.
+    """
+    own = found.space_group
+    if label is None:
+        number = space_group_of(found.crystal, own, where)
+        check_agreement(number, system, where)
+        return replace(found, space_group=number)
+    implied = CrystalSystem.from_space_group(label)
+    if own is not None and CrystalSystem.from_space_group(own) is implied:  # reading looked for more
+        return replace(found, space_group=label)
+    remarks = list(found.remarks)
+    if own is not None:
+        remarks.append(f"its row says space group {label}, its CIF {own}")
+    atoms = higher_symmetry(found.crystal, label)
+    if atoms is not None:
+        remarks.append(f"said to be {label}, but its atoms have space group {atoms} within 0.01 Å: taken as that")
+    return replace(found, space_group=atoms or label, remarks=tuple(remarks))
 
 
 def _is_number(value: object) -> bool:
@@ -205,13 +273,8 @@ def records(table: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def structure_reader(
-    table: pa.Table, path: object
-) -> Callable[[Mapping[str, Any], object], tuple[Crystal, int | None] | None] | None:
-    """How to read the structure of a table's row: (crystal, space group that it says), or None where it has none.
-
-    None in the place of the reader if no column holds structures.
-    """
+def structure_reader(table: pa.Table) -> Reader | None:
+    """How to read the structure of a table's row; None if no column holds structures."""
     names = table.column_names
     if "structure_json" in names:
         return from_json
@@ -220,28 +283,30 @@ def structure_reader(
     return _from_columns if all(name in names for name in CONTRACT) else None
 
 
-def from_json(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
-    """The crystal of a row's ``structure_json``, which says no space group; None where there is none.
+def from_json(record: Mapping[str, Any], where: object) -> Reading | None:
+    """The checked crystal of a row's ``structure_json``, which says no space group; None where there is none.
 
     Raises:
-        InputError: if it is no pymatgen structure.
+        InputError: if it is no pymatgen structure, or no crystal.
     """
     if record["structure_json"] in (None, "", "null"):
         return None
     try:
-        return from_pymatgen(json.loads(record["structure_json"])), None
+        crystal = from_pymatgen(json.loads(record["structure_json"]))
     except (KeyError, TypeError, ValueError) as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise InputError(
             where, f"structure_json is no pymatgen structure ({kind}{error}).", "Write it with Structure.to_json()."
         ) from None
+    check_crystal(crystal, where)
+    return Reading(crystal)
 
 
-def _from_cif(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+def _from_cif(record: Mapping[str, Any], where: object) -> Reading | None:
     return read_single(str(record["cif"]), where) if record["cif"] else None
 
 
-def _from_columns(record: Mapping[str, Any], where: object) -> tuple[Crystal, int | None] | None:
+def _from_columns(record: Mapping[str, Any], where: object) -> Reading | None:
     values = [record[name] for name in CONTRACT]
     if all(value is None for value in values):
         return None
@@ -254,4 +319,5 @@ def _from_columns(record: Mapping[str, Any], where: object) -> tuple[Crystal, in
         raise InputError(where, "the structure's columns are of different lengths.", "Write it again.")
     if not np.isin(numbers, np.arange(1, HEAVIEST + 1)).all():
         raise InputError(where, f"has an atomic number outside 1 to {HEAVIEST}.", "Correct it or leave the row out.")
-    return crystal, None
+    check_crystal(crystal, where)
+    return Reading(crystal)

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from math import acos, degrees, gcd, sqrt
 
 import gemmi
+import moyopy
 import numpy as np
 import spglib
 from numpy.typing import NDArray
 
-from components.collect_structures.crystals import SYMPREC, Crystal, sites
+from components.collect_structures.crystals import SYMPREC, Crystal, sites, space_group_of_cell
+from components.collect_structures.settings import Operations
+from imitation_refinement.crystal import CrystalSystem
 
+logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of supercells, which are asked for on purpose
+
+OBLIQUITY = 0.5  # [°], by which a lattice may miss a twofold axis to be looked at
+# Rotations of the lattice that each crystal system has at least: the order of its holohedry without inversion.
+ROTATIONS = {
+    CrystalSystem.TRICLINIC: 1, CrystalSystem.MONOCLINIC: 2, CrystalSystem.ORTHORHOMBIC: 4,
+    CrystalSystem.TRIGONAL: 6, CrystalSystem.TETRAGONAL: 8, CrystalSystem.HEXAGONAL: 12, CrystalSystem.CUBIC: 24,
+}  # fmt: skip
 SYMPRECS = (SYMPREC, 0.03, 0.1)  # [Å], tried in turn until spglib finds the space group that a source says
 
 
@@ -134,3 +150,104 @@ def scaled(tensors: NDArray[np.float64], sizes: NDArray[np.float64] | float) -> 
     """Symmetric tensors, shape (..., 3, 3), with ``sizes``, shape (...), as their largest principal values."""
     largest = np.abs(np.linalg.eigvalsh(tensors)).max(axis=-1)
     return tensors * (sizes / np.maximum(largest, 1e-9))[..., None, None]
+
+
+def higher_symmetry(crystal: Crystal, space_group: int, operations: Operations | None = None) -> int | None:
+    """The space group that the atoms have within SYMPREC, where it is of a higher crystal system than the one said.
+
+    A pattern is made of the atoms, and shows their symmetry: no classifier can learn a lower label. Higher is a system
+    with more rotations of the lattice. A search costs a millisecond, so most crystals are told without one: a higher
+    system needs a rotation of the lattice, or a finer lattice, that the operations do not have and that maps the atoms.
+
+    Args:
+        crystal: one unit cell.
+        space_group: that is said.
+        operations: that made the crystal; without them it is always searched.
+    """
+    rotations = _rotations(space_group)
+    if rotations == ROTATIONS[CrystalSystem.CUBIC]:
+        return None
+    if operations is not None and not _may_be_higher(crystal, operations, rotations):
+        return None
+    kinds, first, _ = sites(crystal)
+    found = moyo_number(crystal.lattice, crystal.positions[first], kinds)
+    if found is None:
+        found = space_group_of_cell(crystal.lattice, crystal.positions[first], kinds)
+    return found if found and _rotations(found) > rotations else None
+
+
+@cache
+def _rotations(space_group: int) -> int:
+    return ROTATIONS[CrystalSystem.from_space_group(space_group)]
+
+
+def moyo_number(lattice: NDArray[np.float64], positions: NDArray[np.float64], kinds: NDArray[np.integer]) -> int | None:
+    """Space group number that moyo finds, five times as fast as spglib; None where it finds none."""
+    cell = moyopy.Cell(lattice.tolist(), positions.tolist(), kinds.tolist())
+    try:
+        return moyopy.MoyoDataset(cell, symprec=SYMPREC).number
+    except ValueError:
+        return None
+
+
+def _may_be_higher(crystal: Crystal, operations: Operations, rotations: int) -> bool:
+    """Whether a rotation of the lattice or a translation that is not among the operations may map the atoms.
+
+    Each is tried on some atoms of each kind, so a few pass that map not all.
+    """
+    if not operations.centring:
+        return True
+    names = crystal.numbers * 1000 + (crystal.occupancy * 999).astype(int)
+    finer = gcd(*Counter(names.tolist()).values()) > len(operations.translations)
+    lattice = gemmi.find_lattice_symmetry(cell_of(crystal.lattice), operations.centring, OBLIQUITY).sym_ops
+    if not finer and len(lattice) <= rotations:
+        return False
+    kinds = sorted((crystal.positions[names == name] for name in set(names.tolist())), key=len)
+    inverse = np.linalg.inv(crystal.lattice)
+    near = 5 * SYMPREC * np.sqrt((inverse * inverse).sum(axis=0))  # in fractional coordinates
+    if finer and _maps(np.eye(3), kinds, near, operations.translations):
+        return True
+    if len(lattice) <= rotations:
+        return False
+    for op in lattice:
+        for matrix in (np.array(op.rot) / op.DEN, np.array(op.rot) / -op.DEN):
+            if matrix.tobytes() not in operations.known and _maps(matrix, kinds, near):
+                return True
+    return False
+
+
+def cell_of(lattice: NDArray[np.float64]) -> gemmi.UnitCell:
+    """Lengths and angles of a lattice."""
+    metric = lattice @ lattice.T
+    (aa, ab, ac), (_, bb, bc), (_, _, cc) = metric.tolist()
+    a, b, c = sqrt(aa), sqrt(bb), sqrt(cc)
+    cosines = (bc / (b * c), ac / (a * c), ab / (a * b))
+    return gemmi.UnitCell(a, b, c, *(round(degrees(acos(max(-1.0, min(1.0, x)))), 10) for x in cosines))
+
+
+def _maps(
+    rotation: NDArray[np.float64],
+    kinds: Sequence[NDArray[np.float64]],
+    near: NDArray[np.float64],
+    but: NDArray[np.float64] | None = None,
+) -> bool:
+    """Whether a rotation with some translation takes the first and the last atom of each kind to atoms of the kind.
+
+    Args:
+        rotation: in fractional coordinates.
+        kinds: fractional coordinates of the atoms of each kind, the rarest first.
+        near: fractional differences that count as none, shape (3,).
+        but: translations that do not count, shape (t, 3).
+    """
+    steps = kinds[0] - rotation @ kinds[0][0]
+    if but is not None:
+        apart = steps[:, None] - but
+        steps = steps[~(np.abs(apart - np.rint(apart)) < near).all(axis=2).any(axis=1)]
+    for alike in kinds:
+        for atom in (alike[0], alike[-1]):
+            if len(steps) == 0:
+                return False
+            apart = (rotation @ atom + steps)[:, None] - alike
+            apart -= np.rint(apart)
+            steps = steps[(np.abs(apart) < near).all(axis=2).any(axis=1)]
+    return len(steps) > 0

@@ -9,20 +9,18 @@ tetragonal, is checked for every variant by a symmetry search; one that fails is
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 
-import moyopy
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from components.collect_structures.crystals import SYMPREC, Material, space_group_of_cell
+from components.collect_structures.crystals import Material, space_group_of_cell
 from components.collect_structures.processes import ordered_map
-from components.collect_structures.symmetry import Symmetric, average, scaled, symmetric
+from components.collect_structures.symmetry import Symmetric, average, moyo_number, scaled, symmetric
 from imitation_refinement.contracts import STRUCTURES, to_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say
@@ -33,8 +31,6 @@ SHIFT_SHARE = 0.05  # a displacement's share of the distance to the nearest site
 IN_ONE = 5000  # so many are made in this process: others take five seconds to start
 REMEDY = "Correct space_group, or ask for no variants."
 TRIES = 3  # draws in the place of those that failed, before a parent is left with fewer variants
-
-logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of supercells, of which no variant gets through anyway
 
 Search = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.integer]], int | None]
 
@@ -146,19 +142,10 @@ def nearest_sites(exact: Symmetric) -> NDArray[np.float64]:
 
 def _search(exact: Symmetric, space_group: int) -> Search | None:
     """The fastest symmetry search that agrees with the label of the parent itself, if one does."""
-    for search in (_moyo, space_group_of_cell):
+    for search in (moyo_number, space_group_of_cell):
         if search(exact.crystal.lattice, exact.site_positions, exact.kinds) == space_group:
             return search
     return None
-
-
-def _moyo(lattice: NDArray[np.float64], positions: NDArray[np.float64], kinds: NDArray[np.integer]) -> int | None:
-    """Space group number that moyo finds, five times as fast as spglib; None where it finds none."""
-    cell = moyopy.Cell(lattice.tolist(), positions.tolist(), kinds.tolist())
-    try:
-        return moyopy.MoyoDataset(cell, symprec=SYMPREC).number
-    except ValueError:
-        return None
 
 
 def _table(

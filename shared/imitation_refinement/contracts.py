@@ -48,6 +48,7 @@ STRUCTURES = pa.schema(
         pa.field("crystal_system", pa.string(), nullable=False),
         *_STRUCTURE_FIELDS,
         pa.field("source", pa.string()),  # where the structure comes from and how it was changed
+        pa.field("remark", pa.string()),  # what contradicted in its source and how it was settled; null: nothing
     ]
 )
 

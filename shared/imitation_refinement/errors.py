@@ -13,3 +13,7 @@ class InputError(Exception):
     def __init__(self, where: object, problem: str, remedy: str = "") -> None:
         self.where, self.problem, self.remedy = str(where), problem, remedy
         super().__init__(f"{where}: {problem}" + (f" {remedy}" if remedy else ""))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str, str]]:
+        """To be raised in one process and read in another."""
+        return type(self), (self.where, self.problem, self.remedy)
