@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from components.evaluate.config import EvaluateConfig
@@ -37,8 +40,8 @@ def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config:
     raw = {m.classifier: m for m in methods if m.method == "raw"}
     plain = {(m.classifier, m.supervision): m for m in methods if m.plain}
     baseline = best_baseline(methods)
-    rows = []
-    for method in progress(methods, "compare", unit="methods"):
+
+    def row_of(method: Method) -> Row:
         refined = method.method == "ir"
         row = method.row() | _accuracy(method, parts.test, config)
         row |= _medians(distances(method, parts.test))
@@ -56,8 +59,11 @@ def result_rows(methods: Sequence[Method], parts: Parts, ideal: Dataset, config:
         told = method.probabilities
         row["calibration_error"] = None if told is None else metrics.expected_calibration_error(told, parts.test.labels)
         row["validation_accuracy"] = method.validation_accuracy
-        rows.append(row)
-    return rows
+        return row
+
+    # Methods do not touch each other: cores that the networks leave free compare another one.
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // torch.get_num_threads())) as pool:
+        return list(progress(pool.map(row_of, methods), "compare", len(methods), "methods"))
 
 
 def best_baseline(methods: Sequence[Method]) -> Method | None:
