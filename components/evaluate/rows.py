@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 from components.evaluate.config import EvaluateConfig
@@ -34,9 +37,15 @@ def result_rows(methods: Sequence[Entry], parts: Parts, ideal: Dataset, config: 
     raw = {m.classifier: m for m in methods if m.method is Method.RAW}
     plain = {(m.classifier, m.supervision): m for m in methods if m.plain}
     baseline = best_baseline(methods)
+<<<<<<< HEAD
     rows = []
     for method in progress(methods, "compare", unit="methods"):
         refined = method.method is Method.IR
+=======
+
+    def row_of(method: Method) -> Row:
+        refined = method.method == "ir"
+>>>>>>> dag
         row = method.row() | _accuracy(method, parts.test, config)
         row |= _medians(distances(method, parts.test))
         row["n_theory"] = int(np.isfinite(theory(parts.test)[:, 0]).sum())
@@ -53,8 +62,11 @@ def result_rows(methods: Sequence[Entry], parts: Parts, ideal: Dataset, config: 
         told = method.probabilities
         row["calibration_error"] = None if told is None else metrics.expected_calibration_error(told, parts.test.labels)
         row["validation_accuracy"] = method.validation_accuracy
-        rows.append(row)
-    return rows
+        return row
+
+    # Methods do not touch each other: cores that the networks leave free compare another one.
+    with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // torch.get_num_threads())) as pool:
+        return list(progress(pool.map(row_of, methods), "compare", len(methods), "methods"))
 
 
 def best_baseline(methods: Sequence[Entry]) -> Entry | None:

@@ -106,7 +106,10 @@ def identity_error(refiner: nn.Module, ideal: Patterns) -> dict[str, float]:
         Medians ``identity_l1``, ``identity_l2`` (0 is best), ``identity_ncc`` (1 is best); see
         :mod:`~imitation_refinement.metrics`.
     """
-    refined = apply(_adjusted(refiner), ideal)
+    return _identity(apply(_adjusted(refiner), ideal), ideal)
+
+
+def _identity(refined: Patterns, ideal: Patterns) -> dict[str, float]:
     distances = {"l1": metrics.l1, "l2": metrics.l2, "ncc": metrics.ncc}
     return {f"identity_{name}": float(np.median(distance(refined, ideal))) for name, distance in distances.items()}
 
@@ -206,10 +209,12 @@ def _unchanged(
     if not len(ideal):
         names = ("identity_l1", "identity_l2", "identity_ncc", "ideal_accuracy", "ideal_accuracy_refined")
         return dict.fromkeys(names)
-    both = (ideal, apply(_adjusted(refiner), ideal))
-    accuracy, refined_accuracy = (metrics.accuracy(labels, probabilities(classifier, x).argmax(axis=1)) for x in both)
+    refined = apply(_adjusted(refiner), ideal)
+    accuracy, refined_accuracy = (
+        metrics.accuracy(labels, probabilities(classifier, x).argmax(axis=1)) for x in (ideal, refined)
+    )
     return {
-        **identity_error(refiner, ideal),
+        **_identity(refined, ideal),
         "ideal_accuracy": accuracy,
         "ideal_accuracy_refined": refined_accuracy,
     }
