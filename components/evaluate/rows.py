@@ -37,15 +37,9 @@ def result_rows(methods: Sequence[Entry], parts: Parts, ideal: Dataset, config: 
     raw = {m.classifier: m for m in methods if m.method is Method.RAW}
     plain = {(m.classifier, m.supervision): m for m in methods if m.plain}
     baseline = best_baseline(methods)
-<<<<<<< HEAD
-    rows = []
-    for method in progress(methods, "compare", unit="methods"):
-        refined = method.method is Method.IR
-=======
 
-    def row_of(method: Method) -> Row:
-        refined = method.method == "ir"
->>>>>>> dag
+    def row_of(method: Entry) -> Row:
+        refined = method.method is Method.IR
         row = method.row() | _accuracy(method, parts.test, config)
         row |= _medians(distances(method, parts.test))
         row["n_theory"] = int(np.isfinite(theory(parts.test)[:, 0]).sum())
