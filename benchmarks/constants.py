@@ -28,7 +28,7 @@ from components.simulate.form_factors import (
     it92_form_factor,
     pymatgen_form_factor,
 )
-from imitation_refinement.radiation import WAVELENGTHS
+from imitation_refinement.xrd.radiation import WAVELENGTHS
 
 PACKAGES = ("xraydb==4.5.8", "xraylib==4.3.0", "periodictable==2.1.0")
 S = (0.0, 0.25, 0.5, 0.75)  # sin θ / λ [1/Å]

@@ -20,8 +20,8 @@ from scipy.ndimage import gaussian_filter1d, percentile_filter
 from scipy.signal import find_peaks, peak_widths
 
 from components.simulate.kernel import Structures, reflections
-from imitation_refinement.diffractometer import Reflections, measure
-from imitation_refinement.flaws import Parameters, Ranges, draw
+from imitation_refinement.xrd.diffractometer import Reflections, measure
+from imitation_refinement.xrd.flaws import Parameters, Ranges, draw
 
 WAVELENGTH = 1.5406
 EVERYTHING = {f"{name}_share": 1.0 for name in ("ka2", "texture", "air", "hump", "fluorescence", "impurity")} | {

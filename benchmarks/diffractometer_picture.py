@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from components.simulate.kernel import Structures, reflections
-from imitation_refinement.diffractometer import measure
-from imitation_refinement.flaws import Parameters, Ranges, draw
+from imitation_refinement.xrd.diffractometer import measure
+from imitation_refinement.xrd.flaws import Parameters, Ranges, draw
 
 WAVELENGTH = 1.54056
 CLEAN = Parameters(w=0.006, counts=2000.0)

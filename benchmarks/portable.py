@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from imitation_refinement.portable import PORTABLE
+from imitation_refinement.running.portable import PORTABLE
 
 Run = Callable[[Path, Path], None]
 

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from imitation_refinement import metrics
-from imitation_refinement.config import PretrainConfig, RefineConfig
-from imitation_refinement.datasets import Dataset, read_ideal, read_imperfect
+from imitation_refinement.data.datasets import Dataset, read_ideal, read_imperfect
 from imitation_refinement.files import write_text
-from imitation_refinement.models import apply, load_classifier
-from imitation_refinement.networks import Classifier
+from imitation_refinement.learning.config import PretrainConfig, RefineConfig
+from imitation_refinement.learning.models import apply, load_classifier
+from imitation_refinement.learning.networks import Classifier
+from imitation_refinement.learning.training import train_classifier, train_refiner
+from imitation_refinement.learning.zero_error import with_zero_error
 from imitation_refinement.progress import progress, say
-from imitation_refinement.training import train_classifier, train_refiner
-from imitation_refinement.zero_error import with_zero_error
+from imitation_refinement.results import metrics
 
 # Option → values that are tried; the profile's own is tried once for all.
 CLASSIFIER: Mapping[str, Sequence[Any]] = {

@@ -34,10 +34,10 @@ from pymatgen.core import DummySpecies, Element, Lattice, Structure
 from components.simulate import painting
 from components.simulate.kernel import Structures, peaks
 from components.simulate.stage import STAGE
-from imitation_refinement.contracts import PATTERNS, STRUCTURES, write_table
-from imitation_refinement.grid import Grid
-from imitation_refinement.line import Profile
+from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, write_table
 from imitation_refinement.progress import progress
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.line import Profile
 
 WAVELENGTH, LOW, HIGH = 1.54184, 5.0, 90.0
 GRID = Grid(points=4501, wavelength=WAVELENGTH)

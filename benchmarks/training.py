@@ -28,13 +28,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
-from imitation_refinement.augmentation import Augmentation
-from imitation_refinement.config import OptimiserConfig
-from imitation_refinement.crystal import N_CLASSES
-from imitation_refinement.grid import Grid
-from imitation_refinement.models import use_device
-from imitation_refinement.networks import Classifier
-from imitation_refinement.training import Report, train_classifier, train_refiner
+from imitation_refinement.learning.augmentation import Augmentation
+from imitation_refinement.learning.config import OptimiserConfig
+from imitation_refinement.learning.models import use_device
+from imitation_refinement.learning.networks import Classifier
+from imitation_refinement.learning.training import Report, train_classifier, train_refiner
+from imitation_refinement.xrd.crystal import N_CLASSES
+from imitation_refinement.xrd.grid import Grid
 from pipelines.profiles import read_profile
 
 Patterns = tuple[np.ndarray, np.ndarray]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
-from imitation_refinement.stage import exit_on_input_error
+from imitation_refinement.running.stage import exit_on_input_error
 
 ROOT = Path(__file__).resolve().parent.parent
 HINT = (

@@ -29,12 +29,12 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 from pydantic import ValidationError
 
-from imitation_refinement.config import PretrainConfig
 from imitation_refinement.errors import InputError
-from imitation_refinement.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE
-from imitation_refinement.model_files import model_name
+from imitation_refinement.learning.config import PretrainConfig
+from imitation_refinement.learning.model_files import model_name
 from imitation_refinement.options import config_error
-from imitation_refinement.stage import exit_on_input_error
+from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE
+from imitation_refinement.running.stage import exit_on_input_error
 from pipelines.cluster import STAGES, TORCH, below
 from pipelines.profiles import Profile
 from pipelines.studies import OPTIONS, Task

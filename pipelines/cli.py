@@ -10,7 +10,7 @@ from pathlib import Path
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
-from imitation_refinement.stage import exit_on_input_error
+from imitation_refinement.running.stage import exit_on_input_error
 
 
 def main(argv: Sequence[str] | None = None) -> None:

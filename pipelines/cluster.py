@@ -14,14 +14,14 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
-from imitation_refinement.launch import (
+from imitation_refinement.options import StageConfig, config_error, merged
+from imitation_refinement.running.launch import (
     CHECKPOINTS_VARIABLE,
     PROCESSES_VARIABLE,
     RUN_VARIABLE,
     TRAIN_JOB_VARIABLE,
 )
-from imitation_refinement.options import StageConfig, config_error, merged
-from imitation_refinement.train_job import SECRETS, TrainJob
+from imitation_refinement.running.train_job import SECRETS, TrainJob
 from pipelines.profiles import parse_toml
 
 StageName = Literal[
@@ -365,7 +365,7 @@ def _resources(task: Any, own: Resources) -> None:
 
 
 def _told(task: Any, stage: StageName, cluster: Cluster) -> Iterator[tuple[str, str]]:
-    """What a task is told by its environment; see :mod:`imitation_refinement.launch`."""
+    """What a task is told by its environment; see :mod:`imitation_refinement.running.launch`."""
     own = cluster.resources[stage]
     if own.nodes > 1:
         yield TRAIN_JOB_VARIABLE, train_job(stage, cluster).model_dump_json()

@@ -8,7 +8,7 @@ from kfp import compiler
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
-from imitation_refinement.portable import PORTABLE
+from imitation_refinement.running.portable import PORTABLE
 from pipelines.check import check_pipeline
 from pipelines.cluster import Cluster
 from pipelines.pipeline import dag

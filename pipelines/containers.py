@@ -23,9 +23,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.portable import PORTABLE
 from imitation_refinement.progress import CHANNEL_VARIABLE, begin, say
-from imitation_refinement.tracking import EXPERIMENT
+from imitation_refinement.running.portable import PORTABLE
+from imitation_refinement.running.tracking import EXPERIMENT
 from pipelines import processes
 from pipelines.processes import TaskDied, failure, label_of, note_end, relay, replaced, signals, stop
 

@@ -18,10 +18,10 @@ import pandas as pd
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
-from imitation_refinement.model_files import name_of
-from imitation_refinement.portable import PORTABLE
-from imitation_refinement.stage import ERROR_FILE_VARIABLE
-from imitation_refinement.tracking import Tracker
+from imitation_refinement.learning.model_files import name_of
+from imitation_refinement.running.portable import PORTABLE
+from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
+from imitation_refinement.running.tracking import Tracker
 from pipelines import containers, processes
 from pipelines.console import clock, console
 from pipelines.processes import environment, replaced

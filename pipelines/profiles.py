@@ -16,8 +16,8 @@ from components.collect_structures.config import CollectConfig
 from components.evaluate.config import EvaluateConfig
 from components.preprocess.config import PreprocessConfig
 from components.simulate.config import SimulateConfig
-from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.learning.config import AdaptConfig, PretrainConfig, RefineConfig
 from imitation_refinement.options import StageConfig, config_error, merged
 from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 

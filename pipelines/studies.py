@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from imitation_refinement.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
+from imitation_refinement.learning.config import AdaptConfig, PretrainConfig, RefineConfig, StageConfig
 from imitation_refinement.vocabulary import Architecture, Variant
 
 Study = Literal["main", "paper"]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imitation_refinement.contracts import gridded_schema, ideal_schema, null_rows, write_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
-from imitation_refinement.grid import Grid
+from imitation_refinement.data.contracts import gridded_schema, ideal_schema, null_rows, write_table
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
+from imitation_refinement.xrd.grid import Grid
 
 Patterns = tuple[NDArray[np.float32], NDArray[np.int64]]
 GRID = Grid(points=128)
@@ -95,7 +95,7 @@ def toy_tables(tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """:func:`run_toy`, once."""
-    from imitation_refinement import figures
+    from imitation_refinement.results import figures
 
     run = tmp_path_factory.mktemp("runs") / "toy"
     with pytest.MonkeyPatch.context() as monkeypatch:

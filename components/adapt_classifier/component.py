@@ -17,8 +17,8 @@ def adapt_classifier(
 ) -> None:
     """One of the classifiers, brought to imperfect patterns; ``task`` names it, the run and its options."""
     from components.adapt_classifier.stage import STAGE
-    from imitation_refinement.model_files import model_called
-    from imitation_refinement.stage import exit_on_input_error
+    from imitation_refinement.learning.model_files import model_called
+    from imitation_refinement.running.stage import exit_on_input_error
 
     with exit_on_input_error():
         classifier = model_called(task["classifier"], [model.path for model in classifiers])

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from imitation_refinement.adaptation import ADAPTATIONS, Generator
-from imitation_refinement.checkpoints import checkpoint_of
-from imitation_refinement.config import AdaptConfig
-from imitation_refinement.contracts import read_grid
-from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
+from imitation_refinement.data.contracts import read_grid
+from imitation_refinement.data.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
-from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
-from imitation_refinement.models import check_unseen, load_classifier, probabilities, save_model
+from imitation_refinement.learning.adaptation import ADAPTATIONS, Generator
+from imitation_refinement.learning.checkpoints import checkpoint_of
+from imitation_refinement.learning.config import AdaptConfig
+from imitation_refinement.learning.models import check_unseen, load_classifier, probabilities, save_model
+from imitation_refinement.learning.training import Labelled
 from imitation_refinement.progress import leads
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
-from imitation_refinement.training import Labelled
+from imitation_refinement.results.figures import training_curves_figure
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method
 
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from components.baselines.config import DwtConfig, ThresholdRule
 from imitation_refinement.errors import InputError
-from imitation_refinement.metrics import l2
 from imitation_refinement.progress import progress, say
+from imitation_refinement.results.metrics import l2
 
 
 @dataclass(frozen=True)

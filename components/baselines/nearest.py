@@ -12,12 +12,12 @@ from pybaselines.smooth import snip
 from scipy.ndimage import gaussian_filter1d
 
 from components.baselines.config import NearestConfig
-from imitation_refinement.contracts import ideal_schema, matrix, parts, read_batches, read_grid
-from imitation_refinement.datasets import ROWS_AT_A_TIME
+from imitation_refinement.data.contracts import ideal_schema, matrix, parts, read_batches, read_grid
+from imitation_refinement.data.datasets import ROWS_AT_A_TIME
 from imitation_refinement.errors import InputError
-from imitation_refinement.grid import Grid
 from imitation_refinement.progress import progress
 from imitation_refinement.vocabulary import Method
+from imitation_refinement.xrd.grid import Grid
 
 
 def without_background(patterns: NDArray[np.float32], half_width: int) -> NDArray[np.float32]:

@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from components.baselines.config import BaselinesConfig
 from components.baselines.dwt import dwt_denoise, search
 from components.baselines.nearest import nearest
-from imitation_refinement.contracts import ANSWERS, gridded_schema, write_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
+from imitation_refinement.data.contracts import ANSWERS, gridded_schema, write_table
+from imitation_refinement.data.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.files import write_text
 from imitation_refinement.progress import say, warn
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Kind, Method
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 Answers = dict[Method, NDArray[np.str_]]
 

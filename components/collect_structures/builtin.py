@@ -37,9 +37,9 @@ from components.collect_structures.crystals import (
 )
 from components.collect_structures.symmetry import average, scaled
 from components.collect_structures.variants import variants
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
 MAX_ATOMS = 60  # in the cell as AFLOW gives it
 VARIATION = 0.02  # largest symmetry-keeping strain

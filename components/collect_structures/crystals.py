@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from pymatgen.core import Composition
 from scipy.spatial import cKDTree
 
-from imitation_refinement.crystal import CrystalSystem
+from imitation_refinement.data.formula import SYMBOLS as ELEMENT_SYMBOLS
+from imitation_refinement.data.formula import normal
 from imitation_refinement.errors import InputError
-from imitation_refinement.formula import SYMBOLS as ELEMENT_SYMBOLS
-from imitation_refinement.formula import normal
+from imitation_refinement.xrd.crystal import CrystalSystem
 
 SYMPREC = 0.01  # [Å], tolerance of the symmetry search
 SAME_SITE = 0.05  # [Å], entries nearer than this share one site

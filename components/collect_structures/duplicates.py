@@ -11,7 +11,7 @@ import spglib
 from numpy.typing import NDArray
 
 from components.collect_structures.crystals import SYMPREC, Crystal, Material, sites
-from imitation_refinement.formula import one_material, without_hydrogen
+from imitation_refinement.data.formula import one_material, without_hydrogen
 
 CELL_TOLERANCE = 0.01  # relative, of the volume an atom and of the edges
 

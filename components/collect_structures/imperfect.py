@@ -13,13 +13,10 @@ from components.collect_structures.cif import read_single
 from components.collect_structures.crystals import Reading
 from components.collect_structures.labels import check_agreement, named, parse_space_group, space_group_of
 from components.collect_structures.structures import Reader, label_of, records, structure_reader
-from imitation_refinement.contracts import open_table
-from imitation_refinement.crystal import CrystalSystem
-from imitation_refinement.errors import InputError
-from imitation_refinement.files import decode
-from imitation_refinement.formats.parquet import EXTENSIONS as TABLES
-from imitation_refinement.formats.parquet import table_scans
-from imitation_refinement.patterns import (
+from imitation_refinement.data.contracts import open_table
+from imitation_refinement.data.formats.parquet import EXTENSIONS as TABLES
+from imitation_refinement.data.formats.parquet import table_scans
+from imitation_refinement.data.patterns import (
     MANIFEST,
     ManifestRow,
     Pattern,
@@ -30,8 +27,11 @@ from imitation_refinement.patterns import (
     read_manifest,
     say_remarks,
 )
+from imitation_refinement.data.scans import Scan
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import decode
 from imitation_refinement.progress import progress
-from imitation_refinement.scans import Scan
+from imitation_refinement.xrd.crystal import CrystalSystem
 
 Row = dict[str, Any]
 Labelled = tuple[Pattern, Reading | None, int | None, CrystalSystem | None]  # what pattern_row takes

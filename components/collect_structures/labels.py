@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from components.collect_structures.crystals import Crystal, find_space_group, material_name
-from imitation_refinement.crystal import CrystalSystem
+from imitation_refinement.data.formula import parse
 from imitation_refinement.errors import InputError
-from imitation_refinement.formula import parse
+from imitation_refinement.xrd.crystal import CrystalSystem
 
 
 def parse_space_group(value: object, where: object) -> int | None:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from components.collect_structures.config import MATERIALS_PROJECT, MaterialsProjectQuery
 from components.collect_structures.crystals import Material
 from components.collect_structures.structures import from_json, make_material
-from imitation_refinement.contracts import open_table
+from imitation_refinement.data.contracts import open_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text, writing
 from imitation_refinement.progress import progress, say, warn

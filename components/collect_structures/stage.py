@@ -20,12 +20,12 @@ from components.collect_structures.random_crystals import random_crystals
 from components.collect_structures.specimens import hold_out, specimen_row
 from components.collect_structures.structures import CONTRACT, gather, read_structures
 from components.collect_structures.variants import variants
-from imitation_refinement.contracts import PATTERNS, STRUCTURES, to_table, write_rejected, write_table, written
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, to_table, write_rejected, write_table, written
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress, say
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 ROW_GROUP, CHUNK = 4096, 512  # structures that are written, and turned into a table, at a time
 

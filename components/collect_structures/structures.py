@@ -20,11 +20,11 @@ from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
 from components.collect_structures.processes import ordered_map
 from components.collect_structures.symmetry import higher_symmetry
-from imitation_refinement.contracts import open_table
-from imitation_refinement.crystal import CrystalSystem
+from imitation_refinement.data.contracts import open_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import as_text, files_in, read_bytes
 from imitation_refinement.progress import progress
+from imitation_refinement.xrd.crystal import CrystalSystem
 
 T = TypeVar("T")
 Reader = Callable[[Mapping[str, Any], object], Reading | None]  # of a row; None where it has no structure

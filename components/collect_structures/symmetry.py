@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from components.collect_structures.crystals import SYMPREC, Crystal, sites, space_group_of_cell
 from components.collect_structures.settings import Operations
-from imitation_refinement.crystal import CrystalSystem
+from imitation_refinement.xrd.crystal import CrystalSystem
 
 logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of supercells, which are asked for on purpose
 

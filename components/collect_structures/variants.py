@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from components.collect_structures.crystals import Material, space_group_of_cell
 from components.collect_structures.processes import ordered_map
 from components.collect_structures.symmetry import Symmetric, average, moyo_number, scaled, symmetric
-from imitation_refinement.contracts import STRUCTURES, to_table
+from imitation_refinement.data.contracts import STRUCTURES, to_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say
 

@@ -12,11 +12,11 @@ from components.evaluate.config import EvaluateConfig
 from components.evaluate.embedding import embedding_panels
 from components.evaluate.methods import Entry, Parts
 from components.evaluate.rows import counts, theory
-from imitation_refinement import figures, metrics
-from imitation_refinement.datasets import Dataset
-from imitation_refinement.formula import normal, parse
+from imitation_refinement.data.datasets import Dataset
+from imitation_refinement.data.formula import normal, parse
+from imitation_refinement.results import figures, metrics
+from imitation_refinement.results.wording import block, row_label
 from imitation_refinement.vocabulary import Block, Method, Supervision
-from imitation_refinement.wording import block, row_label
 
 PAPER_MATERIALS = ("NbGa3", "Mn4Al11")  # Figure 4
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
-from imitation_refinement.networks import Classifier
+from imitation_refinement.learning.networks import Classifier
 
 Panel = tuple[str, NDArray[np.float64], NDArray[np.int64]]
 

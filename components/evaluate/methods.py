@@ -13,15 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from imitation_refinement import metrics
-from imitation_refinement.contracts import ANSWERS, read_table
-from imitation_refinement.crystal import CLASS_INDEX, CrystalSystem
-from imitation_refinement.datasets import UNLABELLED, Dataset, read_imperfect
+from imitation_refinement.data.contracts import ANSWERS, read_table
+from imitation_refinement.data.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.generator import Generator
-from imitation_refinement.grid import Grid
-from imitation_refinement.models import (
+from imitation_refinement.learning.generator import Generator
+from imitation_refinement.learning.models import (
     apply,
     check_unseen,
     load_classifier,
@@ -29,10 +26,13 @@ from imitation_refinement.models import (
     load_refiner,
     probabilities,
 )
-from imitation_refinement.networks import Classifier
+from imitation_refinement.learning.networks import Classifier
 from imitation_refinement.progress import progress
+from imitation_refinement.results import metrics
+from imitation_refinement.results.wording import block
 from imitation_refinement.vocabulary import Block, Kind, Method, Supervision, Variant
-from imitation_refinement.wording import block
+from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
+from imitation_refinement.xrd.grid import Grid
 
 Patterns = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
-from imitation_refinement.measures import FINE, LOOK, WARNING, findings, measured, measures_table
-from imitation_refinement.paper import CITATION, paper_ablation, paper_accuracy, paper_change, paper_distance
-from imitation_refinement.table import Table, data_uri, page
-from imitation_refinement.vocabulary import Architecture, Block, Distance, Method, Supervision
-from imitation_refinement.wording import (
+from imitation_refinement.results.measures import FINE, LOOK, WARNING, findings, measured, measures_table
+from imitation_refinement.results.paper import CITATION, paper_ablation, paper_accuracy, paper_change, paper_distance
+from imitation_refinement.results.table import Table, data_uri, page
+from imitation_refinement.results.wording import (
     CLOSER,
     MISSING,
     NOISE,
@@ -36,6 +35,7 @@ from imitation_refinement.wording import (
     share_interval,
     words_of,
 )
+from imitation_refinement.vocabulary import Architecture, Block, Distance, Method, Supervision
 
 TEMPLATE = Path(__file__).with_name("report.html")
 IMAGE_TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.methods import Entry, Parts
-from imitation_refinement import metrics
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
-from imitation_refinement.datasets import Dataset
-from imitation_refinement.honesty import honesty
+from imitation_refinement.data.datasets import Dataset
 from imitation_refinement.progress import progress
+from imitation_refinement.results import metrics
+from imitation_refinement.results.honesty import honesty
 from imitation_refinement.vocabulary import Distance, Measure, Method
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 
 Row = dict[str, Any]
 Distances = Mapping[Distance, NDArray[np.float64]]

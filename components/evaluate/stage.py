@@ -12,17 +12,17 @@ from components.evaluate.drawings import draw, label, model_name
 from components.evaluate.methods import Entry, Parts, read_methods
 from components.evaluate.report import format_table, write_report
 from components.evaluate.rows import counts, judge, predictions, result_rows
-from imitation_refinement import figures, metrics
-from imitation_refinement.contracts import read_grid
-from imitation_refinement.datasets import Dataset, sample_ideal, split_counts
+from imitation_refinement.data.contracts import read_grid
+from imitation_refinement.data.datasets import Dataset, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
-from imitation_refinement.models import probabilities, use_device
+from imitation_refinement.learning.models import probabilities, use_device
 from imitation_refinement.progress import say
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
+from imitation_refinement.results import figures, metrics
+from imitation_refinement.results.wording import points, points_interval
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method
-from imitation_refinement.wording import points, points_interval
 
 REGISTERED_MODEL = "imitation-refinement"
 

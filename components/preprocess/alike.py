@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from imitation_refinement.formula import difference, without_hydrogen
+from imitation_refinement.data.formula import difference, without_hydrogen
 
 BIN = 0.075  # [°], width of the bins in which patterns are compared
 IDENTICAL = 0.995  # cosine of √I in such bins

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from imitation_refinement.data.patterns import LEAST_COVERAGE
 from imitation_refinement.options import StageConfig
-from imitation_refinement.patterns import LEAST_COVERAGE
 
 
 class PreprocessConfig(StageConfig):

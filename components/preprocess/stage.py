@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from components.preprocess import alike
 from components.preprocess.config import PreprocessConfig
 from components.preprocess.split import TEST, TRAIN, grouped_split, groups_of, split_ideal
-from imitation_refinement.contracts import (
+from imitation_refinement.data.contracts import (
     gridded_schema,
     ideal_schema,
     matrix,
@@ -28,15 +28,15 @@ from imitation_refinement.contracts import (
     write_table,
     written,
 )
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.data.formula import one_material
+from imitation_refinement.data.patterns import Pattern, check_coverage
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
-from imitation_refinement.formula import one_material
-from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.patterns import Pattern, check_coverage
 from imitation_refinement.progress import progress, say
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.grid import Grid, convert_two_theta
 
 ROWS_AT_A_TIME = 4096
 KEPT_OUT = "kept_out"  # the part of rows that are there for their material alone

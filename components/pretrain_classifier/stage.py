@@ -6,20 +6,20 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from imitation_refinement.augmentation import Augmentation
-from imitation_refinement.checkpoints import checkpoint_of
-from imitation_refinement.config import PretrainConfig
-from imitation_refinement.contracts import read_grid
-from imitation_refinement.datasets import read_ideal
+from imitation_refinement.data.contracts import read_grid
+from imitation_refinement.data.datasets import read_ideal
 from imitation_refinement.errors import InputError
-from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import writing
-from imitation_refinement.model_files import model_name
-from imitation_refinement.models import load_classifier, save_model
+from imitation_refinement.learning.augmentation import Augmentation
+from imitation_refinement.learning.checkpoints import checkpoint_of
+from imitation_refinement.learning.config import PretrainConfig
+from imitation_refinement.learning.model_files import model_name
+from imitation_refinement.learning.models import load_classifier, save_model
+from imitation_refinement.learning.training import train_classifier
 from imitation_refinement.progress import leads
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
-from imitation_refinement.training import train_classifier
+from imitation_refinement.results.figures import training_curves_figure
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
 
 ANOTHER_SEED = 1000
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from imitation_refinement.flaws import Ranges
-from imitation_refinement.grid import Grid
-from imitation_refinement.line import Profile
 from imitation_refinement.options import StageConfig
+from imitation_refinement.xrd.flaws import Ranges
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.line import Profile
 
 Mode = Literal["physical", "hydride", "pymatgen"]
 DISPERSION = (0.1, 3.0)  # wavelengths [Å] at which there are f′ and f″, which all modes but pymatgen need

@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from components.simulate.config import Mode
 from components.simulate.form_factors import MAX_Z, form_factors
-from imitation_refinement.diffractometer import Reflections
-from imitation_refinement.grid import convert_two_theta
-from imitation_refinement.jit import njit
-from imitation_refinement.radiation import components
+from imitation_refinement.xrd.diffractometer import Reflections
+from imitation_refinement.xrd.grid import convert_two_theta
+from imitation_refinement.xrd.jit import njit
+from imitation_refinement.xrd.radiation import components
 
 BIN = 1e-5  # pymatgen merges reflections whose 2θ [°] round to the same multiple of this
 MERGE = 1e-4  # physical mode: relative tolerance in d; 0.01° at 2θ = 90°, far below any instrument's width

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.simulate.kernel import Peaks
-from imitation_refinement.grid import Grid
-from imitation_refinement.jit import njit
-from imitation_refinement.line import REACH, Profile, pseudo_voigt
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.jit import njit
+from imitation_refinement.xrd.line import REACH, Profile, pseudo_voigt
 
 PHASES = 64  # tabulated positions of a line between two grid points; linear between them, 1e-5 of the maximum
 

@@ -22,7 +22,7 @@ from components.simulate.config import DISPERSION, SimulateConfig
 from components.simulate.form_factors import MAX_Z
 from components.simulate.kernel import Structures, peaks, unsupported
 from components.simulate.virtual import Specimens, has_structure
-from imitation_refinement.contracts import (
+from imitation_refinement.data.contracts import (
     PATTERNS,
     STRUCTURES,
     ideal_schema,
@@ -35,11 +35,11 @@ from imitation_refinement.contracts import (
 )
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
-from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.line import REACH
 from imitation_refinement.progress import progress, say
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.xrd.grid import Grid, convert_two_theta
+from imitation_refinement.xrd.line import REACH
 
 ROWS_AT_A_TIME = 4096  # of the structures' table, while a shard's own are looked for
 CHUNK = 256  # rows at a time, and a row group of the output

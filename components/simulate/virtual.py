@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from components.simulate.config import Mode, SimulateConfig
 from components.simulate.kernel import Structures, reflections, unsupported
-from imitation_refinement.diffractometer import Reflections, measure
-from imitation_refinement.flaws import Parameters, draw
+from imitation_refinement.xrd.diffractometer import Reflections, measure
+from imitation_refinement.xrd.flaws import Parameters, draw
 
 STRUCTURE_COLUMNS = ("lattice", "atomic_number", "occupancy", "position")
 BEYOND = 3.0  # lines this far after the last angle [°] still reach in by shift, strain and tail

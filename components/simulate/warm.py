@@ -9,10 +9,10 @@ import numpy as np
 
 from components.simulate.kernel import Structures, peaks, reflections
 from components.simulate.painting import paint
-from imitation_refinement.diffractometer import measure
-from imitation_refinement.flaws import Ranges, draw
-from imitation_refinement.grid import Grid
-from imitation_refinement.line import Profile
+from imitation_refinement.xrd.diffractometer import measure
+from imitation_refinement.xrd.flaws import Ranges, draw
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.line import Profile
 
 
 def warm() -> None:

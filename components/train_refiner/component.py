@@ -17,8 +17,8 @@ def train_refiner(
 ) -> None:
     """A refiner through one of the classifiers, frozen; ``task`` names it, the run and its options."""
     from components.train_refiner.stage import STAGE
-    from imitation_refinement.model_files import model_called
-    from imitation_refinement.stage import exit_on_input_error
+    from imitation_refinement.learning.model_files import model_called
+    from imitation_refinement.running.stage import exit_on_input_error
 
     with exit_on_input_error():
         classifier = model_called(task["classifier"], [model.path for model in classifiers])

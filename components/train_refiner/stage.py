@@ -9,21 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imitation_refinement.checkpoints import checkpoint_of
-from imitation_refinement.config import RefineConfig
-from imitation_refinement.contracts import read_grid
-from imitation_refinement.datasets import UNLABELLED, read_ideal, read_imperfect
+from imitation_refinement.data.contracts import read_grid
+from imitation_refinement.data.datasets import UNLABELLED, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
-from imitation_refinement.figures import training_curves_figure
 from imitation_refinement.files import digest
-from imitation_refinement.grid import Grid
-from imitation_refinement.models import apply, check_unseen, fit_temperature, load_classifier, probabilities, save_model
+from imitation_refinement.learning.checkpoints import checkpoint_of
+from imitation_refinement.learning.config import RefineConfig
+from imitation_refinement.learning.models import (
+    apply,
+    check_unseen,
+    fit_temperature,
+    load_classifier,
+    probabilities,
+    save_model,
+)
+from imitation_refinement.learning.training import Labelled, train_refiner
+from imitation_refinement.learning.zero_error import with_zero_error
 from imitation_refinement.progress import leads, say
-from imitation_refinement.stage import Stage
-from imitation_refinement.tracking import Tracker
-from imitation_refinement.training import Labelled, train_refiner
+from imitation_refinement.results.figures import training_curves_figure
+from imitation_refinement.running.stage import Stage
+from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method, Variant
-from imitation_refinement.zero_error import with_zero_error
+from imitation_refinement.xrd.grid import Grid
 
 
 def run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker) -> str:

@@ -14,15 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from imitation_refinement.contracts import write_rejected, write_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS, N_CLASSES
-from imitation_refinement.errors import InputError
-from imitation_refinement.figures import pattern_figure, save_figure
-from imitation_refinement.files import digest, write_text
-from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities
-from imitation_refinement.networks import Classifier, Refiner
-from imitation_refinement.patterns import (
+from imitation_refinement.data.contracts import write_rejected, write_table
+from imitation_refinement.data.patterns import (
     Pattern,
     check_coverage,
     check_wavelength,
@@ -30,8 +23,15 @@ from imitation_refinement.patterns import (
     say_remarks,
     write_xy,
 )
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import digest, write_text
+from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities
+from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
-from imitation_refinement.radiation import parse_wavelength
+from imitation_refinement.results.figures import pattern_figure, save_figure
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
+from imitation_refinement.xrd.grid import Grid, convert_two_theta
+from imitation_refinement.xrd.radiation import parse_wavelength
 
 CAVEAT = "A refined pattern is no counting data: give the measured one to Rietveld refinement."
 
@@ -158,7 +158,7 @@ def refine_files(
 
     Args:
         run: a finished run.
-        paths: files of :mod:`imitation_refinement.formats`, or folders of them.
+        paths: files of :mod:`imitation_refinement.data.formats`, or folders of them.
         output: the folder.
         wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
         name: the refiner; see :func:`load_run`.

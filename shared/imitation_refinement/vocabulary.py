@@ -176,7 +176,7 @@ class Variant(Word):
 
 
 class Distance(Word):
-    """A distance between a pattern and theory; :mod:`~imitation_refinement.metrics` has a function for each.
+    """A distance between a pattern and theory; :mod:`~imitation_refinement.results.metrics` has a function for each.
 
     Attributes:
         label: what it is called.
@@ -234,7 +234,7 @@ class Unit(StrEnum):
 
 
 class Measure(Word):
-    """A measure of a refiner's honesty; :func:`~imitation_refinement.honesty.honesty` gives their numbers.
+    """A measure of a refiner's honesty; :func:`~imitation_refinement.results.honesty.honesty` gives their numbers.
 
     Attributes:
         label: what it is called.

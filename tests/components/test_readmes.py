@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imitation_refinement.stage import Stage
+from imitation_refinement.running.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 STAGES = sorted(path.parent.name for path in ROOT.glob("components/*/stage.py"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from imitation_refinement import __version__
-from imitation_refinement.tracking import EXPERIMENT
+from imitation_refinement.running.tracking import EXPERIMENT
 from pipelines import containers
 from pipelines.local import tracking_uri
 

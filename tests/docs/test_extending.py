@@ -17,7 +17,7 @@ BLOCK = re.compile(r"```python\n# (?P<file>[\w/]+\.py)(?:, before: (?P<line>[^\n
 DISTANCE = """
 import numpy as np
 from components.evaluate.report import distance_table, format_table
-from imitation_refinement.metrics import distances
+from imitation_refinement.results.metrics import distances
 from imitation_refinement.vocabulary import Distance
 
 theory = np.array([[0.0, 2.0, 1.0, 1.0]])
@@ -32,7 +32,7 @@ BASELINE = """
 import sys
 import numpy as np
 from components.baselines.stage import STAGE
-from imitation_refinement.contracts import ANSWERS, read_table
+from imitation_refinement.data.contracts import ANSWERS, read_table
 from imitation_refinement.vocabulary import Method
 
 ideal, imperfect, out = sys.argv[1:]
@@ -45,10 +45,10 @@ assert len(own) == len(nearest) and (own.to_numpy() == nearest.to_numpy()).mean(
 NETWORK = """
 import sys
 import torch
-from imitation_refinement.config import RefineConfig
+from imitation_refinement.learning.config import RefineConfig
 from imitation_refinement.dilated import Dilated
-from imitation_refinement.grid import Grid
-from imitation_refinement.models import load_refiner, save_model
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.learning.models import load_refiner, save_model
 
 network = RefineConfig.model_validate({"network": {"architecture": "dilated", "width": 4, "depth": 3}}).network
 model = network.build()
@@ -66,7 +66,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from imitation_refinement.errors import InputError
-from imitation_refinement.formats import EXTENSIONS, format_of, read_scans
+from imitation_refinement.data.formats import EXTENSIONS, format_of, read_scans
 
 assert ".udf" in EXTENSIONS
 lines = ["SampleIdent,quartz,/", "Anode,Cu,/", "LabdaAlpha1, 1.54060,/", "LabdaAlpha2, 1.54439,/"]

@@ -11,8 +11,8 @@ import yaml
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
-from imitation_refinement.portable import PORTABLE
-from imitation_refinement.train_job import TrainJob
+from imitation_refinement.running.portable import PORTABLE
+from imitation_refinement.running.train_job import TrainJob
 from pipelines.cli import main
 from pipelines.cluster import STAGES, TRAINING, Cluster, amount, check_source, read_cluster, stage_of
 from pipelines.compile import compile_pipeline

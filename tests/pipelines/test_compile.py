@@ -10,8 +10,8 @@ import pytest
 import yaml
 from kfp import components
 
-from imitation_refinement.config import PretrainConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.learning.config import PretrainConfig
 from pipelines.cli import main
 from pipelines.cluster import Cluster
 from pipelines.compile import compile_pipeline

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.portable import PORTABLE
-from imitation_refinement.tracking import Tracker
+from imitation_refinement.running.portable import PORTABLE
+from imitation_refinement.running.tracking import Tracker
 from pipelines import local
 from pipelines.cli import main
 from pipelines.local import run_locally

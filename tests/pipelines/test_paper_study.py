@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from imitation_refinement.paper import PAPER_TABLE_1
+from imitation_refinement.results.paper import PAPER_TABLE_1
 from pipelines.cli import main
 from pipelines.local import KEPT
 from pipelines.studies import ABLATIONS, LABELLED, STUDIES

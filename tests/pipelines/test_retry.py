@@ -16,7 +16,7 @@ from kfp import components, local
 from components.preprocess.stage import STAGE as PREPROCESS
 from components.simulate.stage import STAGE as SIMULATE
 from imitation_refinement.errors import InputError
-from imitation_refinement.stage import ERROR_FILE_VARIABLE, exit_on_input_error
+from imitation_refinement.running.stage import ERROR_FILE_VARIABLE, exit_on_input_error
 from pipelines.compile import compile_pipeline
 from pipelines.profiles import Profile, read_profile
 

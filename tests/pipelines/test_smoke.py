@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from imitation_refinement.data.patterns import write_xy
 from imitation_refinement.files import digest
-from imitation_refinement.patterns import write_xy
-from imitation_refinement.tracking import EXPERIMENT
+from imitation_refinement.running.tracking import EXPERIMENT
 from imitation_refinement.vocabulary import Kind, Method
 from pipelines.cli import main
 from pipelines.local import KEPT, tracking_uri

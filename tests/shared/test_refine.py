@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.data.patterns import Pattern, read_patterns, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.models import load_refiner, save_model
-from imitation_refinement.patterns import Pattern, read_patterns, write_xy
+from imitation_refinement.learning.models import load_refiner, save_model
 from imitation_refinement.refine import load_run, refine_files, refine_pattern
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from pipelines.cli import main
 
 ANGLES = np.linspace(3, 110, 3001)  # beyond the grid at both ends

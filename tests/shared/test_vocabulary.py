@@ -6,10 +6,9 @@ from typing import get_args
 
 import pytest
 
-from imitation_refinement import metrics
-from imitation_refinement.config import ADAPTATION_DEFAULTS, AdaptConfig, PretrainConfig, RefineConfig
-from imitation_refinement.paper import PAPER_TABLE_1, PAPER_TABLE_3
-from imitation_refinement.peaks import TOLERANCE
+from imitation_refinement.learning.config import ADAPTATION_DEFAULTS, AdaptConfig, PretrainConfig, RefineConfig
+from imitation_refinement.results import metrics
+from imitation_refinement.results.paper import PAPER_TABLE_1, PAPER_TABLE_3
 from imitation_refinement.vocabulary import (
     Architecture,
     Distance,
@@ -20,6 +19,7 @@ from imitation_refinement.vocabulary import (
     Variant,
     Word,
 )
+from imitation_refinement.xrd.peaks import TOLERANCE
 
 WORDS = (Architecture, Method, Supervision, Variant, Distance, Measure)
 

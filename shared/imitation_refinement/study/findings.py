@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
-from imitation_refinement.paper import paper_accuracy
-from imitation_refinement.study.gathering import LEVEL, Experiment, Json
-from imitation_refinement.vocabulary import Architecture, Distance, Method, Supervision, Variant
-from imitation_refinement.wording import (
+from imitation_refinement.results.paper import paper_accuracy
+from imitation_refinement.results.wording import (
     BETTER,
     CLOSER,
     FARTHER,
@@ -26,6 +24,8 @@ from imitation_refinement.wording import (
     points_interval,
     row_label,
 )
+from imitation_refinement.study.gathering import LEVEL, Experiment, Json
+from imitation_refinement.vocabulary import Architecture, Distance, Method, Supervision, Variant
 
 BEST = "densenet-targeted"  # the paper's
 TARGET_GAIN = 0.09  # of it over its own raw classifier; the paper's is 9.23 points

@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wilcoxon
 
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.metrics import mcnemar
-from imitation_refinement.paper import paper_accuracy, paper_change, paper_distance
+from imitation_refinement.results.metrics import mcnemar
+from imitation_refinement.results.paper import paper_accuracy, paper_change, paper_distance
+from imitation_refinement.results.wording import CLOSER, FARTHER, NOISE, SIGNIFICANT, in_words
 from imitation_refinement.study.runs import Row, Run
 from imitation_refinement.vocabulary import Distance, Method, Supervision
-from imitation_refinement.wording import CLOSER, FARTHER, NOISE, SIGNIFICANT, in_words
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 LEVEL, RESAMPLES = 0.95, 10_000
 

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
 from imitation_refinement.options import config_error
+from imitation_refinement.results.wording import block, learns_from_labels
 from imitation_refinement.vocabulary import Architecture, Distance, Method, Supervision, Variant
-from imitation_refinement.wording import block, learns_from_labels
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 # Options in which runs of one experiment may differ: the seed, and what changes how fast a run is but not its results.
 PER_RUN = frozenset({"seed", "device", "compile", "workers", "threads", "shards", "shard"})

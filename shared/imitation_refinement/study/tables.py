@@ -16,16 +16,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.figures import FAINT, INK, PERCENT, RAW, REFINED, STYLE, THEORY
 from imitation_refinement.files import writing
-from imitation_refinement.paper import CITATION, paper_ablation
-from imitation_refinement.study.findings import MISSED, REPRODUCED, UNKNOWN, Check, checks
-from imitation_refinement.study.gathering import RESAMPLES, Experiment, Json, gather
-from imitation_refinement.study.runs import GENERATED, read_runs
-from imitation_refinement.table import IN_WORDS, Table, data_uri, page
-from imitation_refinement.vocabulary import Architecture, Distance, Measure, Method, Supervision, Variant
-from imitation_refinement.wording import (
+from imitation_refinement.results.figures import FAINT, INK, PERCENT, RAW, REFINED, STYLE, THEORY
+from imitation_refinement.results.paper import CITATION, paper_ablation
+from imitation_refinement.results.table import IN_WORDS, Table, data_uri, page
+from imitation_refinement.results.wording import (
     MISSING,
     NOISE,
     SIGNIFICANT,
@@ -43,6 +38,11 @@ from imitation_refinement.wording import (
     row_label,
     share_interval,
 )
+from imitation_refinement.study.findings import MISSED, REPRODUCED, UNKNOWN, Check, checks
+from imitation_refinement.study.gathering import RESAMPLES, Experiment, Json, gather
+from imitation_refinement.study.runs import GENERATED, read_runs
+from imitation_refinement.vocabulary import Architecture, Distance, Measure, Method, Supervision, Variant
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 TEMPLATE = Path(__file__).with_name("tables.html")
 TONES = {REPRODUCED: "good", NOISE: "noise", MISSED: "bad", UNKNOWN: "unknown"}  # classes of the style sheet

@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from components.adapt_classifier.stage import STAGE
-from imitation_refinement.config import AdaptConfig, ClassifierConfig
-from imitation_refinement.datasets import read_imperfect
+from imitation_refinement.data.datasets import read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.grid import Grid
-from imitation_refinement.models import apply, load_classifier, load_generator, save_model
-from imitation_refinement.networks import Classifier
+from imitation_refinement.learning.config import AdaptConfig, ClassifierConfig
+from imitation_refinement.learning.models import apply, load_classifier, load_generator, save_model
+from imitation_refinement.learning.networks import Classifier
+from imitation_refinement.xrd.grid import Grid
 
 OPTIMISER = {"epochs": 2, "batch_size": 14, "device": "cpu"}
 GTA = {"generator": {"noise": 4, "widths": [8, 8]}, "discriminator": [8, 8]}

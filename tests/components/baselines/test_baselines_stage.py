@@ -15,7 +15,7 @@ from components.baselines.config import NearestConfig
 from components.baselines.dwt import Denoiser, dwt_denoise
 from components.baselines.nearest import nearest
 from components.baselines.stage import STAGE
-from imitation_refinement.contracts import ANSWERS, read_gridded, read_table
+from imitation_refinement.data.contracts import ANSWERS, read_gridded, read_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.vocabulary import Kind, Method
 

@@ -14,10 +14,10 @@ from scipy.spatial.distance import cdist
 from components.baselines import nearest as module
 from components.baselines.config import NearestConfig
 from components.baselines.nearest import blurred, nearest, roots, without_background
-from imitation_refinement.contracts import ideal_schema, write_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.data.contracts import ideal_schema, write_table
 from imitation_refinement.errors import InputError
-from imitation_refinement.grid import Grid
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.grid import Grid
 
 GRID = Grid(points=512)
 AXIS = np.arange(GRID.points)

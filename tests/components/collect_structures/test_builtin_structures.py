@@ -17,8 +17,8 @@ from components.collect_structures.builtin import (
     shortest_contacts,
 )
 from components.collect_structures.crystals import SYMBOLS, Crystal, Material
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.errors import InputError
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 
 @pytest.fixture(scope="module")

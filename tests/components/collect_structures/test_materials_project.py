@@ -18,7 +18,7 @@ from components.collect_structures.config import CollectConfig, MaterialsProject
 from components.collect_structures.crystals import Material
 from components.collect_structures.materials_project import fetch
 from components.collect_structures.stage import STAGE
-from imitation_refinement.contracts import PATTERNS, STRUCTURES, read_table
+from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, read_table
 from imitation_refinement.errors import InputError
 
 KEY = "k3y" * 10 + "ab"

@@ -19,8 +19,8 @@ from components.collect_structures.random_crystals import (
     space_group,
 )
 from components.collect_structures.stage import STAGE
-from imitation_refinement.contracts import PATTERNS, STRUCTURES, read_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, read_table
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 GROUPS = (1, 2, 5, 15, 43, 62, 98, 142, 146, 148, 166, 167, 194, 199, 206, 214, 227, 228, 230)
 

@@ -11,7 +11,7 @@ from pymatgen.io.cif import CifWriter
 from components.collect_structures.imperfect import read_imperfect
 from components.collect_structures.stage import STAGE
 from components.collect_structures.structures import read_structures
-from imitation_refinement.contracts import PATTERNS, STRUCTURES, read_table
+from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, read_table
 from imitation_refinement.errors import InputError
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])

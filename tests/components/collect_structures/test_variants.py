@@ -12,9 +12,9 @@ from components.collect_structures.crystals import Crystal, Material, find_space
 from components.collect_structures.stage import STAGE
 from components.collect_structures.symmetry import average, symmetric
 from components.collect_structures.variants import SHIFT, STRAIN, _draw, parent_variants
-from imitation_refinement.contracts import PATTERNS, STRUCTURES, read_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, read_table
 from imitation_refinement.errors import InputError
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 RUTILE = Structure.from_spacegroup(
     "P4_2/mnm", Lattice.tetragonal(4.594, 2.959), ["Ti", "O"], [[0] * 3, [0.305, 0.305, 0]]

@@ -16,17 +16,17 @@ from components.evaluate.drawings import examples
 from components.evaluate.embedding import embedding_panels
 from components.evaluate.methods import Entry
 from components.evaluate.stage import STAGE
-from imitation_refinement import figures
-from imitation_refinement.config import GeneratorConfig
-from imitation_refinement.contracts import ANSWERS, write_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
-from imitation_refinement.datasets import Dataset, read_ideal, read_imperfect
+from imitation_refinement.data.contracts import ANSWERS, write_table
+from imitation_refinement.data.datasets import Dataset, read_ideal, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.generator import Generator
-from imitation_refinement.grid import Grid
-from imitation_refinement.models import apply, load_classifier, load_refiner, probabilities, save_model
+from imitation_refinement.learning.config import GeneratorConfig
+from imitation_refinement.learning.generator import Generator
+from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities, save_model
+from imitation_refinement.results import figures
 from imitation_refinement.vocabulary import Kind, Method
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.grid import Grid
 
 FIELDS = {"name", "method", "classifier", "supervision", "variant", "labelled", "n_train", "n_test", "n_theory"}
 FIELDS |= {"accuracy", "accuracy_low", "accuracy_high", "l1", "l2", "kl", "ncc"}

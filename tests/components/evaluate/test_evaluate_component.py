@@ -9,7 +9,7 @@ import pytest
 
 from components.evaluate.component import evaluate
 from components.evaluate.stage import STAGE
-from imitation_refinement.stage import Stage
+from imitation_refinement.running.stage import Stage
 from pipelines.studies import OPTIONS, STUDIES
 
 OF_CLASSIFIERS = ("pretrain", "pretrain_others", "adapt", "adapt_with_ideal")

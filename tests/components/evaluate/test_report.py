@@ -19,8 +19,8 @@ from components.evaluate.report import (
     write_report,
 )
 from imitation_refinement.errors import InputError
-from imitation_refinement.figures import accuracy_figure, save_figure
-from imitation_refinement.table import Table
+from imitation_refinement.results.figures import accuracy_figure, save_figure
+from imitation_refinement.results.table import Table
 
 Row = dict[str, Any]
 

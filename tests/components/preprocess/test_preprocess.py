@@ -12,10 +12,10 @@ import pytest
 
 from components.preprocess.split import grouped_split, groups_of, split_ideal
 from components.preprocess.stage import STAGE
-from imitation_refinement.contracts import ideal_schema, measured_schema, null_rows, read_gridded, write_table
-from imitation_refinement.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.data.contracts import ideal_schema, measured_schema, null_rows, read_gridded, write_table
 from imitation_refinement.errors import InputError
-from imitation_refinement.grid import Grid
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.grid import Grid
 
 GRID = Grid(points=128)
 N_IDEAL, N_IMPERFECT = 280, 140

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from components.pretrain_classifier.stage import STAGE
-from imitation_refinement.augmentation import Augmentation
-from imitation_refinement.config import PretrainConfig
-from imitation_refinement.contracts import ideal_schema, write_table
-from imitation_refinement.datasets import read_ideal
+from imitation_refinement.data.contracts import ideal_schema, write_table
+from imitation_refinement.data.datasets import read_ideal
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.flaws import Ranges
-from imitation_refinement.grid import Grid
-from imitation_refinement.line import Profile
-from imitation_refinement.models import check_unseen, load_classifier, probabilities
+from imitation_refinement.learning.augmentation import Augmentation
+from imitation_refinement.learning.config import PretrainConfig
+from imitation_refinement.learning.models import check_unseen, load_classifier, probabilities
+from imitation_refinement.xrd.flaws import Ranges
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.line import Profile
 
 NETWORK = {"architecture": "vgg", "depths": [1, 1], "widths": [8, 8], "embedding": 8}
 OPTIMISER = {"epochs": 8, "batch_size": 14, "learning_rate": 1e-2, "device": "cpu"}

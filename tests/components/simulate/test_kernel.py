@@ -12,8 +12,8 @@ from pymatgen.core import Lattice, Structure
 
 from components.simulate.form_factors import dispersion, form_factors, it92_form_factor, pymatgen_form_factor
 from components.simulate.kernel import Structures, peaks, reflections, unsupported
-from imitation_refinement import radiation
 from imitation_refinement.errors import InputError
+from imitation_refinement.xrd import radiation
 
 CU = 1.54184
 

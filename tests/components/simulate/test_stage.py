@@ -17,7 +17,7 @@ from components.simulate import painting, stage
 from components.simulate.config import SimulateConfig
 from components.simulate.kernel import Peaks, Structures, peaks, reflections
 from components.simulate.stage import STAGE
-from imitation_refinement.contracts import (
+from imitation_refinement.data.contracts import (
     PATTERNS,
     STRUCTURES,
     ideal_schema,
@@ -25,11 +25,11 @@ from imitation_refinement.contracts import (
     read_table,
     write_table,
 )
-from imitation_refinement.diffractometer import measure
 from imitation_refinement.errors import InputError
-from imitation_refinement.flaws import Parameters
-from imitation_refinement.grid import Grid, convert_two_theta
-from imitation_refinement.line import Profile, pseudo_voigt
+from imitation_refinement.xrd.diffractometer import measure
+from imitation_refinement.xrd.flaws import Parameters
+from imitation_refinement.xrd.grid import Grid, convert_two_theta
+from imitation_refinement.xrd.line import Profile, pseudo_voigt
 
 GRID = {"points": 1024}
 

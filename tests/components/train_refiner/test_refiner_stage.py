@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.train_refiner.stage import STAGE, shuffled, some_of_each
-from imitation_refinement.config import ClassifierConfig, RefineConfig
-from imitation_refinement.datasets import UNLABELLED, read_imperfect
+from imitation_refinement.data.datasets import UNLABELLED, read_imperfect
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.grid import Grid
-from imitation_refinement.models import apply, fit_temperature, load_classifier, load_refiner, save_model
-from imitation_refinement.networks import Classifier
+from imitation_refinement.learning.config import ClassifierConfig, RefineConfig
+from imitation_refinement.learning.models import apply, fit_temperature, load_classifier, load_refiner, save_model
+from imitation_refinement.learning.networks import Classifier
+from imitation_refinement.xrd.grid import Grid
 
 NETWORK = {"widths": [8, 8], "factor": 2}
 OPTIMISER = {"epochs": 2, "batch_size": 14, "learning_rate": 1e-2, "device": "cpu"}

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from imitation_refinement import metrics
 from imitation_refinement.errors import InputError
-from imitation_refinement.paper import PAPER_TABLE_1, PAPER_TABLE_2
+from imitation_refinement.results import metrics
+from imitation_refinement.results.paper import PAPER_TABLE_1, PAPER_TABLE_2
 from imitation_refinement.study import tables
 from imitation_refinement.study.findings import checks
 from imitation_refinement.study.gathering import Experiment, cluster_intervals, gather

@@ -1,0 +1,1 @@
+"""Patterns and structures in files, under their contracts."""

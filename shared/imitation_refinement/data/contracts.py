@@ -1,0 +1,332 @@
+"""The Parquet contracts between the stages: schemas, checked reading, whole writing.
+
+Four tables travel through the pipeline:
+
+* ``STRUCTURES``: crystal structures as flat arrays that read fast.
+* ``PATTERNS``: imperfect patterns as they were measured, each with a structure where one is known.
+* ``IDEAL``: gridded ideal patterns of the structures.
+* ``GRIDDED``: gridded imperfect patterns with their gridded theory.
+
+``IDEAL`` and ``GRIDDED`` carry their :class:`~imitation_refinement.xrd.grid.Grid` in the schema's metadata. A table of very
+many rows is a folder of Parquet files, the rows of one following those of the other by the files' names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import files_in, write_text, writing, writing_folder
+from imitation_refinement.xrd.grid import Grid
+
+ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
+
+# Columns that may be null are lists of any length: Arrow (25) can't read fixed-size lists with nulls from Parquet.
+# A structure: one entry a site and species, so that a mixed site stands twice with its occupancies.
+_STRUCTURE_FIELDS = [
+    pa.field("lattice", pa.list_(pa.float64())),  # nine numbers, rows a, b, c [Å]
+    pa.field("atomic_number", pa.list_(pa.int16())),
+    pa.field("occupancy", pa.list_(pa.float64())),
+    pa.field("position", pa.list_(pa.float64())),  # fractional, x y z of each entry in turn
+]
+
+STRUCTURES = pa.schema(
+    [
+        pa.field("material_id", pa.string(), nullable=False),
+        pa.field("formula", pa.string(), nullable=False),  # reduced; the material that splits keep together
+        pa.field("space_group", pa.int16(), nullable=False),
+        pa.field("crystal_system", pa.string(), nullable=False),
+        *_STRUCTURE_FIELDS,
+        pa.field("source", pa.string()),  # where the structure comes from and how it was changed
+        pa.field("remark", pa.string()),  # what contradicted in its source and how it was settled; null: nothing
+    ]
+)
+
+PATTERNS = pa.schema(
+    [
+        pa.field("pattern_id", pa.string(), nullable=False),
+        pa.field("two_theta", pa.list_(pa.float64())),  # [°]; null: still to be measured, virtually
+        pa.field("intensity", pa.list_(pa.float32())),  # counts or arbitrary
+        pa.field("wavelength", pa.float64()),  # [Å]
+        pa.field("formula", pa.string()),
+        pa.field("space_group", pa.int16()),
+        pa.field("crystal_system", pa.string()),
+        *_STRUCTURE_FIELDS,
+        pa.field("origin", pa.string(), nullable=False),  # "file" or "virtual"
+        pa.field("part", pa.string()),  # "test": to be tested on alone; "kept_out": see preprocess; null: split there
+        pa.field("parameters", pa.string()),  # the virtual diffractometer's draw, JSON
+        pa.field("theory_two_theta", pa.list_(pa.float64())),  # peaks of the structure [°] at `wavelength`
+        pa.field("theory_intensity", pa.list_(pa.float64())),  # largest 100
+    ]
+)
+
+ANSWERS = pa.schema(  # of methods without a network, to every imperfect pattern
+    [pa.field(name, pa.string(), nullable=False) for name in ("pattern_id", "method", "crystal_system")]
+)
+
+_SPLIT = pa.field("split", pa.string())  # train, validation, test, held_out; null before preprocessing
+
+
+_THEORY = pa.field("theory", pa.list_(pa.float32()))  # one number a point of the grid; null without a structure
+
+
+def _pattern(name: str, grid: Grid) -> pa.Field:
+    return pa.field(name, pa.list_(pa.float32(), grid.points))
+
+
+def ideal_schema(grid: Grid) -> pa.Schema:
+    """Schema of gridded ideal patterns; each ``intensity`` has its maximum at 1."""
+    fields = [STRUCTURES.field(name) for name in ("material_id", "formula", "crystal_system")]
+    return pa.schema([*fields, _SPLIT, _pattern("intensity", grid)], metadata=grid.to_metadata())
+
+
+def measured_schema(grid: Grid) -> pa.Schema:
+    """``PATTERNS``, every pattern there, with the gridded ``theory`` (maximum 1) of those that have a structure."""
+    return pa.schema([*PATTERNS, _THEORY], metadata=grid.to_metadata())
+
+
+def gridded_schema(grid: Grid) -> pa.Schema:
+    """Schema of gridded imperfect patterns; ``intensity`` and ``theory`` have their maxima at 1.
+
+    ``scale`` is the maximum in the pattern's own unit: ``scale * intensity`` are the counts again.
+    """
+    names = ("pattern_id", "formula", "crystal_system", "theory_two_theta", "theory_intensity")
+    fields = [PATTERNS.field(name) for name in names]
+    rest = [_SPLIT, pa.field("scale", pa.float64()), _pattern("intensity", grid), _THEORY]
+    return pa.schema([*fields, *rest], metadata=grid.to_metadata())
+
+
+def to_table(columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """Columns as a table under its contract. Columns that are missing become null.
+
+    Two-dimensional NumPy arrays fill fixed-size list columns.
+    """
+    n_rows = len(next(iter(columns.values()))) if isinstance(columns, dict) else len(columns)
+    arrays = []
+    for field in schema:
+        values = columns.get(field.name)
+        if values is None:
+            arrays.append(pa.nulls(n_rows, field.type))
+        elif isinstance(values, np.ndarray) and values.ndim == 2:
+            flat = pa.array(np.ascontiguousarray(values).ravel(), field.type.value_type)
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, values.shape[1]).cast(field.type))
+        elif isinstance(values, pa.Array | pa.ChunkedArray):
+            arrays.append(values.cast(field.type))
+        else:
+            arrays.append(pa.array([None if _missing(v) else v for v in values], field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> None:
+    """Writes a Parquet table under its contract, whole or not at all; see :func:`to_table` for the columns."""
+    table = to_table(columns, schema)
+    with writing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_rows: int) -> Iterator[int]:
+    """Writes tables as they come, whole or not at all: one Parquet file, or a folder of files of :data:`ROWS_PER_FILE`.
+
+    Args:
+        path: the file or the folder.
+        schema: of the tables.
+        tables: one is in memory at a time.
+        n_rows: rows of all tables together; whether there are more than a file holds.
+
+    Yields:
+        Once a row, for whoever counts.
+    """
+    rest = iter(tables)
+
+    def file(target: Path, first: Iterable[pa.Table], most: int) -> Iterator[int]:
+        n = 0
+        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+            for table in chain(first, rest):
+                writer.write_table(table)
+                yield from range(table.num_rows)
+                n += table.num_rows
+                if n >= most:
+                    return
+
+    if n_rows <= ROWS_PER_FILE:
+        with writing(path) as temporary:
+            yield from file(temporary, [], n_rows + 1)
+        return
+    with writing_folder(path) as folder:
+        for number, table in enumerate(rest):
+            yield from file(folder / f"part-{number:05}.parquet", [table], ROWS_PER_FILE)
+
+
+def parts(path: str | Path) -> list[Path]:
+    """The Parquet files of a table: itself, or those in a folder, in the order of their names.
+
+    Raises:
+        InputError: if the folder has none.
+    """
+    if not Path(path).is_dir():
+        return [Path(path)]
+    found = files_in(Path(path), (".parquet",))
+    if not found:
+        raise InputError(path, "is a folder without .parquet files.", "Give the table that the stage before writes.")
+    return found
+
+
+def read_batches(
+    path: str | Path, schema: pa.Schema, rows: int, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """A table's rows, ``rows`` at a time at most, with all columns or some.
+
+    Raises:
+        InputError: if a file is not there, is no Parquet table, or breaks ``schema``'s contract.
+    """
+    for part in parts(path):
+        with _readable(part), pq.ParquetFile(part) as table:
+            check_schema(part, table.schema_arrow, schema)
+            yield from table.iter_batches(rows, columns=columns)
+
+
+def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a whole table; the contract of the others is checked, too.
+
+    Raises:
+        InputError: if a file breaks ``schema``'s contract.
+    """
+    found = []
+    for part in parts(path):
+        check_schema(part, pq.read_schema(part), schema)
+        found.append(pq.read_table(part, columns=list(columns)))
+    return pa.concat_tables(found)
+
+
+def _missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+def open_table(path: str | Path) -> pa.Table:
+    """Any Parquet table.
+
+    Raises:
+        InputError: if the file is not there or is no Parquet table.
+    """
+    with _readable(path):
+        return pq.read_table(path)
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file.", "Check the path.") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(path, f"is not a readable Parquet table ({error}).", "Write it again.") from None
+
+
+def read_table(path: str | Path, schema: pa.Schema) -> pa.Table:
+    """A Parquet table that was written under ``schema``'s contract (the length of gridded patterns may differ).
+
+    Raises:
+        InputError: if the file can't be read, is empty, or a column is missing or of another kind.
+    """
+    table = open_table(path)
+    check_schema(path, table.schema, schema)
+    if table.num_rows == 0:
+        raise InputError(path, "has no rows.", "Give at least one.")
+    return table
+
+
+def check_schema(path: str | Path, found: pa.Schema, schema: pa.Schema) -> None:
+    """Refuses a table without the columns of ``schema``'s contract (the length of gridded patterns may differ).
+
+    Raises:
+        InputError: if a column is missing or of another kind.
+    """
+    remedy = "Give the table that the stage before writes."
+    for field in schema:
+        if field.name not in found.names:
+            raise InputError(path, f"has no column {field.name!r}; it has {', '.join(found.names)}.", remedy)
+        kind = found.field(field.name).type
+        if kind != field.type and not (pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(field.type)):
+            raise InputError(path, f"column {field.name!r} is {kind}, not {field.type}.", remedy)
+
+
+def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[str, NDArray[np.float32]]]:
+    """A gridded table as (columns, grid, patterns).
+
+    Args:
+        path: the Parquet file.
+        kind: ``"ideal"`` or ``"imperfect"``.
+
+    Returns:
+        The columns that are no patterns; the grid; and ``intensity`` (and ``theory``, NaN where there is none), each
+        of shape (rows, points).
+
+    Raises:
+        InputError: if the table breaks its contract.
+    """
+    grid = read_grid(path)
+    schema = ideal_schema(grid) if kind == "ideal" else gridded_schema(grid)
+    table = pa.concat_tables([read_table(part, schema) for part in parts(path)])
+    names = ["intensity"] if kind == "ideal" else ["intensity", "theory"]
+    patterns = {name: matrix(table[name], grid.points) for name in names}
+    return table.drop_columns(names).to_pandas(), grid, patterns
+
+
+def read_grid(path: str | Path, expected: Grid | None = None) -> Grid:
+    """The grid of a gridded table.
+
+    Raises:
+        InputError: if it has none, or another than ``expected``, or its files don't share one.
+    """
+    first, *others = parts(path)
+    grid = _grid_of_file(first, expected)
+    for other in others:
+        _grid_of_file(other, grid)
+    return grid
+
+
+def _grid_of_file(path: Path, expected: Grid | None) -> Grid:
+    remedy = "Give the table that the stage before writes."
+    try:
+        grid = Grid.from_metadata(pq.read_schema(path).metadata)
+    except FileNotFoundError:
+        raise InputError(path, "there is no such file.", "Check the path.") from None
+    except (KeyError, ValueError, OSError) as error:
+        raise InputError(path, f"is no Parquet table with a grid in its metadata ({error}).", remedy) from None
+    if expected is not None and grid != expected:
+        raise InputError(path, f"is on the grid {grid}, not on {expected}.", "Make both with one grid.")
+    return grid
+
+
+def matrix(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
+    """A fixed-size list column as an array of shape (rows, width); rows that are null become NaN."""
+    out = np.full((len(column), width), np.nan, np.float32)
+    row = 0
+    for chunk in column.chunks:
+        valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+        values = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)  # flatten skips null rows
+        out[row : row + len(chunk)][valid] = values
+        row += len(chunk)
+    return out
+
+
+def null_rows(patterns: NDArray[np.float32]) -> pa.Array:
+    """An array of shape (rows, points) as a fixed-size list column in which rows of NaN are null."""
+    missing = pa.array(np.isnan(patterns[:, 0]))
+    return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
+
+
+def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:
+    """The list of what was left out: ``item``, ``reason`` and ``remedy``, also where it is empty."""
+    rows = [{"item": e.where, "reason": e.problem, "remedy": e.remedy} for e in rejected]
+    write_text(path, pd.DataFrame(rows, columns=["item", "reason", "remedy"]).to_csv(index=False))

@@ -1,0 +1,1 @@
+"""Crystals, radiation, lines, flaws: the physics of a powder pattern."""
