@@ -74,9 +74,11 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
 def _imperfect(
     shards: list[Path], grid: Grid, config: PreprocessConfig
 ) -> tuple[dict[str, Any], dict[str, Any], list[InputError]]:
-    """The columns of the gridded imperfect table, materials that no classifier may learn beside its, what was rejected.
+    """Reads the imperfect patterns and puts them on the grid.
 
-    The rows of such a material (part ``kept_out``) are there for its name and its theory alone.
+    Returns:
+        The columns of the gridded table; the same of materials that no classifier may learn although none of these
+        patterns is theirs (part ``kept_out``: rows for a name and a theory alone); why others were left out.
     """
     table = pa.concat_tables([read_table(shard, measured_schema(read_grid(shard, grid))) for shard in shards])
     kept_out = pc.fill_null(pc.equal(table["part"], KEPT_OUT), False)

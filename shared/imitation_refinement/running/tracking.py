@@ -254,7 +254,7 @@ def _greet(client: Any) -> None:
 
 @contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
-    """The block with no other process of this machine in it for the same SQLite file: MLflow can't make one twice."""
+    """Keeps other processes of this machine waiting that want to make the same SQLite file: MLflow can't make it twice."""
     parent = Path(tracking_uri.removeprefix(SQLITE)).parent
     if not tracking_uri.startswith(SQLITE) or not parent.is_dir():
         yield
