@@ -128,7 +128,7 @@ def read_block(block: gemmi.cif.Block, where: object) -> Reading:
     lattice, cell = _lattice(values, where, remarks)
     listed = next((columns[tag] for tag in OPERATIONS if tag in columns), None)
     listed = listed or [values[tag] for tag in OPERATIONS if values.get(tag)]
-    symmetry = read_symmetry(values, listed, cell[3], cell[5], where, REMEDY)
+    symmetry = read_symmetry(values, listed, where, REMEDY)
     said = _said(values, remarks)
     sites = _sites(columns, said, where)
     best = _settle(symmetry, sites, lattice, cell, said, where)

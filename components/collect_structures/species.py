@@ -101,7 +101,7 @@ def _by_label(label: str, listed: frozenset[str]) -> Species | None:
     letters = re.match(r"[A-Za-z]*", label)
     name = letters[0] if letters else ""
     group = _group(label)
-    if group and not (name[:2] in ATOMIC_NUMBERS and name[:2] in listed):
+    if group and not (len(name) > 1 and name[:2] in listed):
         return Species(((ATOMIC_NUMBERS[group[0]], 1.0),), group[1])
     readings = [name[:2], name[:1], name[:2].capitalize()]
     known = [reading for reading in readings if reading in ATOMIC_NUMBERS]
