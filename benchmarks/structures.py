@@ -24,7 +24,7 @@ import tempfile
 import time
 import warnings
 from base64 import b64decode
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,11 +93,11 @@ def ours(text: str) -> Found:
         found = read_single(text, "here")
     except InputError as error:
         raise ValueError(str(error)) from None
-    amounts: Counter[str] = Counter()
+    amounts: Amounts = defaultdict(float)
     for number, occupancy in zip(found.crystal.numbers.tolist(), found.crystal.occupancy.tolist(), strict=True):
         amounts[Element.from_Z(number).symbol] += occupancy
     amounts["H"] += found.hydrogen
-    return dict(amounts), bool(found.remarks)
+    return amounts, bool(found.remarks)
 
 
 def pymatgen(text: str) -> Found:
@@ -105,22 +105,22 @@ def pymatgen(text: str) -> Found:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         (structure,) = CifParser.from_str(text).parse_structures(primitive=False)
-    amounts: Counter[str] = Counter()
+    amounts: Amounts = defaultdict(float)
     for element, amount in structure.composition.get_el_amt_dict().items():
         amounts["H" if element in "DT" else element] += amount
-    return dict(amounts), bool(caught)
+    return amounts, bool(caught)
 
 
 def gemmi_(text: str) -> Found:
     """gemmi's reading as a small structure."""
     small = gemmi.make_small_structure_from_block(gemmi.cif.read_string(text).sole_block())
-    amounts: Counter[str] = Counter()
+    amounts: Amounts = defaultdict(float)
     sites = small.get_all_unit_cell_sites()
     if not sites:
         raise ValueError("no sites")
     for site in sites:
         amounts["H" if site.element.name in "DT" else site.element.name] += site.occ
-    return dict(amounts), False
+    return amounts, False
 
 
 READERS: dict[str, Callable[[str], Found]] = {"ours": ours, "pymatgen": pymatgen, "gemmi": gemmi_}
@@ -132,7 +132,7 @@ def different(amounts: Amounts, text: str) -> bool:
     formula = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "?")
     if not formula.strip("?."):
         return False
-    said = Composition(formula).get_el_amt_dict()
+    said = {str(symbol): amount for symbol, amount in Composition(formula).items()}
     mass = sum(amount * Element(symbol).atomic_mass for symbol, amount in said.items())
     for isotope in ("D", "T"):
         said["H"] = said.get("H", 0.0) + said.pop(isotope, 0.0)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -102,7 +103,7 @@ class Attempt:
 
     setting: Setting
     crystal: Crystal | None = None
-    verdict: Verdict = Verdict()
+    verdict: Verdict = field(default_factory=Verdict)
     remarks: tuple[str, ...] = ()
     hydrogen: float = 0.0
     refusal: InputError | None = None
@@ -153,9 +154,9 @@ def _contents(block: gemmi.cif.Block) -> tuple[dict[str, str], dict[str, list[st
     values: dict[str, str] = {}
     columns: dict[str, list[str]] = {}
     for item in block:
-        if item.pair is not None:
-            name, text = item.pair
-            values[name.lower().replace(".", "_")] = _text(text)
+        pair: Any = item.pair
+        if pair is not None:
+            values[pair[0].lower().replace(".", "_")] = _text(pair[1])
         elif item.loop is not None:
             names = [name.lower().replace(".", "_") for name in item.loop.tags]
             if any(name in READ for name in names):
@@ -273,12 +274,12 @@ def _sites(columns: dict[str, list[str]], said: Said, where: object) -> Sites:
     )
 
 
-def _in_place(
-    sharing: list[tuple[int, int, float]], labels: list[str], positions: NDArray[np.float64]
-) -> list[str]:
+def _in_place(sharing: list[tuple[int, int, float]], labels: list[str], positions: NDArray[np.float64]) -> list[str]:
     """What is to be said of hydrogen that stands where another atom does."""
     heavy = {_key(positions[row]): labels[row] for row, number, _ in sharing if number > 1}
-    there = dict.fromkeys(heavy[key] for row, number, _ in sharing if number == 1 and (key := _key(positions[row])) in heavy)
+    there = dict.fromkeys(
+        heavy[key] for row, number, _ in sharing if number == 1 and (key := _key(positions[row])) in heavy
+    )
     return [f"hydrogen stands in the place of {', '.join(there)}"] if there else []
 
 
@@ -297,20 +298,20 @@ def _open_sites(
     """
     located = {number for species in kinds for number, _ in species.shares}
     wanted = {species.among for species in kinds if species.among}
+    amounts = said.formula.amounts if said.formula is not None and len(wanted) == 1 else {}
     out = []
     for species, label in zip(kinds, labels, strict=True):
-        shares: tuple[tuple[int, float], ...] | None = species.shares
-        if species.among:
-            given = said.formula is not None and len(wanted) == 1
-            shares = shares_by_formula(species.among, dict(said.formula.amounts), located) if given else None  # type: ignore[union-attr]
-            if shares is None:
-                names = " ".join(SYMBOLS[number] for number in sorted(species.among))
-                raise InputError(
-                    where, f"does not say how much of what is on site {label!r} ({names}).", "Give a site an element."
-                )
-            text = " ".join(f"{share:.3g} {SYMBOLS[number]}" for number, share in shares)
-            remarks.append(f"site {label} holds {text}, by the formula")
-        out.append(Species(shares, species.hydrogen))
+        if not species.among:
+            out.append(species)
+            continue
+        shares = shares_by_formula(species.among, amounts, located)
+        if shares is None:
+            names = " ".join(SYMBOLS[number] for number in sorted(species.among))
+            problem = f"does not say how much of what is on site {label!r} ({names})."
+            raise InputError(where, problem, "Give each site its elements and their shares.")
+        text = " ".join(f"{share:.3g} {SYMBOLS[number]}" for number, share in shares)
+        remarks.append(f"site {label} holds {text}, by the formula")
+        out.append(Species(shares))
     return out
 
 
@@ -373,7 +374,7 @@ def _same(one: Attempt, other: Attempt) -> bool:
 
 
 def _unsettled(failed: list[Attempt], equal: int, symmetry: Symmetry, said: Said, where: object) -> Attempt:
-    """The first reading if only an amount contradicts what the file lists, else a refusal that says what was assumed."""
+    """The first reading if only an amount contradicts what the file lists, else a refusal that says what was taken."""
     first = failed[0]
     if first.setting.said and first.rank == 2 and first.setting.name == LISTED and not first.setting.proven:
         return replace(first, remarks=(*first.remarks, _reason(first, said)))
@@ -405,7 +406,7 @@ def _reason(attempt: Attempt, said: Said) -> str:
 
 
 def _atoms(crystal: Crystal) -> NDArray[np.float64]:
-    return np.bincount(crystal.numbers, weights=crystal.occupancy, minlength=HEAVIEST + 1)
+    return np.asarray(np.bincount(crystal.numbers, crystal.occupancy, HEAVIEST + 1), float)
 
 
 def _attempt(
@@ -457,9 +458,7 @@ def _nearly(crystal: Crystal, verdict: Verdict, said: Said) -> str:
     return f"holds {shown(_atoms(crystal))} in the cell, not quite its formula {said.formula.text}"
 
 
-def _crystal(
-    sites: Sites, occupancy: NDArray[np.float64], orbits: Orbits, lattice: NDArray[np.float64]
-) -> Crystal:
+def _crystal(sites: Sites, occupancy: NDArray[np.float64], orbits: Orbits, lattice: NDArray[np.float64]) -> Crystal:
     return Crystal(lattice, sites.numbers[orbits.site], occupancy[orbits.site], orbits.positions)
 
 
@@ -472,7 +471,8 @@ def _near_elements(
     occupancy means: where the file's content is had with each image counted, the shares of images that fit on one
     place add up (a site halved by a mirror next to it), and a formula that counts full images several times is wrong.
     """
-    counted = np.bincount(sites.numbers, weights=sites.occupancy * orbits.counts * orbits.merged, minlength=HEAVIEST + 1)
+    images = sites.occupancy * orbits.counts * orbits.merged
+    counted = np.asarray(np.bincount(sites.numbers, images, HEAVIEST + 1), float)
     better = said.verdict(counted, volume)
     if better.rank >= verdict.rank:
         return crystal, verdict, []
@@ -525,7 +525,9 @@ def _repaired(sites: Sites, orbits: Orbits, crystal: Crystal) -> tuple[Crystal, 
     for site in range(len(first)):
         for entry in np.flatnonzero(on[site] & (orbits.site < site)):
             other = int(orbits.site[entry])
-            alike = sites.numbers[site] == sites.numbers[other] and sites.occupancy[site] == sites.occupancy[other] > 0.5
+            alike = (
+                sites.numbers[site] == sites.numbers[other] and sites.occupancy[site] == sites.occupancy[other] > 0.5
+            )
             if alike and other not in dropped and site not in dropped:
                 dropped.add(site)
                 remarks.append(f"{sites.labels[site]} is {sites.labels[other]} once more and counts once")
@@ -536,8 +538,7 @@ def _repaired(sites: Sites, orbits: Orbits, crystal: Crystal) -> tuple[Crystal, 
         if site not in dropped and 1 + OCCUPANCY_SLACK < total <= OVERFULL:
             occupancy[orbits.site == site] /= total
             remarks.append(f"site {sites.labels[site]} holds {total:.4g} atoms, scaled to one")
-    arrays = (crystal.numbers, occupancy, crystal.positions)
-    return Crystal(crystal.lattice, *(array[kept] for array in arrays)), remarks
+    return Crystal(crystal.lattice, crystal.numbers[kept], occupancy[kept], crystal.positions[kept]), remarks
 
 
 def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -> int:
@@ -556,7 +557,8 @@ def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -
 def on_symmetry(operations: Operations, lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     """A lattice, rows a, b, c [Å], put on its symmetry: the metric tensor is averaged over the rotations, WᵀGW."""
     metric = (operations.averaging @ (lattice @ lattice.T).ravel()).reshape(3, 3)
-    return np.array(cell_of(np.linalg.cholesky(metric)).orth.mat.tolist()).T
+    matrix: list[list[float]] = cell_of(np.linalg.cholesky(metric).astype(float)).orth.mat.tolist()
+    return np.array(matrix).T
 
 
 def misfit(operations: Operations, lattice: NDArray[np.float64]) -> float:

@@ -105,9 +105,7 @@ class Symmetry:
     named: int | None
 
 
-def read_symmetry(
-    values: Mapping[str, str], listed: Sequence[str], where: object, remedy: str
-) -> Symmetry:
+def read_symmetry(values: Mapping[str, str], listed: Sequence[str], where: object, remedy: str) -> Symmetry:
     """What a file says about its symmetry.
 
     Args:

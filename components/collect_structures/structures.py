@@ -31,7 +31,10 @@ Reader = Callable[[Mapping[str, Any], object], Reading | None]  # of a row; None
 
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
 TABLE_SUFFIXES = (".parquet", ".pq")
-BATCH, IN_ONE = 64, 3000  # structures that a process reads at a time; so many are read by one: others take seconds to start
+BATCH, IN_ONE = (
+    64,
+    3000,
+)  # structures that a process reads at a time; so many are read by one: others take seconds to start
 ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
 
 
@@ -172,7 +175,9 @@ def make_material(material_id: str, found: Reading, source: str, where: object) 
         InputError: if it has no space group.
     """
     number = space_group_of(found.crystal, found.space_group, where)
-    return Material(material_id, found.formula, number, found.crystal, source, "; ".join(dict.fromkeys(found.remarks)) or None)
+    return Material(
+        material_id, found.formula, number, found.crystal, source, "; ".join(dict.fromkeys(found.remarks)) or None
+    )
 
 
 def read_structure_table(path: Path, workers: int = 1) -> Iterator[Material | InputError]:

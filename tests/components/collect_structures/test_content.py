@@ -12,7 +12,10 @@ def cell(**amounts: float) -> np.ndarray:
     return atoms
 
 
-@pytest.mark.parametrize("text", ["Ca (Zn.165 Fe.835) Si2 O6", "Al2 Cu O4", "K.5 O9.5 H7.5 U As", "(N H4)2 (S O4)", "C456 O0"])
+FORMULAS = ["Ca (Zn.165 Fe.835) Si2 O6", "Al2 Cu O4", "K.5 O9.5 H7.5 U As", "(N H4)2 (S O4)", "C456 O0"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
 def test_formulas_as_pymatgen_reads_them(text: str) -> None:
     found = read_formula(text)
     expected = Composition(text.replace(" ", ""))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from components.collect_structures.settings import operations_of, read_symmetry
+from components.collect_structures.settings import operations_of, parse_operation, read_symmetry
 from imitation_refinement.errors import InputError
 
 
@@ -41,7 +41,7 @@ def test_a_hall_symbol_goes_first() -> None:
 
 @pytest.mark.parametrize("values", [{}, {"_space_group_name_h-m_alt": "Q 9"}])
 def test_no_symmetry_is_refused(values: dict[str, str]) -> None:
-    with pytest.raises(InputError, match="symmetry|not understood"):
+    with pytest.raises(InputError, match=r"symmetry|not understood"):
         read_symmetry(values, (), "x", "")
 
 
@@ -53,3 +53,11 @@ def test_operations_average_a_metric() -> None:
     assert operations.number == 75 and operations.translations.tolist() == [[0, 0, 0]]
     centred = operations_of(("x,y,z", "x+1/2,y+1/2,z"))
     np.testing.assert_allclose(centred.translations, [[0, 0, 0], [0.5, 0.5, 0]])
+
+
+def test_operations() -> None:
+    assert parse_operation("1/2+X,-y, z - .25")[:, 3].tolist() == [0.5, 0, -0.25]
+    np.testing.assert_array_equal(parse_operation("x-y,x,-z")[:, :3], [[1, -1, 0], [1, 0, 0], [0, 0, -1]])
+    for bad in ("x,y", "x,y,w", "x,x,z", "", "x,y,z+1/", "x;y;z"):
+        with pytest.raises(ValueError, match="'"):
+            parse_operation(bad)
