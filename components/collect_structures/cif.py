@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -103,7 +104,7 @@ class Attempt:
 
     setting: Setting
     crystal: Crystal | None = None
-    verdict: Verdict = Verdict()
+    verdict: Verdict = field(default_factory=Verdict)
     remarks: tuple[str, ...] = ()
     hydrogen: float = 0.0
     refusal: InputError | None = None
@@ -129,7 +130,7 @@ def read_block(block: gemmi.cif.Block, where: object) -> Reading:
     lattice, cell = _lattice(values, where, remarks)
     listed = next((columns[tag] for tag in OPERATIONS if tag in columns), None)
     listed = listed or [values[tag] for tag in OPERATIONS if values.get(tag)]
-    symmetry = read_symmetry(values, listed, cell[3], cell[5], where, REMEDY)
+    symmetry = read_symmetry(values, listed, where, REMEDY)
     said = _said(values, remarks)
     sites = _sites(columns, said, where)
     best = _settle(symmetry, sites, lattice, cell, said, where)
@@ -154,9 +155,9 @@ def _contents(block: gemmi.cif.Block) -> tuple[dict[str, str], dict[str, list[st
     values: dict[str, str] = {}
     columns: dict[str, list[str]] = {}
     for item in block:
-        if item.pair is not None:
-            name, text = item.pair
-            values[name.lower().replace(".", "_")] = _text(text)
+        pair: Any = item.pair
+        if pair is not None:
+            values[pair[0].lower().replace(".", "_")] = _text(pair[1])
         elif item.loop is not None:
             names = [name.lower().replace(".", "_") for name in item.loop.tags]
             if any(name in READ for name in names):
@@ -298,20 +299,20 @@ def _open_sites(
     """
     located = {number for species in kinds for number, _ in species.shares}
     wanted = {species.among for species in kinds if species.among}
+    amounts = said.formula.amounts if said.formula is not None and len(wanted) == 1 else {}
     out = []
     for species, label in zip(kinds, labels, strict=True):
-        shares: tuple[tuple[int, float], ...] | None = species.shares
-        if species.among:
-            given = said.formula is not None and len(wanted) == 1
-            shares = shares_by_formula(species.among, dict(said.formula.amounts), located) if given else None  # type: ignore[union-attr]
-            if shares is None:
-                names = " ".join(SYMBOLS[number] for number in sorted(species.among))
-                raise InputError(
-                    where, f"does not say how much of what is on site {label!r} ({names}).", "Give a site an element."
-                )
-            text = " ".join(f"{share:.3g} {SYMBOLS[number]}" for number, share in shares)
-            remarks.append(f"site {label} holds {text}, by the formula")
-        out.append(Species(shares, species.hydrogen))
+        if not species.among:
+            out.append(species)
+            continue
+        shares = shares_by_formula(species.among, amounts, located)
+        if shares is None:
+            names = " ".join(SYMBOLS[number] for number in sorted(species.among))
+            problem = f"does not say how much of what is on site {label!r} ({names})."
+            raise InputError(where, problem, "Give each site its elements and their shares.")
+        text = " ".join(f"{share:.3g} {SYMBOLS[number]}" for number, share in shares)
+        remarks.append(f"site {label} holds {text}, by the formula")
+        out.append(Species(shares))
     return out
 
 
@@ -374,7 +375,7 @@ def _same(one: Attempt, other: Attempt) -> bool:
 
 
 def _unsettled(failed: list[Attempt], equal: int, symmetry: Symmetry, said: Said, where: object) -> Attempt:
-    """The first reading if only an amount contradicts what the file lists, else a refusal that says what was assumed."""
+    """The first reading if only an amount contradicts what the file lists, else a refusal that says what was taken."""
     first = failed[0]
     if first.setting.said and first.rank == 2 and first.setting.name == LISTED and not first.setting.proven:
         return replace(first, remarks=(*first.remarks, _reason(first, said)))
@@ -406,7 +407,7 @@ def _reason(attempt: Attempt, said: Said) -> str:
 
 
 def _atoms(crystal: Crystal) -> NDArray[np.float64]:
-    return np.bincount(crystal.numbers, weights=crystal.occupancy, minlength=HEAVIEST + 1)
+    return np.asarray(np.bincount(crystal.numbers, crystal.occupancy, HEAVIEST + 1), float)
 
 
 def _attempt(
@@ -471,9 +472,8 @@ def _near_elements(
     occupancy means: where the file's content is had with each image counted, the shares of images that fit on one
     place add up (a site halved by a mirror next to it), and a formula that counts full images several times is wrong.
     """
-    counted = np.bincount(
-        sites.numbers, weights=sites.occupancy * orbits.counts * orbits.merged, minlength=HEAVIEST + 1
-    )
+    images = sites.occupancy * orbits.counts * orbits.merged
+    counted = np.asarray(np.bincount(sites.numbers, images, HEAVIEST + 1), float)
     better = said.verdict(counted, volume)
     if better.rank >= verdict.rank:
         return crystal, verdict, []
@@ -539,8 +539,7 @@ def _repaired(sites: Sites, orbits: Orbits, crystal: Crystal) -> tuple[Crystal, 
         if site not in dropped and 1 + OCCUPANCY_SLACK < total <= OVERFULL:
             occupancy[orbits.site == site] /= total
             remarks.append(f"site {sites.labels[site]} holds {total:.4g} atoms, scaled to one")
-    arrays = (crystal.numbers, occupancy, crystal.positions)
-    return Crystal(crystal.lattice, *(array[kept] for array in arrays)), remarks
+    return Crystal(crystal.lattice, crystal.numbers[kept], occupancy[kept], crystal.positions[kept]), remarks
 
 
 def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -> int:
@@ -559,7 +558,8 @@ def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -
 def on_symmetry(operations: Operations, lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     """A lattice, rows a, b, c [Å], put on its symmetry: the metric tensor is averaged over the rotations, WᵀGW."""
     metric = (operations.averaging @ (lattice @ lattice.T).ravel()).reshape(3, 3)
-    return np.array(cell_of(np.linalg.cholesky(metric)).orth.mat.tolist()).T
+    matrix: list[list[float]] = cell_of(np.linalg.cholesky(metric).astype(float)).orth.mat.tolist()
+    return np.array(matrix).T
 
 
 def misfit(operations: Operations, lattice: NDArray[np.float64]) -> float:

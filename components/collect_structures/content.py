@@ -1,8 +1,8 @@
 """What a CIF says about the content of its cell, beside the sites: formula, formula units, density.
 
 A structure stands twice in a CIF: its sites and operations give the content of the cell, and the chemical formula, the
-number of formula units (Z) and the calculated density say it again. A wrong origin, axes, occupancies or elements almost
-always change the content, so the second is the test of the first. Hydrogen is apart: X-rays hardly see it, so
+number of formula units (Z) and the calculated density say it again. A wrong origin, axes, occupancies or elements
+almost always change the content, so the second is the test of the first. Hydrogen is apart: X-rays hardly see it, so
 structures of old have none; the formula names it all the same.
 """
 
@@ -51,7 +51,7 @@ class Formula:
 
 @lru_cache(maxsize=1024)
 def read_formula(text: str) -> Formula | None:
-    """A formula such as ``Ca (Zn.165 Fe.835) Si2 O6``; None where it is none, or names what has no X-ray form factor."""
+    """A formula such as ``Ca (Zn.165 Fe.835) Si2 O6``; None where it is none, or an element has no form factor."""
     levels: list[dict[str, float]] = [{}]
     last: dict[str, float] = {}
     place = 0

@@ -201,7 +201,7 @@ def _has_contacts(crystal: Crystal, parents: NDArray[np.intp]) -> bool:
         return True
     apart = crystal.positions[parents, None] - crystal.positions
     apart -= np.rint(apart)
-    return np.count_nonzero((np.abs(apart) < near).all(axis=2)) > len(parents)
+    return bool(np.count_nonzero((np.abs(apart) < near).all(axis=2)) > len(parents))
 
 
 def _reach(lattice: NDArray[np.float64]) -> NDArray[np.float64]:

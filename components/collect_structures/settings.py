@@ -105,15 +105,12 @@ class Symmetry:
     named: int | None
 
 
-def read_symmetry(
-    values: Mapping[str, str], listed: Sequence[str], alpha: float, gamma: float, where: object, remedy: str
-) -> Symmetry:
+def read_symmetry(values: Mapping[str, str], listed: Sequence[str], where: object, remedy: str) -> Symmetry:
     """What a file says about its symmetry.
 
     Args:
         values: tag → text of what stands in the file once.
         listed: the operations, as they stand there.
-        alpha, gamma: angles of the cell [°], which tell the unique axis of a short monoclinic symbol.
         where, remedy: for refusals.
 
     Raises:
@@ -127,8 +124,8 @@ def read_symmetry(
         given = operations_of(tuple(listed)) if listed else None
     except ValueError as error:
         raise InputError(where, f"has an unknown symmetry operation: {error}.", remedy) from None
-    right = (abs(alpha - 90) < 0.01, abs(gamma - 90) < 0.01)
-    named = _number(symbol, *right)
+    group, _ = _group(symbol)
+    named = None if group is None else int(group.number)
     tiers: list[Callable[[], Sequence[Setting]]] = []
     if given is not None:
         claims = number or named
@@ -139,7 +136,7 @@ def read_symmetry(
         from_hall = Setting(by_hall, f"the Hall symbol {hall}")
         tiers.append(lambda: [from_hall])
     if named is not None:
-        tiers.append(partial(_named, symbol, *right))
+        tiers.append(partial(_named, symbol))
     if (known := named or number) is not None:
         if named is None:
             tiers.append(partial(_standard, known))
@@ -208,29 +205,20 @@ def _setting(group: gemmi.SpaceGroup, said: bool) -> Setting:
 
 
 @lru_cache(maxsize=1024)
-def _group(symbol: str, right_alpha: bool, right_gamma: bool) -> tuple[gemmi.SpaceGroup | None, str]:
-    """The group of a Hermann–Mauguin symbol, and its suffix: letters and digits of origin and axes.
-
-    A short monoclinic symbol has its unique axis where the angle is no right one.
-    """
-    alpha, gamma = (90.0 if right else 100.0 for right in (right_alpha, right_gamma))
+def _group(symbol: str) -> tuple[gemmi.SpaceGroup | None, str]:
+    """The group of a Hermann–Mauguin symbol, and its suffix: letters and digits of origin and axes."""
     suffix = SUFFIX.search(symbol)
     if suffix and suffix.start() > 0:
-        found = gemmi.find_spacegroup_by_name(symbol[: suffix.start()].replace("_", ""), alpha, gamma)
+        found = gemmi.find_spacegroup_by_name(symbol[: suffix.start()].replace("_", ""))
         if found is not None:
             return found, f"{suffix[1] or ''}{suffix[2] or ''}".translate(str.maketrans("SZ", "12"))
-    return (gemmi.find_spacegroup_by_name(symbol.replace("_", ""), alpha, gamma) if symbol else None), ""
-
-
-def _number(symbol: str, right_alpha: bool, right_gamma: bool) -> int | None:
-    group, _ = _group(symbol, right_alpha, right_gamma)
-    return None if group is None else int(group.number)
+    return (gemmi.find_spacegroup_by_name(symbol.replace("_", "")) if symbol else None), ""
 
 
 @lru_cache(maxsize=1024)
-def _named(symbol: str, right_alpha: bool, right_gamma: bool) -> Sequence[Setting]:
+def _named(symbol: str) -> Sequence[Setting]:
     """The settings of a Hermann–Mauguin symbol that is known: the one that a suffix says, or all."""
-    group, suffix = _group(symbol, right_alpha, right_gamma)
+    group, suffix = _group(symbol)
     assert group is not None
     same = [g for g in gemmi.spacegroup_table() if g.number == group.number and g.hm == group.hm]
     meant = [g for g in same if g.ext in suffix and g.ext != "\0"]

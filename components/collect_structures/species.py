@@ -7,7 +7,7 @@ Labels are read only where there is no type symbol, as in old mineral data.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -16,9 +16,7 @@ from components.collect_structures.crystals import ATOMIC_NUMBERS
 Shares = tuple[tuple[int, float], ...]
 
 # Atoms that tetrahedra of frameworks are built around: what a T site may hold.
-TETRAHEDRAL = frozenset(
-    ATOMIC_NUMBERS[s] for s in ["Be", "B", "Mg", "Al", "Si", "P", "Ti", "V", "Cr", "Fe", "Co", "Zn", "Ga", "Ge", "As"]
-)
+TETRAHEDRAL = frozenset((4, 5, 12, 13, 14, 15, 22, 23, 24, 26, 27, 30, 31, 32, 33))  # Be B Mg Al Si P Ti to As
 GROUPS = {"WAT": ("O", 2), "H2O": ("O", 2), "OH2": ("O", 2), "HOH": ("O", 2), "D2O": ("O", 2), "H3O": ("O", 3)} | {
     "OH": ("O", 1), "HO": ("O", 1), "OD": ("O", 1), "NH4": ("N", 4), "ND4": ("N", 4), "NH3": ("N", 3), "NH2": ("N", 2),
     "NH": ("N", 1), "CH3": ("C", 3), "CH2": ("C", 2), "CH": ("C", 1)
@@ -103,7 +101,7 @@ def _by_label(label: str, listed: frozenset[str]) -> Species | None:
     letters = re.match(r"[A-Za-z]*", label)
     name = letters[0] if letters else ""
     group = _group(label)
-    if group and not (name[:2] in ATOMIC_NUMBERS and name[:2] in listed):
+    if group and not (len(name) > 1 and name[:2] in listed):
         return Species(((ATOMIC_NUMBERS[group[0]], 1.0),), group[1])
     readings = [name[:2], name[:1], name[:2].capitalize()]
     known = [reading for reading in readings if reading in ATOMIC_NUMBERS]
@@ -123,10 +121,10 @@ def _group(label: str) -> tuple[str, int] | None:
     return None
 
 
-def shares_by_formula(among: Iterable[int], amounts: dict[int, float], located: set[int]) -> Shares | None:
+def shares_by_formula(among: Iterable[int], amounts: Mapping[int, float], located: set[int]) -> Shares | None:
     """The shares of elements on sites that do not say them, where the formula does: those that no other site holds.
 
-    Raises nothing: None where the formula lists none of them, or another site holds one of them, too.
+    None where the formula lists none of them, or other sites hold them all.
     """
     elements = [number for number in sorted(among) if number in amounts and number not in located]
     total = sum(amounts[number] for number in elements)

@@ -149,7 +149,7 @@ def honesty(
         profile: of ideal patterns.
 
     Returns:
-        - ``judge_accuracy``, ``judge_accuracy_raw`` and the fields of :func:`~imitation_refinement.results.metrics.compare`,
+        - ``judge_accuracy``, ``judge_accuracy_raw`` and the fields of :func:`.metrics.compare`,
           ``judge_gain``, ``judge_gain_low``, ``judge_gain_high``, ``judge_p_value``;
         - ``peak_precision``, ``peak_recall``, ``invented``, ``lost``: means over the patterns with theory, and the same
           of the raw ones, ``…_raw``; see :func:`~imitation_refinement.xrd.peaks.peak_precision_recall`;

