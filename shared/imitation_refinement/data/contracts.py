@@ -7,7 +7,7 @@ Four tables travel through the pipeline:
 * ``IDEAL``: gridded ideal patterns of the structures.
 * ``GRIDDED``: gridded imperfect patterns with their gridded theory.
 
-``IDEAL`` and ``GRIDDED`` carry their :class:`~imitation_refinement.xrd.grid.Grid` in the schema's metadata. A table of very
+``IDEAL`` and ``GRIDDED`` carry their :class:`.grid.Grid` in the schema's metadata. A table of very
 many rows is a folder of Parquet files, the rows of one following those of the other by the files' names.
 """
 

@@ -2,7 +2,7 @@
 
 The virtual diffractometer (``diffractometer.py``) draws every line of a structure; this does to gridded patterns what
 can be done without the structure, by the same formulas (``effects.py`` has their sources) and from the same
-:class:`~imitation_refinement.xrd.flaws.Ranges`, in milliseconds a batch. A pattern does not tell its planes, so two effects
+:class:`.flaws.Ranges`, in milliseconds a batch. A pattern does not tell its planes, so two effects
 are stood in for: each part of the axis has a texture factor of its own (:data:`CORRELATION`), and strain is the same
 for all lines. Axial divergence is left out.
 """

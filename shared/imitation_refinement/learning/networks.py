@@ -112,7 +112,7 @@ class Classifier(nn.Module):
     """The prototypical classifier C = G∘F: F embeds a pattern in R^m, G is linear on the embedding.
 
     Attributes:
-        prototypes: c_k, shape (7, m); a buffer, updated by :func:`~imitation_refinement.learning.losses.update_prototypes`.
+        prototypes: c_k, shape (7, m); a buffer, updated by :func:`.losses.update_prototypes`.
     """
 
     prototypes: Tensor

@@ -174,7 +174,7 @@ def refiner_losses(
     Args:
         refiner: R.
         classifier: the frozen C, with its prototypes.
-        x: intensities, shape (n, points), aligned (:meth:`Refiner.aligned <imitation_refinement.learning.networks.Refiner>`).
+        x: intensities, shape (n, points), aligned (:meth:`.Refiner.aligned`).
         labels: true classes, shape (n,), or None.
         config: weights, Ψ and p.
         batch: patterns of the whole batch, where ``x`` is this process's share of it.

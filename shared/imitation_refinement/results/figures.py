@@ -153,7 +153,7 @@ def confusion_figure(matrix: ArrayLike, title: str = "") -> Figure:
     """Confusion matrix of the crystal systems: counts as numbers, the share of each true class (row) as shade.
 
     Args:
-        matrix: counts, shape (7, 7); a row is a true class, as :func:`~imitation_refinement.results.metrics.confusion` gives.
+        matrix: counts, shape (7, 7); a row is a true class, as :func:`.metrics.confusion` gives.
         title: what was classified.
     """
     counts = np.asarray(matrix, int)

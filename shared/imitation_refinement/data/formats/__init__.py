@@ -1,6 +1,6 @@
 """The forms of files that patterns are read from: every module here is one.
 
-A module has a docstring and ``FORMAT``, a :class:`~imitation_refinement.data.scans.Format`. It is found by being here; there
+A module has a docstring and ``FORMAT``, a :class:`.scans.Format`. It is found by being here; there
 is no list to edit. A reader says what a file has and what had to be decided (``Scan.remarks``); it mends nothing.
 """
 
