@@ -550,7 +550,7 @@ def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -
             remarks.append(f"{name} is space group {claim}, {best.setting.name} are {number}")
     found = higher_symmetry(crystal, number, best.setting.operations)
     if found is not None:
-        remarks.append(f"said to be {number}, but its atoms have space group {found} within 0.01 Å: taken as that")
+        remarks.append(f"said to be {number}, but its atoms have space group {found} within 0.01 Å: taken as {found}")
     return found or number
 
 
