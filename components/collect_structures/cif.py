@@ -638,7 +638,8 @@ def expand(
     counts = np.count_nonzero(kept, axis=1)
     for site in special[counts[special] * order[special] != k]:
         places = np.flatnonzero(kept[site])
-        apart = images[site, places, None] - images[site, None, places]
+        there = images[site, places]
+        apart = there[:, None] - there
         near = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=-1) < tolerances[site]
         kept[site, places[np.triu(near, 1).any(axis=0)]] = False
         counts[site] = np.count_nonzero(kept[site])
