@@ -132,10 +132,8 @@ def different(amounts: Amounts, text: str) -> bool:
     formula = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "?")
     if not formula.strip("?."):
         return False
-    said = {str(symbol): amount for symbol, amount in Composition(formula).items()}
-    mass = sum(amount * Element(symbol).atomic_mass for symbol, amount in said.items())
-    for isotope in ("D", "T"):
-        said["H"] = said.get("H", 0.0) + said.pop(isotope, 0.0)
+    composition = Composition(formula)
+    said, mass = composition.get_el_amt_dict(), float(composition.weight)  # deuterium as H, with its own mass
     symbols = sorted(set(said) | set(amounts))
     wanted, found = (np.array([table.get(symbol, 0.0) for symbol in symbols]) for table in (said, amounts))
     units = found.sum() / wanted.sum()

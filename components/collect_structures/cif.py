@@ -551,7 +551,7 @@ def _label(number: int, symmetry: Symmetry, best: Attempt, remarks: list[str]) -
             remarks.append(f"{name} is space group {claim}, {best.setting.name} are {number}")
     found = higher_symmetry(crystal, number, best.setting.operations)
     if found is not None:
-        remarks.append(f"said to be {number}, but its atoms have space group {found} within 0.01 Å: taken as that")
+        remarks.append(f"said to be {number}, but its atoms have space group {found} within 0.01 Å: taken as {found}")
     return found or number
 
 
@@ -639,7 +639,8 @@ def expand(
     counts = np.count_nonzero(kept, axis=1)
     for site in special[counts[special] * order[special] != k]:
         places = np.flatnonzero(kept[site])
-        apart = images[site, places, None] - images[site, None, places]
+        there = images[site, places]
+        apart = there[:, None] - there
         near = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=-1) < tolerances[site]
         kept[site, places[np.triu(near, 1).any(axis=0)]] = False
         counts[site] = np.count_nonzero(kept[site])

@@ -19,7 +19,7 @@ from components.collect_structures.crystals import HEAVIEST, Crystal, Material, 
 from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
 from components.collect_structures.processes import ordered_map
-from components.collect_structures.symmetry import higher_symmetry
+from components.collect_structures.symmetry import is_higher, number_of
 from imitation_refinement.data.contracts import open_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import as_text, files_in, read_bytes
@@ -245,10 +245,12 @@ def _labelled(found: Reading, label: int | None, system: CrystalSystem | None, w
     remarks = list(found.remarks)
     if own is not None:
         remarks.append(f"its row says space group {label}, its CIF {own}")
-    atoms = higher_symmetry(found.crystal, label)
-    if atoms is not None:
-        remarks.append(f"said to be {label}, but its atoms have space group {atoms} within 0.01 Å: taken as that")
-    return replace(found, space_group=atoms or label, remarks=tuple(remarks))
+    atoms = number_of(found.crystal)
+    if atoms is None or CrystalSystem.from_space_group(atoms) is implied:
+        return replace(found, space_group=label, remarks=tuple(remarks))
+    taken = atoms if is_higher(atoms, label) else label
+    remarks.append(f"said to be {label}, but its atoms have space group {atoms} within 0.01 Å: taken as {taken}")
+    return replace(found, space_group=taken, remarks=tuple(remarks))
 
 
 def _is_number(value: object) -> bool:

@@ -152,7 +152,7 @@ def scaled(tensors: NDArray[np.float64], sizes: NDArray[np.float64] | float) -> 
     return tensors * (sizes / np.maximum(largest, 1e-9))[..., None, None]
 
 
-def higher_symmetry(crystal: Crystal, space_group: int, operations: Operations | None = None) -> int | None:
+def higher_symmetry(crystal: Crystal, space_group: int, operations: Operations) -> int | None:
     """The space group that the atoms have within SYMPREC, where it is of a higher crystal system than the one said.
 
     A pattern is made of the atoms, and shows their symmetry: no classifier can learn a lower label. Higher is a system
@@ -162,18 +162,27 @@ def higher_symmetry(crystal: Crystal, space_group: int, operations: Operations |
     Args:
         crystal: one unit cell.
         space_group: that is said.
-        operations: that made the crystal; without them it is always searched.
+        operations: that made the crystal.
     """
     rotations = _rotations(space_group)
     if rotations == ROTATIONS[CrystalSystem.CUBIC]:
         return None
-    if operations is not None and not _may_be_higher(crystal, operations, rotations):
+    if not _may_be_higher(crystal, operations, rotations):
         return None
-    kinds, first, _ = sites(crystal)
-    found = moyo_number(crystal.lattice, crystal.positions[first], kinds)
-    if found is None:
-        found = space_group_of_cell(crystal.lattice, crystal.positions[first], kinds)
+    found = number_of(crystal)
     return found if found and _rotations(found) > rotations else None
+
+
+def number_of(crystal: Crystal) -> int | None:
+    """Space group number that moyo, or else spglib, finds within SYMPREC; None where both find none."""
+    kinds, first, _ = sites(crystal)
+    cell = (crystal.lattice, crystal.positions[first], kinds)
+    return moyo_number(*cell) or space_group_of_cell(*cell)
+
+
+def is_higher(one: int, other: int) -> bool:
+    """Whether a space group is of a higher crystal system than another."""
+    return _rotations(one) > _rotations(other)
 
 
 @cache

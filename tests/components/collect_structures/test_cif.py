@@ -109,6 +109,13 @@ def test_odd_operations_of_pymatgen() -> None:
     assert found.space_group is None
 
 
+def test_images_that_rounded_translations_keep_apart_are_one() -> None:
+    """Two centres of inversion in the cell, their translations rounded apart by 0.003 Å: two sodium atoms, not four."""
+    operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-x+.01,-y,-z'\n'x+.5,y,z'\n'-x+.5105,-y,-z'\n"
+    found = read_single(cif("Na 0.005 0 0 1\n", operations), "x")
+    assert len(found.crystal.numbers) == 2
+
+
 def test_deuterium_is_hydrogen_and_mixed_sites_stand_twice() -> None:
     crystal = read_single(cif("D1 0 0 0 0.25\nLi1 0 0 0 0.75\n", "_space_group_IT_number 221\n"), "x").crystal
     assert sorted(zip(crystal.numbers.tolist(), crystal.occupancy, strict=True)) == [(1, 0.25), (3, 0.75)]

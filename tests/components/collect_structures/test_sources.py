@@ -8,6 +8,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
+from components.collect_structures import structures
 from components.collect_structures.imperfect import read_imperfect
 from components.collect_structures.stage import STAGE
 from components.collect_structures.structures import read_structures
@@ -292,3 +293,32 @@ def test_materials_that_are_kept_out_have_a_row_each(tmp_path: Path) -> None:
     ]
     assert table["lattice"].is_valid().to_pylist() == [True, True]
     assert 'pattern p2,"has no formula' in paths["rejected"].read_text()
+
+
+def test_labels_that_the_atoms_do_not_have(tmp_path: Path) -> None:
+    """Salt labelled orthorhombic is cubic; rutile labelled cubic keeps its label; both are said (spglib: 225, 136)."""
+    salt, rutile = (json.dumps(s.as_dict()) for s in (SALT, RUTILE))
+    path = write(
+        tmp_path / "t.parquet",
+        material_id=["a", "b", "c", "d"],
+        structure_json=[salt, salt, rutile, rutile],
+        space_group=[225, 62, 221, 127],
+    )
+    found = read_structures(path, [])
+    assert [m.space_group for m in found] == [225, 225, 221, 127]
+    assert [m.remark is not None for m in found] == [False, True, True, False]
+    assert "said to be 221, but its atoms have space group 136" in (found[2].remark or "")
+
+
+def test_many_are_read_by_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, refusals among them."""
+    monkeypatch.setattr(structures, "IN_ONE", 2)
+    texts = [cif(SALT), "nonsense", cif(RUTILE), cif(SALT)]
+    path = write(tmp_path / "t.parquet", material_id=list("abcd"), cif=texts)
+    for number, text in enumerate(texts):
+        (tmp_path / f"{number}.cif").write_text(text)
+    rejected: list[InputError] = []
+    assert [m.formula for m in read_structures(path, rejected, 2)] == ["NaCl", "TiO2", "NaCl"]
+    path.unlink()
+    assert [m.material_id for m in read_structures(tmp_path, rejected, 2)] == ["0", "2", "3"]
+    assert [e.where for e in rejected] == [f"{path}, row 2 (b)", str(tmp_path / "1.cif")]
