@@ -29,6 +29,7 @@ from imitation_refinement.generator import UNKNOWN, Generator, Standardise
 from imitation_refinement.losses import update_prototypes
 from imitation_refinement.models import frozen
 from imitation_refinement.networks import Classifier
+from imitation_refinement.portable import is_portable
 from imitation_refinement.progress import progress
 from imitation_refinement.training import (
     History,
@@ -401,7 +402,11 @@ def _taken_for(logits: Tensor, real: bool) -> Tensor:
 
 def _adam(parameters: Iterable[nn.Parameter], options: OptimiserConfig, beta1: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
-        parameters, lr=options.learning_rate, betas=(beta1, 0.999), weight_decay=options.weight_decay
+        parameters,
+        lr=options.learning_rate,
+        betas=(beta1, 0.999),
+        weight_decay=options.weight_decay,
+        fused=is_portable() or None,  # its square roots are not MKL's: see networks.square_root
     )
 
 

@@ -11,7 +11,8 @@ from scipy.ndimage import grey_opening, uniform_filter1d
 from torch import Tensor, nn
 
 from imitation_refinement.config import ClassifierConfig, RefinerConfig
-from imitation_refinement.networks import Classifier, Refiner, opening
+from imitation_refinement.networks import Classifier, Refiner, opening, square_root
+from imitation_refinement.portable import PORTABLE_VARIABLE
 
 CONFIGS = [
     {"architecture": "vgg", "depths": (1, 2), "widths": (8, 16), "embedding": 12},
@@ -153,3 +154,10 @@ def test_refiner_moves_patterns_by_the_zero_error(zero_error: float) -> None:
     np.testing.assert_allclose(model.aligned(x).numpy()[inside], expected[inside], rtol=1e-5)
     torch.testing.assert_close(model(x), model.correct(model.aligned(x)))
     torch.testing.assert_close(model.adjusted()(x), model.correct(x))
+
+
+def test_the_root_of_a_portable_run_is_correctly_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(10_000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(square_root(x), x.sqrt())
+    monkeypatch.setenv(PORTABLE_VARIABLE, "1")
+    np.testing.assert_array_equal(square_root(x).numpy(), np.sqrt(x.numpy()))
