@@ -36,6 +36,18 @@ from imitation_refinement.learning.losses import update_prototypes
 from imitation_refinement.learning.models import frozen
 from imitation_refinement.learning.networks import Classifier
 from imitation_refinement.learning.training import (
+from imitation_refinement.learning.batches import class_covering_batches
+from imitation_refinement.learning.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser, seed_epoch
+from imitation_refinement.learning.config import AdaptConfig, GeneratorConfig, OptimiserConfig
+from imitation_refinement.xrd.crystal import N_CLASSES
+from imitation_refinement.learning.distributed import check_share, join_processes, share, share_batch_norm, sum_gradients, summed
+from imitation_refinement.learning.generator import UNKNOWN, Generator, Standardise
+from imitation_refinement.learning.losses import update_prototypes
+from imitation_refinement.learning.models import frozen
+from imitation_refinement.learning.networks import Classifier
+from imitation_refinement.running.portable import is_portable
+from imitation_refinement.progress import progress
+from imitation_refinement.learning.training import (
     History,
     Labelled,
     Report,
@@ -421,7 +433,11 @@ def _taken_for(logits: Tensor, real: bool) -> Tensor:
 
 def _adam(parameters: Iterable[nn.Parameter], options: OptimiserConfig, beta1: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
-        parameters, lr=options.learning_rate, betas=(beta1, 0.999), weight_decay=options.weight_decay
+        parameters,
+        lr=options.learning_rate,
+        betas=(beta1, 0.999),
+        weight_decay=options.weight_decay,
+        fused=is_portable() or None,  # its square roots are not MKL's: see networks.square_root
     )
 
 

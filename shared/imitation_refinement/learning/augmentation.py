@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from imitation_refinement.learning.networks import square_root
 from imitation_refinement.xrd.flaws import Range, Ranges
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.line import SCHERRER_K, Profile
@@ -80,7 +81,7 @@ class Augmentation:
         """Lines as wide as instrument, size and microstrain make them: the ratio of two pseudo-Voigts' transforms."""
         r, step, n = self.ranges, self.grid.step, x.shape[1]
         u, w = draw.uniform(r.u), draw.log(r.w)
-        v = -2 * draw.uniform(r.v_share) * (u * w).sqrt()
+        v = -2 * draw.uniform(r.v_share) * square_root(u * w)
         size, microstrain = draw.log(r.size), draw.uniform(r.microstrain)
         padded = n + math.ceil(8 * self.profile.fwhm / step)  # what leaves at one end must not come in at the other
         k = torch.fft.rfftfreq(padded, step, dtype=x.dtype, device=x.device)  # cycles a degree
@@ -92,7 +93,8 @@ class Augmentation:
         out = torch.zeros_like(x)
         for index, node in enumerate(nodes):
             theta = torch.deg2rad(two_theta[node] / 2)
-            gaussian = (u * theta.tan() ** 2 + v * theta.tan() + w + (0.68 * step) ** 2).clamp_min(0).sqrt()
+            variance = u * theta.tan() ** 2 + v * theta.tan() + w + (0.68 * step) ** 2
+            gaussian = square_root(variance.clamp_min(0))
             scherrer = SCHERRER_K * self.grid.wavelength / (10 * size * theta.cos())
             lorentzian = torch.rad2deg(scherrer + 4 * microstrain * theta.tan())
             fwhm, mixing = _thompson_cox_hastings(gaussian.clamp_min(NARROWEST * step), lorentzian)

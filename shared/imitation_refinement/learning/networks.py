@@ -17,12 +17,21 @@ from torch import Tensor, nn
 
 from imitation_refinement.learning.config import ClassifierConfig, RefinerConfig, UNetConfig
 from imitation_refinement.learning.losses import squared_distances
+from imitation_refinement.running.portable import is_portable
 from imitation_refinement.vocabulary import Architecture
 from imitation_refinement.xrd.crystal import N_CLASSES
 
 LEAST_GAIN = 0.03
 STARTING_SHARE = math.log(0.95 / 0.05)  # U₁ of a fresh refiner
 LEAST_ABOVE = 1e-6  # the root has no slope at 0
+
+
+def square_root(x: Tensor) -> Tensor:
+    """√x of float32; in a portable run correctly rounded, of what takes no gradient.
+
+    torch's own, on a CPU, is MKL's, which begins with the processor's approximation of 1/√x: each vendor's is another.
+    """
+    return x.double().sqrt().float() if is_portable() else x.sqrt()
 
 
 def _along(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = True) -> nn.Conv2d:
@@ -280,7 +289,7 @@ class UNet(Refiner):
         """U₁ and U₂, shape (n, 2, points), of intensities and their baseline of shape (n, points)."""
         points = x.shape[1]
         multiple = self.config.factor ** (len(self.config.widths) - 1)
-        above = (x - baseline + LEAST_ABOVE).sqrt()
+        above = square_root(x - baseline + LEAST_ABOVE)
         hidden = _images([F.pad(v, (0, -points % multiple)) for v in (x, baseline, above)])
         skips = []
         for encoder in self.encoders:

@@ -6,9 +6,12 @@ others round twice. Here they all take what every processor of x86-64-v2 (2009 o
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
+PORTABLE_VARIABLE = "IMITATION_REFINEMENT_PORTABLE"
 PORTABLE: Mapping[str, str] = {
+    PORTABLE_VARIABLE: "1",
     # PyTorch's own loops; its convolutions; its matrix products, on processors of every vendor.
     "ATEN_CPU_CAPABILITY": "default",
     "ONEDNN_MAX_CPU_ISA": "SSE41",
@@ -29,3 +32,8 @@ PORTABLE: Mapping[str, str] = {
     # None of this holds on a GPU.
     "CUDA_VISIBLE_DEVICES": "-1",
 }
+
+
+def is_portable() -> bool:
+    """Whether this process is to give such numbers: for the few operations that no library can be told of."""
+    return os.environ.get(PORTABLE_VARIABLE) == PORTABLE[PORTABLE_VARIABLE]

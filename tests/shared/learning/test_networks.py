@@ -12,7 +12,8 @@ from scipy.ndimage import grey_opening, uniform_filter1d
 from torch import Tensor, nn
 
 from imitation_refinement.learning.config import ClassifierConfig, RefineConfig, RefinerConfig, UNetConfig
-from imitation_refinement.learning.networks import Classifier, UNet, opening
+from imitation_refinement.learning.networks import Classifier, UNet, opening, square_root
+from imitation_refinement.running.portable import PORTABLE_VARIABLE
 
 CONFIGS = [
     {"architecture": "vgg", "depths": (1, 2), "widths": (8, 16), "embedding": 12},
@@ -170,3 +171,10 @@ def test_options_name_the_refiner_that_they_build() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             RefineConfig.model_validate({"network": options})
+
+
+def test_the_root_of_a_portable_run_is_correctly_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(10_000, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(square_root(x), x.sqrt())
+    monkeypatch.setenv(PORTABLE_VARIABLE, "1")
+    np.testing.assert_array_equal(square_root(x).numpy(), np.sqrt(x.numpy()))
