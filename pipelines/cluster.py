@@ -181,15 +181,19 @@ class Cluster(StageConfig):
     environment: dict[Variable, str] = Field({}, description="environment variables of every task")
     secrets: tuple[Secret, ...] = Field(OPTIONAL_SECRETS, description="secrets as environment variables")
     caching: bool = Field(False, description="take a step's result from an earlier run with the same inputs and image")
-    parallel_shards: int = Field(0, ge=0, description="shards that are simulated at a time at most; 0: all")
+    parallel_shards: int = Field(0, ge=0, le=10_000, description="shards that are simulated at a time at most; 0: all")
     data: Volume | None = Field(None, description="volume with structures and imperfect patterns, read by collection")
     checkpoints: Volume | None = Field(None, description="volume from which a new pod goes on with a training")
     trainer_runtime: Name = Field(
         "torch-distributed", description="Kubeflow Trainer's runtime of trainings on several nodes"
     )
     run_as_non_root: bool = Field(True, description="refuse images that would run as root")
-    run_as_user: int | None = Field(None, ge=1, description="user id of the processes; the image's if not given")
-    run_as_group: int | None = Field(None, ge=1, description="group id of the processes; the image's if not given")
+    run_as_user: int | None = Field(
+        None, ge=1, lt=2**31, description="user id of the processes; the image's if not given"
+    )
+    run_as_group: int | None = Field(
+        None, ge=1, lt=2**31, description="group id of the processes; the image's if not given"
+    )
     labels: dict[str, str] = Field({}, description="labels of every pod")
     annotations: dict[str, str] = Field({}, description="annotations of every pod")
     resources: dict[StageName, Resources] = Field({}, validate_default=True, description="by stage")

@@ -9,16 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from components.baselines.config import BaselinesConfig
 from components.collect_structures.config import CollectConfig
 from components.evaluate.config import EvaluateConfig
 from components.preprocess.config import PreprocessConfig
-from components.simulate.config import SimulateConfig
+from components.simulate.config import MAX_SHARDS, SimulateConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.config import AdaptConfig, PretrainConfig, RefineConfig
-from imitation_refinement.options import StageConfig, config_error, merged
+from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
@@ -34,11 +34,11 @@ class Profile(StageConfig):
     study: Study = Field(
         "main", description="main: both classifiers and their refiners; paper: every method beside them"
     )
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: Seed = Field(0, description="seed of everything that is drawn")
     portable: bool = Field(
         False, description="whether any x86-64 processor repeats its numbers to the bit; slower, and without GPUs"
     )
-    shards: int = Field(1, ge=1, le=10_000, description="parts that simulation fans out over")
+    shards: int = Field(1, ge=1, le=MAX_SHARDS, description="parts that simulation fans out over")
     collect_structures: CollectConfig = CollectConfig()
     simulate: SimulateConfig = SimulateConfig()
     preprocess: PreprocessConfig = PreprocessConfig()
@@ -57,7 +57,11 @@ class Profile(StageConfig):
     def _spread(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Gives the stages what belongs to the run: seed, name, flaws, and which network and supervision they are."""
         name = data.get("name", "")
-        seed = {"seed": data["seed"]} if isinstance(data.get("seed"), int) else {}  # a bad one is reported once
+        seed = {"seed": data["seed"]} if "seed" in data else {}
+        try:
+            TypeAdapter(dict[str, Seed]).validate_python(seed)
+        except ValidationError:
+            seed = {}  # a bad one is reported once
         run: dict[str, Any] = dict.fromkeys(("collect_structures", "simulate", "preprocess"), seed)
         run["evaluate"] = {**seed, "profile": name, "portable": data.get("portable", False)}
         simulated = data.get("simulate", {})

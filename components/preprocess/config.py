@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from imitation_refinement.data.patterns import LEAST_COVERAGE
-from imitation_refinement.options import StageConfig
+from imitation_refinement.options import Seed, StageConfig
 
 
 class PreprocessConfig(StageConfig):
@@ -15,4 +15,4 @@ class PreprocessConfig(StageConfig):
     min_coverage: float = Field(
         LEAST_COVERAGE, gt=0, le=1, description="least share of the grid that a pattern must cover, 0 to 1"
     )
-    seed: int = Field(0, ge=0, description="seed of the splits")
+    seed: Seed = Field(0, description="seed of the splits")

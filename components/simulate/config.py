@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from imitation_refinement.options import StageConfig
+from imitation_refinement.options import Seed, StageConfig
 from imitation_refinement.xrd.flaws import Ranges
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.line import Profile
 
 Mode = Literal["physical", "hydride", "pymatgen"]
+MAX_SHARDS = 10_000
 DISPERSION = (0.1, 3.0)  # wavelengths [Å] at which there are f′ and f″, which all modes but pymatgen need
 
 
@@ -53,10 +54,10 @@ class SimulateConfig(StageConfig):
     )
     instrument: Instrument = Field(Instrument(), description="the axis of the virtual diffractometer")
     ranges: Ranges = Field(Ranges(), description="the flaws that the virtual diffractometer draws")
-    seed: int = Field(0, ge=0, description="seed of the virtual diffractometer")
-    shard: int = Field(0, ge=0, description="which shard of the rows to simulate, from 0")
-    shards: int = Field(1, ge=1, description="number of shards; row i belongs to shard i modulo this")
-    threads: int = Field(0, ge=0, description="threads; 0 for as many as there are cores")
+    seed: Seed = Field(0, description="seed of the virtual diffractometer")
+    shard: int = Field(0, ge=0, lt=MAX_SHARDS, description="which shard of the rows to simulate, from 0")
+    shards: int = Field(1, ge=1, le=MAX_SHARDS, description="number of shards; row i belongs to shard i modulo this")
+    threads: int = Field(0, ge=0, le=1024, description="threads; 0 for as many as there are cores")
 
     @model_validator(mode="after")
     def _shard_exists(self) -> SimulateConfig:

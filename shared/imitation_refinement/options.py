@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imitation_refinement.errors import InputError
 
+# scikit-learn takes 32 bits, NumPy's generators and torch take more.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
 
 class StageConfig(BaseModel):
-    """A stage's options: typed, checked when read, unknown names refused."""
+    """A stage's options: typed, checked when read, unknown names and numbers that are not finite refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Kubeflow Pipelines hands numbers on as doubles, so each number has bounds, and they lie within ±2⁵³.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def merged(low: Any, high: Any) -> Any:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from components.simulate.config import SimulateConfig
 from imitation_refinement.errors import InputError
-from pipelines.profiles import BUILT_IN, Profile, as_text, read_profile
+from imitation_refinement.options import merged
+from pipelines.cli import main
+from pipelines.profiles import BUILT_IN, Profile, as_text, parse_toml, read_profile
 from pipelines.studies import OPTIONS
 
 
@@ -57,6 +62,8 @@ def test_one_seed_for_every_stage() -> None:
     assert seeds == [42] * 8
     own = read_profile("smoke", ["seed=42", "vgg.optimiser.seed=7"])
     assert (own.vgg.optimiser.seed, own.densenet.optimiser.seed) == (7, 42)
+    for written in ('"42"', "42.0"):
+        assert read_profile("smoke", [f"seed={written}"]) == profile
 
 
 def test_single_settings() -> None:
@@ -107,10 +114,59 @@ def test_bad_settings_name_the_field(setting: str, named: str) -> None:
     assert error.value.remedy
 
 
-def test_a_bad_seed_is_reported_once() -> None:
+@pytest.mark.parametrize("seed", ["abc", "-1", "4294967296", "9007199254740993", "inf"])
+def test_a_bad_seed_is_reported_once(seed: str) -> None:
     with pytest.raises(InputError) as error:
-        read_profile("smoke", ["seed=abc"])
+        read_profile("smoke", [f"seed={seed}"])
     assert str(error.value).count("seed") == 1
+
+
+def _numbers(options: BaseModel, before: str = "") -> Iterator[tuple[str, str]]:
+    """Each number among the options, or the last of several, by its dotted name and how it is written."""
+    for name, value in options:
+        last = value[-1] if isinstance(value, tuple) and value else value
+        if isinstance(value, BaseModel):
+            yield from _numbers(value, f"{before}{name}.")
+        elif isinstance(last, int | float) and not isinstance(last, bool):
+            others = "".join(f"{v}, " for v in value[:-1]) if isinstance(value, tuple) else ""
+            yield before + name, f"[{others}{{}}]" if isinstance(value, tuple) else "{}"
+
+
+def test_every_number_is_finite_and_one_that_doubles_hold() -> None:
+    """Kubeflow Pipelines hands on doubles: 2⁵³ + 1 would arrive as 2⁵³, infinity ends a run that has begun."""
+    profile = read_profile("smoke")
+    numbers = dict(_numbers(profile))
+    assert {"seed", "vgg.network.widths", "simulate.ranges.counts", "gta.gta.target_weight"} <= set(numbers)
+    for name, form in numbers.items():
+        for value in ("9007199254740993", "-9007199254740993", "inf", "nan"):
+            data = parse_toml(f"{name} = {form.format(value)}".encode(), name)
+            with pytest.raises(ValidationError, match=rf"(?m)^{re.escape(name)}(\.\d+)?$"):
+                Profile.model_validate(merged(profile.model_dump(mode="json"), data))
+
+
+@pytest.mark.parametrize("command", ["run", "compile", "submit"])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--seed", "4294967296"], "seed: Input should be less than or equal to 4294967295"),
+        (["--set", "vgg.prototype_weight=inf"], "vgg.prototype_weight: Input should be a finite number"),
+        (["--set", "simulate.ranges.strain=[-1, 1]"], "simulate.ranges.strain: must lie within -0.1 and 0.1"),
+    ],
+)
+def test_commands_refuse_them_before_anything_is_made(
+    command: str,
+    given: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = {"run": ["--output", "runs"], "compile": ["--output", "p.yaml"], "submit": []}[command]
+    with pytest.raises(SystemExit) as end:
+        main([command, "--profile", "smoke", *given, *output])
+    assert end.value.code == 2 and said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_profile(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from imitation_refinement.options import StageConfig
+from imitation_refinement.options import Seed, StageConfig
 from imitation_refinement.vocabulary import Architecture, Supervision, Variant
 from imitation_refinement.xrd.flaws import Ranges
 from imitation_refinement.xrd.line import Profile
@@ -29,7 +29,8 @@ def _odd(value: int) -> int:
 
 
 Odd = Annotated[int, AfterValidator(_odd)]
-Sizes = tuple[Annotated[int, Field(ge=1)], ...]
+Sizes = tuple[Annotated[int, Field(ge=1, le=8192)], ...]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class ClassifierConfig(StageConfig):
@@ -96,7 +97,7 @@ class UNetConfig(RefinerConfig):
     """The U-Net refiner."""
 
     architecture: Literal["unet"] = Field("unet", description="the network")
-    widths: tuple[Annotated[int, Field(ge=4, multiple_of=4)], ...] = Field(
+    widths: tuple[Annotated[int, Field(ge=4, le=8192, multiple_of=4)], ...] = Field(
         (16, 32, 64, 96), min_length=1, description="channels a level, multiples of 4"
     )
     kernel: Odd = Field(7, ge=3, le=31, description="convolution width [points], odd")
@@ -120,17 +121,19 @@ REFINERS: dict[str, type[RefinerConfig]] = {
 class OptimiserConfig(StageConfig):
     """How long and how fast to learn."""
 
-    epochs: int = Field(10, ge=1, description="passes over the training part")
-    least_steps: int = Field(0, ge=0, description="batches at least; few patterns are passed over more often for it")
-    batch_size: int = Field(64, ge=7, description="patterns a batch")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's largest step; it rises and falls over the run")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay")
+    epochs: int = Field(10, ge=1, le=1_000_000, description="passes over the training part")
+    least_steps: int = Field(
+        0, ge=0, le=1_000_000_000, description="batches at least; few patterns are passed over more often for it"
+    )
+    batch_size: int = Field(64, ge=7, le=1_000_000, description="patterns a batch")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="Adam's largest step; it rises and falls over the run")
+    weight_decay: float = Field(0.0, ge=0, le=100, description="AdamW's decoupled weight decay")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the networks while they learn; auto: bfloat16 on a GPU that has it, else float32"
     )
     compile: bool = Field(False, description="compile the networks by torch.compile: a minute first, then faster")
-    seed: int = Field(0, ge=0, description="seed of initial weights and batch order")
+    seed: Seed = Field(0, description="seed of initial weights and batch order")
 
 
 class PretrainConfig(StageConfig):
@@ -143,9 +146,7 @@ class PretrainConfig(StageConfig):
     )
     network: ClassifierConfig = ClassifierConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
-    prototype_weight: float = Field(
-        0.1, ge=0, description="λ, weight of the prototype loss; 0 gives a standard classifier"
-    )
+    prototype_weight: Weight = Field(0.1, description="λ, weight of the prototype loss; 0 gives a standard classifier")
     ranges: Ranges = Field(Ranges(), description="augmented: what the flaws are drawn from")
     profile: Profile = Field(Profile(), description="augmented: the lines of the ideal patterns")
 
@@ -156,27 +157,30 @@ class RefineConfig(StageConfig):
     supervision: Supervision = Field(Supervision.TARGETED, description="with labels or without")
     network: SerializeAsAny[RefinerConfig] = UNetConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
-    prediction_weight: float = Field(1.0, ge=0, description="weight of ℓ_pred; the paper's is 1")
-    regularisation_weight: float = Field(1.0, ge=0, description="α, weight of ℓ_reg")
-    prototype_weight: float = Field(0.1, ge=0, description="β, weight of ℓ_proto")
-    ideal_weight: float = Field(
-        1.0, ge=0, description="in the variant with_ideal alone: weight of the targeted loss of ideal patterns"
+    prediction_weight: Weight = Field(1.0, description="weight of ℓ_pred; the paper's is 1")
+    regularisation_weight: Weight = Field(1.0, description="α, weight of ℓ_reg")
+    prototype_weight: Weight = Field(0.1, description="β, weight of ℓ_proto")
+    ideal_weight: Weight = Field(
+        1.0, description="in the variant with_ideal alone: weight of the targeted loss of ideal patterns"
     )
-    diversity_weight: float = Field(
-        3.0, ge=0, description="in the variant with_diversity alone: weight of SHOT's diversity term"
+    diversity_weight: Weight = Field(
+        3.0, description="in the variant with_diversity alone: weight of SHOT's diversity term"
     )
     zero_error: bool = Field(
         True, description="targeted: whether the zero error of 2θ is found from training patterns of known structure"
     )
     feature_depth: int = Field(1, ge=0, le=2, description="Ψ: 0 the pattern, 1 or 2 the maps after that convolution")
-    norm: float = Field(1.0, ge=1, description="p of ℓ_reg")
+    norm: float = Field(1.0, ge=1, le=100, description="p of ℓ_reg")
     variant: Variant = Field(
         Variant.PLAIN,
         description="an ablation of the loss, a term added that is no part of the paper, or the control that learns "
         "from shuffled labels",
     )
     labelled: int = Field(
-        0, ge=0, description="labelled patterns to learn from, 0 for all; with fewer the last epoch's weights are kept"
+        0,
+        ge=0,
+        le=10_000_000,
+        description="labelled patterns to learn from, 0 for all; with fewer the last epoch's weights are kept",
     )
 
     @property
@@ -203,7 +207,7 @@ class AddaConfig(StageConfig):
 class GeneratorOptions(StageConfig):
     """The generator's own layers."""
 
-    noise: int = Field(64, ge=1, description="dimensions of the noise; the paper's are 512")
+    noise: int = Field(64, ge=1, le=8192, description="dimensions of the noise; the paper's are 512")
     widths: Sizes = Field((32, 16, 8), min_length=1, description="channels after each fourfold upsampling")
     kernel: Odd = Field(5, ge=3, le=31, description="convolution width [points], odd")
 
@@ -212,7 +216,7 @@ class GeneratorConfig(GeneratorOptions):
     """The architecture of GTA's generator with its encoder."""
 
     encoder: ClassifierConfig = Field(ClassifierConfig(), description="the classifier that embeds patterns")
-    points: int = Field(2048, ge=2, description="points of a pattern")
+    points: int = Field(2048, ge=2, le=65536, description="points of a pattern")
 
     def build(self) -> Generator:
         """The network, with fresh weights."""
@@ -226,10 +230,8 @@ class GtaConfig(StageConfig):
 
     generator: GeneratorOptions = GeneratorOptions()
     discriminator: Sizes = Field((16, 32, 64, 64), min_length=1, description="channels, each level a quarter as long")
-    adversarial_weight: float = Field(
-        0.1, ge=0, description="weight of the discriminator's answers in the encoder's loss"
-    )
-    target_weight: float = Field(0.3, ge=0, description="α, weight of the imperfect patterns among these")
+    adversarial_weight: Weight = Field(0.1, description="weight of the discriminator's answers in the encoder's loss")
+    target_weight: Weight = Field(0.3, description="α, weight of the imperfect patterns among these")
     beta1: float = Field(0.8, ge=0, lt=1, description="Adam's β1; β2 is 0.999")
 
 

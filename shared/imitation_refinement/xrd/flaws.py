@@ -9,70 +9,99 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from imitation_refinement.options import StageConfig
 
 Range = tuple[float, float]
 NO_SIZE = 1e6  # [nm]: crystallites of a millimetre, which broaden nothing
 MAX_ORDER = 8
 
 
-class Ranges(BaseModel):
+def within(low: float, high: float) -> AfterValidator:
+    """Checks a range, first and last: it rises, and lies from ``low`` to ``high``."""
+
+    def check(value: Range) -> Range:
+        if value[1] < value[0]:
+            raise ValueError("the second number must not be below the first")
+        if value[0] < low or value[1] > high:
+            raise ValueError(f"must lie within {low:g} and {high:g}")
+        return value
+
+    return AfterValidator(check)
+
+
+class Ranges(StageConfig):
     """What each flaw is drawn from, uniformly, or where it says "log" with a uniform logarithm.
 
     A range such as 0 0 (for ``march_r`` 1 1) or a share of 0 switches an effect off.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    u: Range = Field((0.0, 0.01), description="Caglioti U [°²]")
-    w: Range = Field((0.001, 0.01), description="Caglioti W [°²], log")
-    v_share: Range = Field((0.0, 0.8), description="Caglioti V as a share of -2√(UW), so that widths stay real")
-    size: Range = Field((40.0, 1000.0), description="crystallite size [nm], log")
-    microstrain: Range = Field((0.0, 0.001), description="microstrain ε")
-    axial: Range = Field((0.0, 0.03), description="axial divergence H/L of sample and slit")
-    ka2_ratio: Range = Field((0.48, 0.52), description="intensity of Kα2 to Kα1")
+    u: Annotated[Range, within(0, 10)] = Field((0.0, 0.01), description="Caglioti U [°²]")
+    w: Annotated[Range, within(0, 10)] = Field((0.001, 0.01), description="Caglioti W [°²], log")
+    v_share: Annotated[Range, within(-1, 1)] = Field(
+        (0.0, 0.8), description="Caglioti V as a share of -2√(UW), so that widths stay real"
+    )
+    size: Annotated[Range, within(0, NO_SIZE)] = Field((40.0, 1000.0), description="crystallite size [nm], log")
+    microstrain: Annotated[Range, within(0, 0.1)] = Field((0.0, 0.001), description="microstrain ε")
+    axial: Annotated[Range, within(0, 1)] = Field((0.0, 0.03), description="axial divergence H/L of sample and slit")
+    ka2_ratio: Annotated[Range, within(0, 1)] = Field((0.48, 0.52), description="intensity of Kα2 to Kα1")
     ka2_share: float = Field(0.8, ge=0, le=1, description="share of patterns with Kα2")
-    zero_shift: Range = Field((-0.05, 0.05), description="zero shift of 2θ [°]")
-    displacement: Range = Field((-0.15, 0.15), description="sample displacement below the axis [mm]")
-    radius: Range = Field((150.0, 300.0), description="goniometer radius [mm]")
-    transparency: Range = Field((0.0, 0.1), description="absorption length 1/µ [mm]")
-    monochromator: Range = Field((0.0, 28.0), description="2θ of the monochromator [°]")
-    march_r: Range = Field((0.35, 2.2), description="March-Dollase r, log; below 1 plates, above 1 needles")
+    zero_shift: Annotated[Range, within(-5, 5)] = Field((-0.05, 0.05), description="zero shift of 2θ [°]")
+    displacement: Annotated[Range, within(-5, 5)] = Field(
+        (-0.15, 0.15), description="sample displacement below the axis [mm]"
+    )
+    radius: Annotated[Range, within(10, 2000)] = Field((150.0, 300.0), description="goniometer radius [mm]")
+    transparency: Annotated[Range, within(0, 10)] = Field((0.0, 0.1), description="absorption length 1/µ [mm]")
+    monochromator: Annotated[Range, within(0, 179)] = Field((0.0, 28.0), description="2θ of the monochromator [°]")
+    march_r: Annotated[Range, within(0.01, 100)] = Field(
+        (0.35, 2.2), description="March-Dollase r, log; below 1 plates, above 1 needles"
+    )
     texture_share: float = Field(0.9, ge=0, le=1, description="share of patterns with preferred orientation")
-    texture_planes: int = Field(4, ge=1, description="the preferred plane is one of so many of largest d")
-    strain: Range = Field((-0.004, 0.004), description="each component of the smooth strain of the cell")
-    b_iso: Range = Field((0.0, 1.5), description="overall Debye-Waller B [Å²]")
-    background: Range = Field((0.003, 0.1), description="mean polynomial background to highest peak, log")
+    texture_planes: int = Field(4, ge=1, le=1000, description="the preferred plane is one of so many of largest d")
+    strain: Annotated[Range, within(-0.1, 0.1)] = Field(
+        (-0.004, 0.004), description="each component of the smooth strain of the cell"
+    )
+    b_iso: Annotated[Range, within(0, 100)] = Field((0.0, 1.5), description="overall Debye-Waller B [Å²]")
+    background: Annotated[Range, within(0, 100)] = Field(
+        (0.003, 0.1), description="mean polynomial background to highest peak, log"
+    )
     background_order: int = Field(5, ge=0, le=MAX_ORDER, description="order of the background polynomial")
     background_shape: float = Field(0.5, ge=0, le=2, description="largest coefficient of order j, times j, to order 0")
-    air: Range = Field((0.005, 0.3), description="air scatter at 5° to highest peak, log")
-    air_power: Range = Field((1.0, 3.0), description="power of 1/2θ of the air scatter")
+    air: Annotated[Range, within(0, 100)] = Field((0.005, 0.3), description="air scatter at 5° to highest peak, log")
+    air_power: Annotated[Range, within(0, 4)] = Field((1.0, 3.0), description="power of 1/2θ of the air scatter")
     air_share: float = Field(0.7, ge=0, le=1, description="share of patterns with air scatter")
-    hump: Range = Field((0.01, 0.15), description="height of the amorphous hump to highest peak, log")
-    hump_centre: Range = Field((15.0, 35.0), description="centre of the amorphous hump [°]")
-    hump_fwhm: Range = Field((5.0, 15.0), description="width of the amorphous hump [°]")
+    hump: Annotated[Range, within(0, 100)] = Field(
+        (0.01, 0.15), description="height of the amorphous hump to highest peak, log"
+    )
+    hump_centre: Annotated[Range, within(0, 180)] = Field((15.0, 35.0), description="centre of the amorphous hump [°]")
+    hump_fwhm: Annotated[Range, within(0.1, 180)] = Field((5.0, 15.0), description="width of the amorphous hump [°]")
     hump_share: float = Field(0.2, ge=0, le=1, description="share of patterns with an amorphous hump")
-    fluorescence: Range = Field((0.05, 0.8), description="fluorescence level to highest peak, log")
+    fluorescence: Annotated[Range, within(0, 100)] = Field(
+        (0.05, 0.8), description="fluorescence level to highest peak, log"
+    )
     fluorescence_share: float = Field(0.2, ge=0, le=1, description="share of patterns with fluorescence")
-    impurity: Range = Field((0.02, 0.3), description="highest peak of the impurity to that of the phase, log")
+    impurity: Annotated[Range, within(0, 100)] = Field(
+        (0.02, 0.3), description="highest peak of the impurity to that of the phase, log"
+    )
     impurity_share: float = Field(0.25, ge=0, le=1, description="share of patterns with an impurity phase")
-    counts: Range = Field((150.0, 8000.0), description="counts of the highest peak, log")
-    spikes: float = Field(0.2, ge=0, description="mean number of detector spikes")
-    spike: Range = Field((0.05, 0.5), description="height of a spike to highest peak")
-    gaps: float = Field(0.05, ge=0, description="mean number of detector gaps")
-    gap: Range = Field((0.1, 1.0), description="width of a gap [°], its counts 0")
-    first: Range = Field((5.0, 12.0), description="first 2θ where the range is cut [°]")
-    last: Range = Field((60.0, 90.0), description="last 2θ where the range is cut [°]")
+    counts: Annotated[Range, within(0, 1e7)] = Field((150.0, 8000.0), description="counts of the highest peak, log")
+    spikes: float = Field(0.2, ge=0, le=1000, description="mean number of detector spikes")
+    spike: Annotated[Range, within(0, 100)] = Field((0.05, 0.5), description="height of a spike to highest peak")
+    gaps: float = Field(0.05, ge=0, le=1000, description="mean number of detector gaps")
+    gap: Annotated[Range, within(0, 180)] = Field((0.1, 1.0), description="width of a gap [°], its counts 0")
+    first: Annotated[Range, within(0, 180)] = Field((5.0, 12.0), description="first 2θ where the range is cut [°]")
+    last: Annotated[Range, within(0, 180)] = Field((60.0, 90.0), description="last 2θ where the range is cut [°]")
     cut_share: float = Field(0.2, ge=0, le=1, description="share of patterns cut at an end, each end by itself")
 
     @model_validator(mode="after")
     def _ordered(self) -> Ranges:
-        for name, value in self:
-            if isinstance(value, tuple) and value[1] < value[0]:
-                raise ValueError(f"{name}: the second number must not be below the first")
+        if self.cut_share and self.first[1] >= self.last[0]:
+            raise ValueError("first must end before last begins")
         return self
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from imitation_refinement.options import StageConfig
 
 GAP = 5  # steps; a few points left out are drawn through, more were not measured
 BESIDE = 12  # steps on either side that say how wide a step is
@@ -15,10 +17,8 @@ _LEAST_WIDTH = 1e-9  # of a grid cell; less is rounding
 METADATA_KEY = b"imitation_refinement.grid"
 
 
-class Grid(BaseModel):
+class Grid(StageConfig):
     """An even 2θ axis at one wavelength. It travels in the metadata of every gridded Parquet table."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     start: float = Field(5.0, gt=0, lt=180, description="first 2θ of the grid [°]")
     stop: float = Field(90.0, gt=0, lt=180, description="last 2θ of the grid [°]")

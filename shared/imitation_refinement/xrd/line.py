@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from imitation_refinement.options import StageConfig
 
 REACH = 20  # profiles are cut this many widths from their centre
 SCHERRER_K = 0.9  # for FWHM and roughly spherical crystallites; Langford and Wilson, J. Appl. Cryst. 11, 102 (1978)
 
 
-class Profile(BaseModel):
+class Profile(StageConfig):
     """A pseudo-Voigt of constant width: what a line of an ideal or theoretical pattern looks like."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     fwhm: float = Field(0.15, gt=0, le=5, description="full width at half maximum of an ideal line [°]")
     mixing: float = Field(0.5, ge=0, le=1, description="Lorentzian share of an ideal line; 0 is a Gaussian")
