@@ -36,18 +36,6 @@ from imitation_refinement.learning.losses import update_prototypes
 from imitation_refinement.learning.models import frozen
 from imitation_refinement.learning.networks import Classifier
 from imitation_refinement.learning.training import (
-from imitation_refinement.learning.batches import class_covering_batches
-from imitation_refinement.learning.checkpoints import Checkpoint, optimiser_tensors, restore_optimiser, seed_epoch
-from imitation_refinement.learning.config import AdaptConfig, GeneratorConfig, OptimiserConfig
-from imitation_refinement.xrd.crystal import N_CLASSES
-from imitation_refinement.learning.distributed import check_share, join_processes, share, share_batch_norm, sum_gradients, summed
-from imitation_refinement.learning.generator import UNKNOWN, Generator, Standardise
-from imitation_refinement.learning.losses import update_prototypes
-from imitation_refinement.learning.models import frozen
-from imitation_refinement.learning.networks import Classifier
-from imitation_refinement.running.portable import is_portable
-from imitation_refinement.progress import progress
-from imitation_refinement.learning.training import (
     History,
     Labelled,
     Report,
@@ -61,6 +49,7 @@ from imitation_refinement.learning.training import (
     tensors,
 )
 from imitation_refinement.progress import progress
+from imitation_refinement.running.portable import is_portable
 from imitation_refinement.vocabulary import Method
 from imitation_refinement.xrd.crystal import N_CLASSES
 
