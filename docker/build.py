@@ -1,7 +1,7 @@
 """Builds the images of the stages from docker/Dockerfile and prints their sizes: ``make images``.
 
-An image is called as its component says (``IMAGE`` in components/*/component.py) and tagged with the version and with
-the git revision. Options come by environment: DOCKER, the docker command (default: docker); BASE_IMAGE and TORCH_INDEX,
+An image is called as :mod:`imitation_refinement.running.images` says and tagged with the version and the git revision.
+Options come by environment: DOCKER, the docker command (default: docker); BASE_IMAGE and TORCH_INDEX,
 as in the Dockerfile; PIP_CONF, a pip.conf that only the build sees; BUILD_OPTIONS, further options of docker build.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.images import STAGES, TORCH, repository
 from imitation_refinement.running.stage import exit_on_input_error
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +25,6 @@ HINT = (
     "BuildKit is needed (Docker 18.09 to 20.10, or any newer with the buildx plugin), and for torch without CUDA "
     "TORCH_INDEX, where pip finds PyTorch's CPU wheels: see docs/docker.md."
 )
-WITH_TORCH = ("pretrain_classifier", "train_refiner", "adapt_classifier", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Image:
 
 
 def images(version: str, revision: str, cuda: bool = False) -> list[Image]:
-    """The image of each folder in components/ that has a component.py; those with torch alone if ``cuda``."""
-    stages = sorted(path.parent.name for path in (ROOT / "components").glob("*/component.py"))
+    """The image of each stage; those with torch alone if ``cuda``."""
+    stages = sorted(STAGES)
     suffix = "-cuda" if cuda else ""
     made = []
-    for stage in [s for s in stages if not cuda or s in WITH_TORCH]:
+    for stage in [s for s in stages if not cuda or s in TORCH]:
         target = stage.replace("_", "-")
         labels = {
             "title": f"imitation-refinement {target}{suffix}",
@@ -67,7 +67,7 @@ def images(version: str, revision: str, cuda: bool = False) -> list[Image]:
         made.append(
             Image(
                 stage,
-                f"imitation-refinement/{target}-python",
+                repository(stage),
                 (f"{version}{suffix}", f"{revision}{suffix}"),
                 {f"org.opencontainers.image.{key}": value for key, value in labels.items()},
                 "" if cuda else "+cpu",

@@ -33,9 +33,10 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.learning.config import PretrainConfig
 from imitation_refinement.learning.model_files import model_name
 from imitation_refinement.options import config_error
+from imitation_refinement.running.images import STAGES, TORCH, repository
 from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE
 from imitation_refinement.running.stage import exit_on_input_error
-from pipelines.cluster import STAGES, TORCH, below
+from pipelines.cluster import below
 from pipelines.profiles import Profile
 from pipelines.studies import OPTIONS, Task
 
@@ -47,10 +48,7 @@ HOST_PATH = re.compile(r"^(/|~|file:|[A-Za-z]:\\)")
 
 def built_images() -> dict[str, frozenset[str]]:
     """Every image that is built: its name without registry and tag → the suffixes that its tags may have."""
-    return {
-        f"imitation-refinement/{stage.replace('_', '-')}-python": frozenset({"", "-cuda"} if stage in TORCH else {""})
-        for stage in STAGES
-    }
+    return {repository(stage): frozenset({"", "-cuda"} if stage in TORCH else {""}) for stage in STAGES}
 
 
 @dataclass(frozen=True)

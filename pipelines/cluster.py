@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from kfp import kubernetes
 from pydantic import AfterValidator, Field, ValidationError, model_validator
@@ -15,6 +15,7 @@ from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
 from imitation_refinement.options import StageConfig, config_error, merged
+from imitation_refinement.running.images import STAGES, TORCH, TRAINING, StageName, repository
 from imitation_refinement.running.launch import (
     CHECKPOINTS_VARIABLE,
     PROCESSES_VARIABLE,
@@ -24,19 +25,6 @@ from imitation_refinement.running.launch import (
 from imitation_refinement.running.train_job import SECRETS, TrainJob
 from pipelines.profiles import parse_toml
 
-StageName = Literal[
-    "collect_structures",
-    "simulate",
-    "preprocess",
-    "pretrain_classifier",
-    "train_refiner",
-    "adapt_classifier",
-    "baselines",
-    "evaluate",
-]
-STAGES: tuple[StageName, ...] = get_args(StageName)
-TRAINING: tuple[StageName, ...] = ("pretrain_classifier", "train_refiner", "adapt_classifier")
-TORCH: tuple[StageName, ...] = (*TRAINING, "evaluate")  # stages whose images come with CUDA, too
 RUN_LABEL = "metadata.labels['pipeline/runid']"  # of every pod that Kubeflow Pipelines starts
 UNITS = {"m": Decimal("0.001"), "": Decimal(1)}
 UNITS |= {unit: Decimal(1000) ** n for n, unit in enumerate("KMGTPE", 1)}
@@ -241,7 +229,7 @@ class Cluster(StageConfig):
         """The image that a stage's tasks run in, with CUDA or without."""
         prefix = f"{self.registry}/" if self.registry else ""
         suffix = "-cuda" if cuda else ""
-        name = f"imitation-refinement/{stage.replace('_', '-')}-python"
+        name = repository(stage)
         return f"{prefix}{name}:{self.tag or __version__}{suffix}"
 
 

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-IMAGE = "imitation-refinement/baselines-python:0.1.0"
+from imitation_refinement.running.images import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("baselines"), install_kfp_package=False)
 def baselines(
     imperfect_dataset: dsl.Input[dsl.Dataset],
     ideal_dataset: dsl.Input[dsl.Dataset],

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-IMAGE = "imitation-refinement/collect-structures-python:0.1.0"
+from imitation_refinement.running.images import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("collect_structures"), install_kfp_package=False)
 def collect_structures(
     collected_structures: dsl.Output[dsl.Dataset],
     collected_patterns: dsl.Output[dsl.Dataset],

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-IMAGE = "imitation-refinement/preprocess-python:0.1.0"
+from imitation_refinement.running.images import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("preprocess"), install_kfp_package=False)
 def preprocess(
     ideal: dsl.Input[list[dsl.Dataset]],
     imperfect: dsl.Input[list[dsl.Dataset]],

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-IMAGE = "imitation-refinement/pretrain-classifier-python:0.1.0"
+from imitation_refinement.running.images import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("pretrain_classifier"), install_kfp_package=False)
 def pretrain_classifier(
     ideal_dataset: dsl.Input[dsl.Dataset],
     classifier: dsl.Output[dsl.Model],

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-IMAGE = "imitation-refinement/simulate-python:0.1.0"
+from imitation_refinement.running.images import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("simulate"), install_kfp_package=False)
 def simulate(
     structures: dsl.Input[dsl.Dataset],
     patterns: dsl.Input[dsl.Dataset],

@@ -4,10 +4,10 @@ from typing import List  # noqa: UP035 (KFP reads this annotation)
 
 from kfp import dsl
 
-IMAGE = "imitation-refinement/train-refiner-python:0.1.0"
+from imitation_refinement.running.images import image
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=image("train_refiner"), install_kfp_package=False)
 def train_refiner(
     classifiers: dsl.Input[List[dsl.Model]],  # noqa: UP006
     imperfect_dataset: dsl.Input[dsl.Dataset],

@@ -14,6 +14,7 @@ import pytest
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.images import TORCH
 from pipelines.check import built_images
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +35,8 @@ build, install = load("build"), load("install")
 
 
 def test_every_component_has_its_image() -> None:
-    wanted = {importlib.import_module(f"components.{stage}.component").IMAGE for stage in STAGES}
+    components = [getattr(importlib.import_module(f"components.{stage}.component"), stage) for stage in STAGES]
+    wanted = {component.component_spec.implementation.container.image for component in components}
     made = {f"{image.name}:{image.tags[0]}" for image in build.images(__version__, "abcdef123456")}
     assert made == wanted and len(made) == len(STAGES) >= 8
 
@@ -60,7 +62,7 @@ def test_the_images_with_torch_have_a_cuda_variant() -> None:
     extras.read(ROOT / "setup.cfg")
     with_torch = [s for s in STAGES if "torch==" in extras["options.extras_require"][s]]
     made = build.images("1.2.3", "abc", cuda=True)
-    assert [image.stage for image in made] == sorted(build.WITH_TORCH) == with_torch
+    assert [image.stage for image in made] == sorted(TORCH) == with_torch
     assert all(image.tags == ("1.2.3-cuda", "abc-cuda") and image.torch == "" for image in made)
 
 

@@ -11,10 +11,11 @@ import yaml
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.images import STAGES, TRAINING
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.train_job import TrainJob
 from pipelines.cli import main
-from pipelines.cluster import STAGES, TRAINING, Cluster, amount, check_source, read_cluster, stage_of
+from pipelines.cluster import Cluster, amount, check_source, read_cluster, stage_of
 from pipelines.compile import compile_pipeline
 from pipelines.pipeline import dag
 from pipelines.profiles import read_profile
