@@ -245,7 +245,7 @@ def _see_that_tracking_is_reached(engine: Engine, arguments: Mapping[str, Any]) 
 
 def is_server(store: str) -> bool:
     """Whether a tracking address is a server's, and no store on this machine."""
-    return store == "databricks" or urlsplit(store).scheme in ("http", "https", "databricks")
+    return store.partition(":")[0].lower() in ("http", "https", "databricks")
 
 
 def without_login(uri: str) -> str:

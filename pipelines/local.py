@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import pandas as pd
 
@@ -21,9 +22,9 @@ from imitation_refinement.files import write_text
 from imitation_refinement.learning.model_files import name_of
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
-from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.running.tracking import Tracker, open_store, sqlite_uri
 from pipelines import containers, processes
-from pipelines.console import clock, console
+from pipelines.console import captured, clock, console
 from pipelines.processes import environment, replaced
 from pipelines.profiles import SOURCES, Profile, as_text
 
@@ -54,7 +55,7 @@ class TaskFailed(Exception):
 
 def tracking_uri(runs: Path) -> str:
     """The SQLite store of all runs in a folder."""
-    return f"sqlite:///{(runs / 'mlflow.db').resolve()}"
+    return sqlite_uri(runs / "mlflow.db")
 
 
 def run_locally(
@@ -85,16 +86,19 @@ def run_locally(
             raise InputError(path, "there is no such file or folder.", f"Check what --{name.replace('_', '-')} names.")
         given[name] = str(Path(path).resolve()) if path and not named else path
     engine = containers.Engine(_images(profile)) if runner == "docker" else None
-    folder = _new_folder(runs)
-    write_text(folder / "profile.json", as_text(profile))
     started = time.monotonic()
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    artifacts: Path | None = None
-    quiet: dict[str, str] = {}
-    if not containers.is_server(store):
-        artifacts = runs / "mlartifacts"
-        artifacts.mkdir(exist_ok=True)
-        quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}  # a server of ours ends with the run
+    local = not containers.is_server(store)
+    artifacts = runs / "mlartifacts" if local else None
+    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if local else {}  # a server of ours ends with the run
+    if store == tracking_uri(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+    with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
+        open_store(store, artifacts)
+    if artifacts:
+        artifacts.mkdir(parents=True, exist_ok=True)
+    folder = _new_folder(runs)
+    write_text(folder / "profile.json", as_text(profile))
     served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
     name = f"{profile.name} {folder.name}"
     with console(folder, verbose) as shown:
@@ -143,6 +147,7 @@ def _run_pipeline(
 ) -> None:
     """Runs the DAG below ``folder/pipeline``, moves what is kept to its place, and removes the rest."""
     from kfp import local
+    from kfp.dsl import constants
     from kfp.local import logging_utils
 
     from pipelines.pipeline import dag
@@ -157,6 +162,8 @@ def _run_pipeline(
     with (
         environment({**variables, **(PORTABLE if profile.portable else {})}),
         replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
+        # KFP puts its own workspace for this path inside of any text; no path of ours has this name.
+        replaced(constants, "WORKSPACE_MOUNT_PATH", f"/{uuid4().hex}"),
         _own_print(),
     ):
         try:

@@ -11,7 +11,7 @@ import pytest
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.portable import PORTABLE
-from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.running.tracking import Tracker, open_store
 from pipelines import local
 from pipelines.cli import main
 from pipelines.local import run_locally
@@ -37,6 +37,7 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatc
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of runs that nothing tracks."""
+    monkeypatch.setattr(local, "open_store", lambda *_: None)
     monkeypatch.setattr(local.Tracker, "parent", lambda *_: nullcontext(Tracker()))
     return tmp_path / "runs"
 
@@ -67,6 +68,51 @@ def test_an_error_of_a_stage_is_the_error_of_the_run(runs: Path, monkeypatch: py
     (profile,) = runs.glob("*/profile.json")
     assert '"seed": 9' in profile.read_text()
     assert not (runs / "latest").exists()
+
+
+@pytest.mark.parametrize("store", ["mlruns", "https://[x", "sqlite:/x.db"])
+def test_a_store_that_refuses_leaves_no_folder_of_a_run(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--profile", "smoke"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and line.startswith("error: MLFLOW_TRACKING_URI: can't be used: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_experiment_deleted_in_the_ui_leaves_no_folder_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    runs = tmp_path / "my runs"
+    runs.mkdir()
+    client, experiment = open_store(local.tracking_uri(runs))
+    client.delete_experiment(experiment)
+    with pytest.raises(SystemExit) as end:
+        main(["run", "--profile", "smoke", "--output", str(runs)])
+    said = f"`MLFLOW_TRACKING_URI='{local.tracking_uri(runs)}' mlflow experiments restore -x {experiment}`"
+    assert end.value.code == 2 and said in capsys.readouterr().err
+    assert [path.name for path in runs.iterdir()] == ["mlflow.db"]
+
+
+def test_a_path_is_handed_on_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KFP puts its workspace for /kfp-workspace inside of any text."""
+    from kfp.local import placeholder_utils
+
+    path, seen = "/mnt/kfp-workspace/sample.xy", []
+
+    def look(**_: object) -> None:
+        given = {"outputs": {"outputFile": ""}}
+        seen.append(placeholder_utils.resolve_individual_placeholder(path, given, "", "", "", "", ""))
+        raise RuntimeError("seen")
+
+    monkeypatch.setattr("pipelines.pipeline.dag", lambda study: look)
+    with pytest.raises(local.TaskFailed, match="seen"):
+        local._run_pipeline(read_profile("smoke"), {}, tmp_path)
+    assert seen == [path]
 
 
 def test_the_built_in_print_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+import re
+import shlex
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +36,73 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN_ID"
 SQLITE = "sqlite:///"
+SQLITE_DRIVERS = (SQLITE, "sqlite+pysqlite:///")
 EXPERIMENT = "imitation-refinement"
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
+MAX_LINE = 300  # of what a store says
+
+
+def open_store(tracking_uri: str, artifacts: Path | None = None) -> tuple[Any, str]:
+    """MLflow's client of a store, which is made if it is not there, and the id of the experiment.
+
+    Args:
+        tracking_uri: ``sqlite:///…`` (:func:`sqlite_uri`) or a server.
+        artifacts: the experiment's artifact folder when it is new.
+
+    Raises:
+        InputError: if the store can't be reached or refuses, or the experiment is deleted or unknown.
+    """
+    with _alone(tracking_uri):
+        client = _client(tracking_uri)
+        return client, _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite store in a file, whose name may hold what an address must quote."""
+    from sqlalchemy.engine import URL
+
+    name = str(path.resolve())
+    if _sqlite_file(SQLITE + name) == Path(name):
+        return SQLITE + name
+    # Where the driver is named, MLflow doesn't make a folder of the quoted name.
+    return URL.create("sqlite+pysqlite", database=name).render_as_string()
+
+
+def _sqlite_file(uri: str) -> Path:
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(uri).database or "")
+
+
+def _refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str = "") -> InputError:
+    """What a store says when it refuses, by its first line, with what can be done."""
+    said = str(error).strip()
+    line = textwrap.shorten(said.partition("\n")[0], MAX_LINE, placeholder=" …").rstrip(".")
+    code = getattr(error, "get_http_status_code", lambda: 0)()
+    if code in (401, 403):
+        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it wants."
+    elif isinstance(error, ModuleNotFoundError):
+        remedy = "Install that driver of the database, or give sqlite:///FILE or a server."
+    elif "migrate-filestore" in said:
+        remedy = "Give sqlite:///FILE or a server; `mlflow migrate-filestore` moves what is in a folder."
+    elif "mlflow db upgrade" in said:
+        remedy = "Back the database up, then run `mlflow db upgrade` with its address."
+    remedy = remedy or "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
+    return InputError(where, f"can't be used: {line}.", remedy)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What MLflow refuses in the block is one line with a remedy."""
+    try:
+        yield
+    except Exception as error:
+        from mlflow import MlflowException
+        from requests import RequestException
+
+        if not isinstance(error, MlflowException | RequestException):
+            raise
+        raise _refusal(error) from None
 
 
 class Tracker:
@@ -62,7 +130,8 @@ class Tracker:
             options: the stage's options, which tell it from other tasks of that name.
 
         Raises:
-            InputError: if MLFLOW_RUN_ID names no run of the store, or the store can't be reached or refuses.
+            InputError: if MLFLOW_RUN_ID names no run of the store, the experiment is deleted or unknown, or the store
+                can't be reached or refuses; from the tracker's methods, too.
         """
         given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
         store, pipeline = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get(RUN_VARIABLE)
@@ -71,30 +140,27 @@ class Tracker:
         if not (leads() and (store or (parent and not given))):
             yield cls(name=name)
             return
-        import mlflow
-
-        client = mlflow.MlflowClient()
-        _greet(client)
+        client = _client()
         if given:
-            # Kubeflow Pipelines ends this run, and logs a component's parameters to it under their own names.
+            # Kubeflow Pipelines ends this run, and logs a component's parameters to it under their own names; where
+            # somebody else made it, other stages log to it.
             _mark(client, given, name)
-            yield cls(client, given, "config.", name)
+            yield cls(client, given, re.sub(r"[^\w\- ]", "_", name) + ".", name)
             return
         if pipeline and not parent:
             experiment = _experiment(client)
-            run_id = pipeline_run.enter(client, experiment, pipeline, name, options)
-            try:
-                with _ended_by_block(client, run_id):
-                    yield cls(client, run_id, name=name)
-            finally:
-                pipeline_run.leave(client, experiment, pipeline)
+            with _one_line():
+                run_id = pipeline_run.enter(client, experiment, pipeline, name, options)
+            with _ended_by_block(client, run_id, lambda: pipeline_run.leave(client, experiment, pipeline)):
+                yield cls(client, run_id, name=name)
             return
-        if parent:
-            experiment = client.get_run(parent).info.experiment_id
-            tags = {pipeline_run.PARENT_TAG: parent}
-        else:
-            experiment, tags = _experiment(client), {}
-        run = client.create_run(experiment, run_name=name, tags={**tags, "stage": name})
+        with _one_line():
+            if parent:
+                experiment = client.get_run(parent).info.experiment_id
+                tags = {pipeline_run.PARENT_TAG: parent}
+            else:
+                experiment, tags = _experiment(client), {}
+            run = client.create_run(experiment, run_name=name, tags={**tags, "stage": name})
         with _ended_by_block(client, run.info.run_id):
             yield cls(client, run.info.run_id, name=name)
 
@@ -109,21 +175,26 @@ class Tracker:
             artifacts: the experiment's artifact folder when it is new.
 
         Raises:
-            InputError: if the store can't be reached or refuses.
+            InputError: as :meth:`stage`.
         """
         import mlflow
 
         before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", PARENT_RUN_VARIABLE)}
+        client, experiment = open_store(tracking_uri, artifacts)
         mlflow.set_tracking_uri(tracking_uri)
-        with _alone(tracking_uri):
-            client = mlflow.MlflowClient(tracking_uri)
-            _greet(client)
-            experiment = _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
-        run = client.create_run(experiment, run_name=name)
+        with _one_line():
+            run = client.create_run(experiment, run_name=name)
+
+        def end_children() -> None:
+            # A process that was killed could not end its run.
+            children = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+            for child in client.search_runs([experiment], children):
+                client.set_terminated(child.info.run_id, "FAILED")
+
         os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
         os.environ[PARENT_RUN_VARIABLE] = run.info.run_id
         try:
-            with _ended_by_block(client, run.info.run_id):
+            with _ended_by_block(client, run.info.run_id, end_children):
                 yield cls(client, run.info.run_id, name=name)
         finally:
             for key, value in before.items():
@@ -131,20 +202,29 @@ class Tracker:
                     os.environ.pop(key, None)
                 else:
                     os.environ[key] = value
-            # A process that was killed could not end its run.
-            children = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
-            for child in client.search_runs([experiment], children):
-                client.set_terminated(child.info.run_id, "FAILED")
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs resolved options; nested ones as ``a.b``."""
-        if self.active:
-            from mlflow.entities import Param
+        """Logs resolved options; nested ones as ``a.b``.
 
-            flat = [Param(key, str(value)[:MAX_PARAM_LENGTH]) for key, value in _flat(params, self._prefix)]
+        MLflow never changes a value: in a run that somebody else made an earlier one stays, with a warning.
+        """
+        if not self.active:
+            return
+        from mlflow.entities import Param
+
+        with _one_line():
+            known = self._client.get_run(self._run_id).data.params if self._prefix else {}
+            flat = []
+            for key, value in _flat(params, self._prefix):
+                text = str(value)[:MAX_PARAM_LENGTH]
+                if known.get(key, text) != text:
+                    warn(f"MLflow keeps {key} = {known[key]}, which was logged to this run before, not {text}")
+                else:
+                    flat.append(Param(key, text))
             for start in range(0, len(flat), 100):  # MLflow takes 100 parameters a batch
                 self._client.log_batch(self._run_id, params=flat[start : start + 100])
 
+    @_one_line()
     def log_inputs(self, inputs: Mapping[str, Path | list[Path]]) -> None:
         """Logs the inputs as MLflow datasets: files with their SHA-256 digests, others by the name of their source."""
         if not self.active:
@@ -167,6 +247,7 @@ class Tracker:
                 if not left or not any(word in str(error).lower() for word in ("unique", "duplicate")):
                     raise
 
+    @_one_line()
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs numbers at a step."""
         if self.active:
@@ -177,22 +258,26 @@ class Tracker:
             now = int(time.time() * 1000)
             self._client.log_batch(self._run_id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
 
+    @_one_line()
     def log_figure(self, figure: Figure, name: str) -> None:
         """Logs a Matplotlib figure under ``figures/``."""
         if self.active:
             self._client.log_figure(self._run_id, figure, f"figures/{name}")
 
+    @_one_line()
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Logs a file or a folder as it is."""
         if self.active:
             log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
             log(self._run_id, str(path), folder)
 
+    @_one_line()
     def set_tag(self, key: str, value: str) -> None:
         """Sets a tag of the run."""
         if self.active:
             self._client.set_tag(self._run_id, key, value)
 
+    @_one_line()
     def log_model(
         self, model: torch.nn.Module, name: str, example: NDArray[Any], registered_name: str | None = None
     ) -> None:
@@ -228,35 +313,40 @@ class Tracker:
 
 
 @contextmanager
-def _ended_by_block(client: Any, run_id: str) -> Iterator[None]:
-    """Ends the run as the block ends."""
+def _ended_by_block(client: Any, run_id: str, after: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Ends the run as the block ends, and does what comes ``after``; a store that refuses then hides no other error."""
     try:
         yield
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        try:
+            with _one_line():
+                client.set_terminated(run_id, "FAILED")
+                after()
+        except InputError as error:
+            warn(str(error))
         raise
-    client.set_terminated(run_id, "FINISHED")
+    with _one_line():
+        client.set_terminated(run_id, "FINISHED")
+        after()
 
 
-def _greet(client: Any) -> None:
-    """Asks the store for anything, so that one which can't be used is told by one line, before work begins."""
-    from mlflow import MlflowException
+def _client(uri: str | None = None) -> Any:
+    """MLflow's client of a store that answers: one which can't be used is told before work begins."""
+    import mlflow
 
     try:
+        client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
-    except MlflowException as error:
-        said = str(error).partition("\n")[0]
-        remedy = "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
-        if error.get_http_status_code() in (401, 403):
-            remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it wants."
-        raise InputError("MLFLOW_TRACKING_URI", f"can't be used: {said}.", remedy) from None
+    except Exception as error:  # of MLflow, of SQLAlchemy, of a driver, of what parses addresses
+        raise _refusal(error) from None
+    return client
 
 
 @contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
     """Lets one process of this machine at a time make a SQLite file: MLflow can't make the same one twice."""
-    parent = Path(tracking_uri.removeprefix(SQLITE)).parent
-    if not tracking_uri.startswith(SQLITE) or not parent.is_dir():
+    parent = _sqlite_file(tracking_uri).parent if tracking_uri.startswith(SQLITE_DRIVERS) else None
+    if parent is None or not parent.is_dir():
         yield
         return
     folder = os.open(parent, os.O_RDONLY)
@@ -271,17 +361,26 @@ def _experiment(client: Any, artifacts: str | None = None) -> str:
     """The id of the experiment, which is made if it is not there; of several that make it at once, one does."""
     from mlflow import MlflowException
 
-    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return given
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    known = client.get_experiment_by_name(name)
-    if known is None:
-        try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            known = client.get_experiment_by_name(name)
+    where = f"MLFLOW_EXPERIMENT_ID {given}" if given else f"MLflow's experiment {name}"
+    try:
+        known = client.get_experiment(given) if given else client.get_experiment_by_name(name)
+        if known is None:
+            try:
+                return str(client.create_experiment(name, artifact_location=artifacts))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                known = client.get_experiment_by_name(name)
+    except MlflowException as error:
+        remedy = "Name one of the store's in MLFLOW_EXPERIMENT_ID, or unset it." if given else ""
+        raise _refusal(error, where, remedy or "Name another in MLFLOW_EXPERIMENT_NAME.") from None
+    if known.lifecycle_stage == "deleted":
+        uri = client.tracking_uri
+        store = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} " if uri.startswith(SQLITE_DRIVERS) else ""
+        restore = f"`{store}mlflow experiments restore -x {known.experiment_id}`"
+        raise InputError(where, "is deleted.", f"Restore it by {restore}, or name another in MLFLOW_EXPERIMENT_NAME.")
     return str(known.experiment_id)
 
 
@@ -289,13 +388,17 @@ def _mark(client: Any, run_id: str, name: str) -> None:
     """Tags a run that somebody else made with the stage that logs to it."""
     from mlflow import MlflowException
 
+    where = f"MLFLOW_RUN_ID {run_id}"
     try:
+        if client.get_run(run_id).info.lifecycle_stage == "deleted":
+            restore = f"Restore it by `mlflow runs restore --run-id {run_id}`, or unset MLFLOW_RUN_ID."
+            raise InputError(where, "is deleted.", restore)
         client.set_tag(run_id, "stage", name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+            raise _refusal(error, where) from None
         remedy = "Let MLFLOW_TRACKING_URI name the server of Kubeflow Pipelines' MLflow plugin."
-        raise InputError(f"MLFLOW_RUN_ID {run_id}", "is no run of MLFLOW_TRACKING_URI's store.", remedy) from None
+        raise InputError(where, "is no run of MLFLOW_TRACKING_URI's store.", remedy) from None
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,6 +23,7 @@ from imitation_refinement.running.launch import RUN_VARIABLE
 from imitation_refinement.running.pipeline_run import PARENT_TAG, RUN_TAG, TASK_TAG, enter, leave, settle
 from imitation_refinement.running.tracking import EXPERIMENT, Tracker
 
+FLAT = {"supervision": "targeted", "optimiser.epochs": "3"}
 RUN = "0b5d1f6e-9c1a-4a52-9f0e-3c1f2b7f6a11"
 
 
@@ -322,11 +323,13 @@ def test_the_plugin_s_tree_stays_as_it_is(client: Any, plugin: Any) -> None:
     assert len(client.search_runs([plugin.experiment])) == 2
     run = client.get_run(plugin.run)
     assert run.data.tags["stage"] == "train_refiner densenet_targeted"
-    assert run.data.params == {**inputs, "config.supervision": "targeted", "config.optimiser.epochs": "3"}
+    named = {f"train_refiner densenet_targeted.{key}": value for key, value in FLAT.items()}
+    assert run.data.params == {**inputs, **named}
     assert run.data.metrics == {"loss": 0.5} and run.info.status == "RUNNING"
     assert run.info.run_name == "train-refiner-3"
     with Tracker.stage("train_refiner densenet_targeted", "{}") as tracker:
         tracker.log_params(options)  # a second attempt logs to the same run
+    assert client.get_run(plugin.run).data.params == {**inputs, **named}
     assert client.get_run(plugin.parent).info.status == "RUNNING"
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.running.tracking import EXPERIMENT, PARENT_RUN_VARIABLE, Tracker
+from imitation_refinement.running.tracking import EXPERIMENT, PARENT_RUN_VARIABLE, Tracker, open_store, sqlite_uri
 
 EXAMPLE = np.random.default_rng(0).random((2, 64), dtype=np.float32)
 
@@ -296,3 +296,95 @@ def test_a_store_that_refuses_or_is_not_there_is_one_clear_error(monkeypatch: py
     with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: can't be used: .*127\.0\.0\.1.* Start the server"):
         Tracker.stage("a stage").__enter__()
     mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("{folder}/mlruns", "filesystem.* Give sqlite:///FILE or a server; `mlflow migrate-filestore`"),
+        ("file://{folder}/mlruns", "filesystem.* Give sqlite:///FILE or a server"),
+        ("mssql+pymssql://user@127.0.0.1:1/x", "pymssql.* Install that driver of the database"),
+        ("foo://x", r"'foo://x'.* correct MLFLOW_TRACKING_URI"),
+        ("sqlite:/x.db", "Could not parse.* correct MLFLOW_TRACKING_URI"),
+        ("sqlite+nothing:///x.db", "nothing.* correct MLFLOW_TRACKING_URI"),
+        ("sqlite:///{folder}/text.db", "not a database.* correct MLFLOW_TRACKING_URI"),
+        ("http://[x", "Invalid.* correct MLFLOW_TRACKING_URI"),
+        ("http://127.0.0.1:port", "Invalid url.* correct MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_what_is_no_store_is_one_line(uri: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text.db").write_text("no database " * 100)
+    uri = uri.format(folder=tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match=rf"(?s)^MLFLOW_TRACKING_URI: can't be used: .*{said}") as error:
+        open_store(uri)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.db"]
+
+
+def test_an_experiment_that_is_deleted_or_unknown(
+    store: Store, in_store: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{store.folder / 'mlflow.db'}"
+    deleted = store.client.create_experiment("gone")
+    store.client.delete_experiment(deleted)
+    for variable, value, said in (
+        ("MLFLOW_EXPERIMENT_NAME", "gone", rf"gone: is deleted\. .*mlflow experiments restore -x {deleted}`"),
+        ("MLFLOW_EXPERIMENT_ID", deleted, rf"{deleted}: is deleted\. .*mlflow experiments restore -x {deleted}`"),
+        ("MLFLOW_EXPERIMENT_ID", "7777", r"7777: can't be used: No Experiment with id=7777.*in MLFLOW_EXPERIMENT_ID"),
+        ("MLFLOW_EXPERIMENT_ID", "mine", r"mine: can't be used: .*integer.*in MLFLOW_EXPERIMENT_ID"),
+        ("MLFLOW_EXPERIMENT_NAME", "x" * 501, r"can't be used: .*500.*in MLFLOW_EXPERIMENT_NAME"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(variable, value)
+            for tracker in (Tracker.stage("a stage"), Tracker.parent("a run", uri)):
+                with pytest.raises(InputError, match=said), tracker:
+                    raise AssertionError("the block is not entered")
+    store.client.restore_experiment(deleted)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", deleted)
+    with Tracker.stage("restored"):
+        pass
+    assert [run.info.run_name for run in store.client.search_runs([deleted])] == ["restored"]
+
+
+def test_a_run_that_several_calls_log_to_keeps_what_it_has(
+    store: Store, in_store: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = store.client.create_run(store.client.create_experiment("mine")).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    for name, seed in (("simulate", 0), ("preprocess", 5), ("simulate", 1), ("train: a/b&c", 2)):
+        with Tracker.stage(name) as tracker:
+            tracker.log_params({"seed": seed, "n": 7, f"only with {seed}": True})
+    params = store.client.get_run(run).data.params
+    seeds = {key: value for key, value in params.items() if key.endswith(".seed")}
+    assert seeds == {"simulate.seed": "0", "preprocess.seed": "5", "train_ a_b_c.seed": "2"}
+    assert params["simulate.only with 1"] == "True"
+    said = "WARNING: MLflow keeps simulate.seed = 0, which was logged to this run before, not 1\n"
+    assert capsys.readouterr().err == said
+    store.client.delete_run(run)
+    with pytest.raises(InputError, match=rf"^MLFLOW_RUN_ID {run}: is deleted\."), Tracker.stage("simulate"):
+        raise AssertionError("the block is not entered")
+
+
+def test_what_the_store_refuses_later_is_one_line(
+    store: Store, in_store: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: can't be used: .*deleted"), Tracker.stage("x") as it:
+        store.client.delete_run(it._run_id)
+        it.set_tag("kind", "toy")
+    assert "deleted" in capsys.readouterr().err  # that its end could not be noted either
+
+
+def test_a_folder_whose_name_an_address_quotes(tmp_path: Path) -> None:
+    folder = tmp_path / "a b#c%20d?e=1;é&100%"
+    folder.mkdir()
+    (folder / "result.txt").write_text("right")
+    uri = sqlite_uri(folder / "mlflow.db")
+    with Tracker.parent("a run", uri, folder / "artifacts") as tracker:
+        tracker.log_artifact(folder / "result.txt")
+    client, experiment = open_store(uri)
+    (run,) = client.search_runs([experiment])
+    assert {path.name for path in folder.iterdir()} == {"result.txt", "mlflow.db", "artifacts"}
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    (logged,) = (folder / "artifacts").rglob("result.txt")
+    assert logged.read_text() == "right" and [item.path for item in client.list_artifacts(run.info.run_id)]
