@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -138,9 +139,14 @@ def formula(crystal: Crystal, hydrogen: float = 0.0) -> str:
 
 def material_name(amounts: Mapping[str, float | Fraction]) -> str:
     """The one name of a composition: its normal form, written as a reduced formula."""
+    return _name(tuple(sorted(amounts.items())))
+
+
+@lru_cache(maxsize=4096)
+def _name(amounts: tuple[tuple[str, float | Fraction], ...]) -> str:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # it only orders the elements
-        return str(Composition(normal(amounts)).reduced_formula)
+        return str(Composition(normal(dict(amounts))).reduced_formula)
 
 
 def check_crystal(

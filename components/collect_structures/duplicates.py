@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -55,6 +57,19 @@ def _near(one: NDArray[np.float64] | float, other: NDArray[np.float64] | float) 
     return bool(np.all(np.abs(one - other) <= CELL_TOLERANCE * np.abs(other)))
 
 
+def _without_hydrogen(names: Mapping[str, str]) -> dict[str, str]:
+    """What is equal for names that differ in hydrogen alone, by name; of elements that none has with hydrogen, a name.
+
+    Args:
+        names: name → the one that it goes by.
+    """
+    elements = {name: frozenset(re.findall("[A-Z][a-z]?", name)) for name in names}
+    hydrous = {found - {"H"} for found in elements.values() if "H" in found}
+    return {
+        name: without_hydrogen(one) if elements[name] - {"H"} in hydrous else one for name, one in names.items()
+    }
+
+
 def mark_duplicates(materials: list[Material]) -> list[Material]:
     """Says in ``source`` which earlier material a later one repeats: same name, space group and cell.
 
@@ -63,7 +78,7 @@ def mark_duplicates(materials: list[Material]) -> list[Material]:
     agrees already and the edges do not.
     """
     same = one_material(material.formula for material in materials)
-    heavy = {name: without_hydrogen(same.get(name, name)) for name in {material.formula for material in materials}}
+    heavy = _without_hydrogen({material.formula: same.get(material.formula, material.formula) for material in materials})
     first: dict[tuple[str, int], list[tuple[Material, Cell]]] = defaultdict(list)
     out = []
     for material in materials:
