@@ -84,6 +84,7 @@ def _refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str =
     elif isinstance(error, ModuleNotFoundError):
         remedy = "Install that driver of the database, or give sqlite:///FILE or a server."
     elif "migrate-filestore" in said:
+        line = line.partition(". ")[0]  # the rest is about the tool
         remedy = "Give sqlite:///FILE or a server; `mlflow migrate-filestore` moves what is in a folder."
     elif "mlflow db upgrade" in said:
         remedy = "Back the database up, then run `mlflow db upgrade` with its address."
