@@ -13,7 +13,6 @@ import numpy as np
 import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Composition
-from scipy.spatial import cKDTree
 
 from imitation_refinement.data.formula import SYMBOLS as ELEMENT_SYMBOLS
 from imitation_refinement.data.formula import normal
@@ -245,9 +244,17 @@ def _check_contacts(crystal: Crystal, where: object, names: Sequence[str] | None
 
 def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Entries nearer than CLOSEST to one another in the periodic crystal: index pairs (m, 2) and distances [Å] (m,)."""
-    reach = min(_reach(crystal.lattice).max(), 0.499)  # where the tree works
-    wrapped = crystal.positions % 1.0 % 1.0  # twice: a tiny negative number gives 1.0 at first
-    pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(reach, p=np.inf, output_type="ndarray")
+    n, reach = len(crystal.numbers), _reach(crystal.lattice)
+    axis = reach.argmin()
+    wrapped = crystal.positions % 1.0
+    order = wrapped[:, axis].argsort(kind="stable")
+    along = wrapped[order, axis]
+    # Along the axis, those after each entry and within reach of it, around the cell's end.
+    ends = np.searchsorted(np.concatenate([along, along + 1.0]), along + min(reach[axis], 0.499))
+    counts = ends - np.arange(1, n + 1)
+    one = np.repeat(np.arange(n), counts)
+    other = (np.arange(len(one)) - np.repeat(counts.cumsum() - counts - np.arange(1, n + 1), counts)) % n
+    pairs = np.sort(order[np.stack([one, other], axis=1)], axis=1)
     step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
     distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
     near = distance < CLOSEST
