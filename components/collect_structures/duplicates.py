@@ -65,9 +65,7 @@ def _without_hydrogen(names: Mapping[str, str]) -> dict[str, str]:
     """
     elements = {name: frozenset(re.findall("[A-Z][a-z]?", name)) for name in names}
     hydrous = {found - {"H"} for found in elements.values() if "H" in found}
-    return {
-        name: without_hydrogen(one) if elements[name] - {"H"} in hydrous else one for name, one in names.items()
-    }
+    return {name: without_hydrogen(one) if elements[name] - {"H"} in hydrous else one for name, one in names.items()}
 
 
 def mark_duplicates(materials: list[Material]) -> list[Material]:
@@ -78,7 +76,9 @@ def mark_duplicates(materials: list[Material]) -> list[Material]:
     agrees already and the edges do not.
     """
     same = one_material(material.formula for material in materials)
-    heavy = _without_hydrogen({material.formula: same.get(material.formula, material.formula) for material in materials})
+    heavy = _without_hydrogen(
+        {material.formula: same.get(material.formula, material.formula) for material in materials}
+    )
     first: dict[tuple[str, int], list[tuple[Material, Cell]]] = defaultdict(list)
     out = []
     for material in materials:
