@@ -67,7 +67,7 @@ def write_toy_tables(folder: Path, per_class: int = 12) -> dict[str, Path]:
         "split": splits,
         "intensity": ideal,
     }
-    write_table(paths["ideal_dataset"], columns, ideal_schema(GRID))
+    write_table(paths["ideal_dataset"], columns, ideal_schema(GRID, remarked=3))
     flawed, _ = toy_patterns(per_class, 2, flawed=True)
     theory = toy_patterns(per_class, 2)[0]
     theory[-1] = np.nan  # the last test pattern has none

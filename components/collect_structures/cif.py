@@ -26,6 +26,7 @@ from components.collect_structures.crystals import (
     Crystal,
     Reading,
     check_crystal,
+    volume_of,
 )
 from components.collect_structures.settings import LISTED, OPERATIONS, Operations, Setting, Symmetry, read_symmetry
 from components.collect_structures.species import Species, shares_by_formula, species_of
@@ -434,7 +435,7 @@ def _attempt(
     tolerance = np.where(sites.occupancy <= 0.5, SPLIT, ON_ELEMENT)
     orbits = expand(operations, sites.positions, lattice, tolerance)
     crystal = _crystal(sites, sites.occupancy, orbits, lattice)
-    volume = float(abs(np.linalg.det(lattice)))
+    volume = volume_of(lattice)
     verdict = said.verdict(_atoms(crystal), volume)
     if verdict.rank > 0 and (orbits.merged > 1).any():
         crystal, verdict, more = _near_elements(sites, orbits, crystal, verdict, said, volume)
@@ -616,14 +617,14 @@ def expand(
     """
     n, k = len(positions), len(operations.matrices)
     translations = operations.matrices[:, :, 3]
-    tolerances = np.broadcast_to(tolerance, n)
+    tolerances = np.full(n, tolerance)
     images = (positions @ operations.on_columns).reshape(n, k, 3) + translations
     step = images - positions[:, None]
     step -= np.rint(step)
     cartesian = step.reshape(-1, 3) @ lattice
     square = np.einsum("ij,ij->i", cartesian, cartesian).reshape(n, k)
     here = square < (tolerances * tolerances)[:, None]
-    order = np.count_nonzero(here, axis=1)
+    order = here.sum(axis=1)
     special = np.flatnonzero(order > 1)
     if len(special) == 0:
         return Orbits(images.reshape(-1, 3) % 1.0, np.repeat(np.arange(n), k), np.full(n, k), np.ones(n, np.intp))
@@ -633,10 +634,12 @@ def expand(
     entries = (special[:, None] * k + np.arange(k)).ravel()
     # The odd shift keeps decimal and simple fractions, 0 and 1 above all, away from the edges of the cells.
     cells = np.floor((images.reshape(-1, 3)[entries] + 0.000123457) % 1.0 * 10_000).astype(np.int64)
-    keep[entries] = False
-    keep[entries[np.unique(cells @ np.array([10**8, 10**4, 1]) + entries // k * 10**12, return_index=True)[1]]] = True
+    places = cells @ np.array([10**8, 10**4, 1]) + entries // k * 10**12
+    order_of = places.argsort(kind="stable")
+    places = places[order_of]
+    keep[entries[order_of[1:][places[1:] == places[:-1]]]] = False  # all but the first at each place
     kept = keep.reshape(n, k)
-    counts = np.count_nonzero(kept, axis=1)
+    counts = kept.sum(axis=1)
     for site in special[counts[special] * order[special] != k]:
         places = np.flatnonzero(kept[site])
         there = images[site, places]
@@ -644,7 +647,7 @@ def expand(
         near = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=-1) < tolerances[site]
         kept[site, places[np.triu(near, 1).any(axis=0)]] = False
         counts[site] = np.count_nonzero(kept[site])
-    merged = np.maximum(order, 1) // np.maximum(np.count_nonzero(square < EXACT * EXACT, axis=1), 1)
+    merged = np.maximum(order, 1) // np.maximum((square < EXACT * EXACT).sum(axis=1), 1)
     return Orbits(images.reshape(-1, 3)[keep] % 1.0, np.repeat(np.arange(n), counts), counts, merged)
 
 

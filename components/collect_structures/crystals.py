@@ -7,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from math import hypot, isfinite
 from typing import Any
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
 from pymatgen.core import Composition
-from scipy.spatial import cKDTree
 
 from imitation_refinement.data.formula import SYMBOLS as ELEMENT_SYMBOLS
 from imitation_refinement.data.formula import normal
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CrystalSystem
+
+warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # pymatgen's only orders the elements
 
 SYMPREC = 0.01  # [Å], tolerance of the symmetry search
 SAME_SITE = 0.05  # [Å], entries nearer than this share one site
@@ -139,14 +141,12 @@ def formula(crystal: Crystal, hydrogen: float = 0.0) -> str:
 
 def material_name(amounts: Mapping[str, float | Fraction]) -> str:
     """The one name of a composition: its normal form, written as a reduced formula."""
-    return _name(tuple(sorted(amounts.items())))
+    return _written(tuple(normal(amounts).items()))
 
 
 @lru_cache(maxsize=4096)
-def _name(amounts: tuple[tuple[str, float | Fraction], ...]) -> str:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="No Pauling electronegativity")  # it only orders the elements
-        return str(Composition(normal(dict(amounts))).reduced_formula)
+def _written(amounts: tuple[tuple[str, float], ...]) -> str:
+    return str(Composition(dict(amounts)).reduced_formula)
 
 
 def check_crystal(
@@ -170,13 +170,12 @@ def check_crystal(
             occupancy outside 0 to 1, a site with more than one atom, or atoms in one another.
     """
     remedy = "Correct the structure or leave it out."
-    arrays = (crystal.lattice, crystal.occupancy, crystal.positions)
     if len(crystal.numbers) == 0:
         raise InputError(where, "has no atoms.", remedy)
-    if not all(np.isfinite(array).all() for array in arrays):
+    if not isfinite(crystal.lattice.sum() + crystal.occupancy.sum() + crystal.positions.sum()):
         raise InputError(where, "has a cell, position or occupancy that is no finite number.", remedy)
     edges = np.sqrt((crystal.lattice**2).sum(axis=1))
-    volume = abs(np.linalg.det(crystal.lattice))
+    volume = volume_of(crystal.lattice)
     if edges.min() < EDGE_RANGE[0] or edges.max() > EDGE_RANGE[1] or volume < 1e-3 * edges.prod():
         shown = ", ".join(f"{edge:.4g}" for edge in edges)
         raise InputError(where, f"has an absurd cell: edges {shown} Å, volume {volume:.4g} Å³.", remedy)
@@ -212,8 +211,20 @@ def _has_contacts(crystal: Crystal, parents: NDArray[np.intp]) -> bool:
 
 def _reach(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far CLOSEST reaches along the axes, in fractional units: by the distances between opposite faces, (3,)."""
-    inverse = np.linalg.inv(lattice)
-    return CLOSEST * np.sqrt((inverse * inverse).sum(axis=0))
+    a, b, c = lattice.tolist()
+    faces = [_cross(b, c), _cross(c, a), _cross(a, b)]
+    return np.array([CLOSEST * hypot(*face) for face in faces]) / volume_of(lattice)
+
+
+def volume_of(lattice: NDArray[np.float64]) -> float:
+    """Volume of a cell [Å³], its lattice given as rows; NumPy takes several times as long for three of them."""
+    a, b, c = lattice.tolist()
+    x, y, z = _cross(b, c)
+    return abs(a[0] * x + a[1] * y + a[2] * z)
+
+
+def _cross(a: list[float], b: list[float]) -> tuple[float, float, float]:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 def _check_contacts(crystal: Crystal, where: object, names: Sequence[str] | None, remedy: str) -> None:
@@ -245,9 +256,17 @@ def _check_contacts(crystal: Crystal, where: object, names: Sequence[str] | None
 
 def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Entries nearer than CLOSEST to one another in the periodic crystal: index pairs (m, 2) and distances [Å] (m,)."""
-    reach = min(_reach(crystal.lattice).max(), 0.499)  # where the tree works
-    wrapped = crystal.positions % 1.0 % 1.0  # twice: a tiny negative number gives 1.0 at first
-    pairs = cKDTree(wrapped, boxsize=np.ones(3)).query_pairs(reach, p=np.inf, output_type="ndarray")
+    n, reach = len(crystal.numbers), _reach(crystal.lattice)
+    axis = reach.argmin()
+    wrapped = crystal.positions % 1.0
+    order = wrapped[:, axis].argsort(kind="stable")
+    along = wrapped[order, axis]
+    # Along the axis, those after each entry and within reach of it, around the cell's end.
+    ends = np.searchsorted(np.concatenate([along, along + 1.0]), along + min(reach[axis], 0.499))
+    counts = ends - np.arange(1, n + 1)
+    one = np.repeat(np.arange(n), counts)
+    other = (np.arange(len(one)) - np.repeat(counts.cumsum() - counts - np.arange(1, n + 1), counts)) % n
+    pairs = np.sort(order[np.stack([one, other], axis=1)], axis=1)
     step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
     distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
     near = distance < CLOSEST

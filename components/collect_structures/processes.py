@@ -29,7 +29,9 @@ def ordered_map(work: Callable[[A], R], items: Iterable[A], workers: int) -> Gen
         yield from map(work, items)
         return
     waiting: deque[Future[R]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_with_parent) as pool:
+    context = get_context("forkserver")
+    context.set_forkserver_preload([getattr(work, "func", work).__module__])  # imported once, not by each process
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_with_parent) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from math import acos, degrees, gcd, sqrt
 
 import gemmi
@@ -218,11 +218,22 @@ def _may_be_higher(crystal: Crystal, operations: Operations, rotations: int) -> 
         return True
     if len(lattice) <= rotations:
         return False
-    for op in lattice:
-        for matrix in (np.array(op.rot) / op.DEN, np.array(op.rot) / -op.DEN):
-            if matrix.tobytes() not in operations.known and _maps(matrix, kinds, near):
-                return True
-    return False
+    return any(_maps(matrix, kinds, near) for matrix in _more(operations, tuple(op.triplet() for op in lattice)))
+
+
+@lru_cache(maxsize=4096)
+def _more(operations: Operations, rotations: tuple[str, ...]) -> list[NDArray[np.float64]]:
+    """Of the rotations and their products with inversion, those that are not among the operations.
+
+    One of each coset: a crystal that has the operations has all of a coset or none.
+    """
+    known, out = set(operations.known), []
+    for op in map(gemmi.Op, rotations):
+        for matrix in (np.array(op.rot) / op.DEN + 0.0, np.array(op.rot) / -op.DEN + 0.0):  # without -0.0
+            if matrix.tobytes() not in known:
+                out.append(matrix)
+                known.update(other.tobytes() for other in operations.rotations @ matrix + 0.0)
+    return out
 
 
 def cell_of(lattice: NDArray[np.float64]) -> gemmi.UnitCell:

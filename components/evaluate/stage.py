@@ -12,7 +12,7 @@ from components.evaluate.drawings import draw, label, model_name
 from components.evaluate.methods import Entry, Parts, read_methods
 from components.evaluate.report import format_table, write_report
 from components.evaluate.rows import counts, judge, predictions, result_rows
-from imitation_refinement.data.contracts import read_grid
+from imitation_refinement.data.contracts import read_grid, read_remarked
 from imitation_refinement.data.datasets import Dataset, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
@@ -113,6 +113,8 @@ def _data_record(paths: Mapping[str, Any], config: EvaluateConfig, parts: Parts)
         record[name] = {"source": source, "sha256": digest(path)} | {
             f"n_{split}": int(n.get(split, 0)) for split in ("train", "validation", "test", "held_out")
         }
+    if remarked := read_remarked(paths["ideal_dataset"]):
+        record["structures"]["with_remark"] = remarked
     if config.test:
         record["imperfect"]["test"] = config.test
     if config.classifiers_from:

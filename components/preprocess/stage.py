@@ -23,6 +23,7 @@ from imitation_refinement.data.contracts import (
     measured_schema,
     null_rows,
     read_grid,
+    read_remarked,
     read_table,
     write_rejected,
     write_table,
@@ -245,7 +246,7 @@ def _read_ideal(shards: list[Path], grid: Grid) -> tuple[pd.DataFrame, NDArray[n
 
 def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path) -> None:
     """Shards of the ideal schema with the splits of their materials, a few thousand rows at a time."""
-    schema = ideal_schema(grid)
+    schema = ideal_schema(grid, sum(read_remarked(shard) for shard in shards))
     for shard in shards:
         read_grid(shard, grid)
     total = sum(pq.read_metadata(shard).num_rows for shard in shards)

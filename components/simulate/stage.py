@@ -78,7 +78,8 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
         raise InputError(
             source, f"row {row} has no lattice or sites.", "Give the table that collect_structures writes."
         )
-    grid, schema, reach = config.grid, ideal_schema(config.grid), REACH * config.profile.fwhm
+    grid, reach = config.grid, REACH * config.profile.fwhm
+    schema = ideal_schema(grid, table.num_rows - table["remark"].null_count)
     low, high = max(LEAST, grid.start - reach), min(MOST, grid.stop + reach)
 
     def simulate(start: int) -> tuple[pa.Table, list[InputError]]:

@@ -7,8 +7,9 @@ Four tables travel through the pipeline:
 * ``IDEAL``: gridded ideal patterns of the structures.
 * ``GRIDDED``: gridded imperfect patterns with their gridded theory.
 
-``IDEAL`` and ``GRIDDED`` carry their :class:`.grid.Grid` in the schema's metadata. A table of very
-many rows is a folder of Parquet files, the rows of one following those of the other by the files' names.
+``IDEAL`` and ``GRIDDED`` carry their :class:`.grid.Grid` in the schema's metadata, ``IDEAL`` also how many of its
+structures have a remark, where there are any. A table of very many rows is a folder of Parquet files, the rows of one
+following those of the other by the files' names.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -29,6 +29,10 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import files_in, write_text, writing, writing_folder
 from imitation_refinement.xrd.grid import Grid
 
+if TYPE_CHECKING:
+    import pandas as pd  # takes a third of a second: processes that only read structures do without
+
+REMARKED_KEY = b"structures_with_remark"  # of the schema's metadata
 ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
 
 # Columns that may be null are lists of any length: Arrow (25) can't read fixed-size lists with nulls from Parquet.
@@ -84,10 +88,16 @@ def _pattern(name: str, grid: Grid) -> pa.Field:
     return pa.field(name, pa.list_(pa.float32(), grid.points))
 
 
-def ideal_schema(grid: Grid) -> pa.Schema:
-    """Schema of gridded ideal patterns; each ``intensity`` has its maximum at 1."""
+def ideal_schema(grid: Grid, remarked: int = 0) -> pa.Schema:
+    """Schema of gridded ideal patterns; each ``intensity`` has its maximum at 1.
+
+    Args:
+        grid: of the patterns.
+        remarked: structures with a remark among those that the patterns were simulated from.
+    """
     fields = [STRUCTURES.field(name) for name in ("material_id", "formula", "crystal_system")]
-    return pa.schema([*fields, _SPLIT, _pattern("intensity", grid)], metadata=grid.to_metadata())
+    counted = {REMARKED_KEY: str(remarked).encode()} if remarked else {}
+    return pa.schema([*fields, _SPLIT, _pattern("intensity", grid)], metadata=grid.to_metadata() | counted)
 
 
 def measured_schema(grid: Grid) -> pa.Schema:
@@ -111,6 +121,11 @@ def to_table(columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> pa.Ta
 
     Two-dimensional NumPy arrays fill fixed-size list columns.
     """
+    import pandas as pd
+
+    def missing(value: object) -> bool:
+        return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
     n_rows = len(next(iter(columns.values()))) if isinstance(columns, dict) else len(columns)
     arrays = []
     for field in schema:
@@ -123,7 +138,7 @@ def to_table(columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> pa.Ta
         elif isinstance(values, pa.Array | pa.ChunkedArray):
             arrays.append(values.cast(field.type))
         else:
-            arrays.append(pa.array([None if _missing(v) else v for v in values], field.type))
+            arrays.append(pa.array([None if missing(v) else v for v in values], field.type))
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -206,10 +221,6 @@ def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) ->
         check_schema(part, pq.read_schema(part), schema)
         found.append(pq.read_table(part, columns=list(columns)))
     return pa.concat_tables(found)
-
-
-def _missing(value: object) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
 def open_table(path: str | Path) -> pa.Table:
@@ -308,6 +319,11 @@ def _grid_of_file(path: Path, expected: Grid | None) -> Grid:
     return grid
 
 
+def read_remarked(path: str | Path) -> int:
+    """Structures with a remark among those that a table of ideal patterns was simulated from."""
+    return int((pq.read_schema(parts(path)[0]).metadata or {}).get(REMARKED_KEY, b"0"))
+
+
 def matrix(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
     """A fixed-size list column as an array of shape (rows, width); rows that are null become NaN."""
     out = np.full((len(column), width), np.nan, np.float32)
@@ -328,5 +344,7 @@ def null_rows(patterns: NDArray[np.float32]) -> pa.Array:
 
 def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:
     """The list of what was left out: ``item``, ``reason`` and ``remedy``, also where it is empty."""
+    import pandas as pd
+
     rows = [{"item": e.where, "reason": e.problem, "remedy": e.remedy} for e in rejected]
     write_text(path, pd.DataFrame(rows, columns=["item", "reason", "remedy"]).to_csv(index=False))

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -290,6 +291,10 @@ def normal(amounts: Mapping[str, float | Fraction]) -> dict[str, int] | dict[str
     if not present:
         raise ValueError("names no element")
     elements = sorted(present)
+    if all(amount == int(amount) for amount in present.values()):  # as most are: told at once
+        divisor = gcd(*(int(amount) for amount in present.values()))
+        if total <= WHOLE * divisor:  # so few that no rounded shares are nearer
+            return {element: int(present[element]) // divisor for element in elements}
     shares = np.array([float(present[element]) for element in elements])
     shares /= shares.sum()
     # Few atoms are tried first: most names are found there, at a tenth of the cost.

@@ -70,6 +70,8 @@ def test_a_row_for_each_method_and_classifier(results: dict[str, Any]) -> None:
 
 def test_the_record(results: dict[str, Any], toy_run: Path) -> None:
     assert results["profile"] == "toy" and results["seed"] == 3
+    assert results["data"]["structures"]["with_remark"] == 3 and "with_remark" not in results["data"]["imperfect"]
+    assert "with remark: 3" in (toy_run / "report.html").read_text()
     for name, table in (("structures", "ideal_dataset"), ("imperfect", "imperfect_dataset")):
         record = results["data"][name]
         assert record["sha256"] == digest(toy_run / f"{table}.parquet") and record["source"] == "built-in"

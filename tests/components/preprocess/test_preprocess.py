@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from components.preprocess.split import grouped_split, groups_of, split_ideal
 from components.preprocess.stage import STAGE
-from imitation_refinement.data.contracts import ideal_schema, measured_schema, null_rows, read_gridded, write_table
+from imitation_refinement.data.contracts import (
+    ideal_schema,
+    measured_schema,
+    null_rows,
+    read_gridded,
+    read_remarked,
+    write_table,
+)
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
@@ -159,6 +167,14 @@ def test_sharded_is_unsharded(whole: dict[str, Any], tmp_path: Path, shards: int
         )
         for name, patterns in sharded[f"{kind}_patterns"].items():
             np.testing.assert_array_equal(patterns[order], whole[f"{kind}_patterns"][name][expected])
+
+
+def test_remarks_of_all_shards_are_counted(tmp_path: Path) -> None:
+    paths = write(tmp_path, ideal_columns(), imperfect_columns(), 3)
+    for shard, remarked in zip(paths["ideal"], (4, 0, 7), strict=True):
+        pq.write_table(pq.read_table(shard).cast(ideal_schema(GRID, remarked)), shard)
+    preprocess(tmp_path, paths)
+    assert read_remarked(tmp_path / "out" / "ideal.parquet") == 11
 
 
 def test_seed(whole: dict[str, Any], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from imitation_refinement.data.contracts import (
     STRUCTURES,
     ideal_schema,
     read_gridded,
+    read_remarked,
     read_table,
     write_table,
 )
@@ -150,6 +152,17 @@ def test_sharded_is_unsharded(tables: dict[str, Path], tmp_path: Path) -> None:
             assert parts[i % 3][i // 3] == row
     other = simulate(tables, tmp_path / "other", seed=6)
     assert pq.read_table(other["imperfect"])["parameters"] != pq.read_table(whole["imperfect"])["parameters"]
+
+
+def test_remarks_are_counted(tables: dict[str, Path], tmp_path: Path) -> None:
+    remarks = [None, "its cell is put on its symmetry", None, None, "a vacancy is left out", None, None, "x", None]
+    table = read_table(tables["structures"], STRUCTURES)
+    table = table.set_column(table.column_names.index("remark"), "remark", pa.array(remarks))
+    pq.write_table(table, tmp_path / "remarked.parquet")
+    tables = {**tables, "structures": tmp_path / "remarked.parquet"}
+    shards = [simulate(tables, tmp_path / str(i), shard=i, shards=3)["ideal"] for i in range(3)]
+    assert [read_remarked(shard) for shard in shards] == [0, 3, 0]
+    assert pq.read_schema(shards[0]).metadata == Grid(**GRID).to_metadata()
 
 
 def test_structures_in_several_files(tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
