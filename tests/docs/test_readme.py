@@ -1,4 +1,4 @@
-"""The README's results are called as everywhere else, and what it links to is there."""
+"""The README's results are called as everywhere else, and what pages link to or name is there."""
 
 import re
 from pathlib import Path
@@ -33,3 +33,10 @@ def test_links_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("components/*/README.md")):
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert "://" in link or (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_tests_that_are_named_are_there() -> None:
+    found = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/compatibility.md").read_text(encoding="utf-8"))
+    assert len(found) > 20
+    for path, name in found:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"
