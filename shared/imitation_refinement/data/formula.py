@@ -297,14 +297,13 @@ def normal(amounts: Mapping[str, float | Fraction]) -> dict[str, int] | dict[str
             return {element: int(present[element]) // divisor for element in elements}
     shares = np.array([float(present[element]) for element in elements])
     shares /= shares.sum()
-    # Few atoms are tried first: most names are found there, at a tenth of the cost.
     for largest in (WHOLE, LARGEST):
-        atoms = np.arange(1, largest + 1)[:, None]
-        whole = np.maximum(np.rint(atoms * shares), 1)
-        off = np.abs(whole / atoms - shares).max(axis=1)
-        fits = off <= (np.minimum(ROUNDED, ROUNDED_ATOMS / atoms[:, 0]) if largest == WHOLE else EXACT)
-        if fits.any():
-            found = whole[fits.argmax()].astype(int)
+        atoms = np.arange(1.0, largest + 1)  # those that are left, one share after the other
+        for share in shares.tolist():
+            off = np.abs(np.maximum(np.rint(atoms * share), 1) / atoms - share)
+            atoms = atoms[off <= (np.minimum(ROUNDED, ROUNDED_ATOMS / atoms) if largest == WHOLE else EXACT)]
+        if len(atoms):
+            found = np.maximum(np.rint(atoms[0] * shares), 1).astype(int)
             divisor = int(np.gcd.reduce(found))
             return {element: int(n) // divisor for element, n in zip(elements, found, strict=True)}
     # Halves are rounded up, and a sum's last digits don't decide what is a half.
