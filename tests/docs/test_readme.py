@@ -36,7 +36,9 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_tests_that_are_named_are_there() -> None:
-    found = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/compatibility.md").read_text(encoding="utf-8"))
+    found = re.findall(
+        r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
+    )
     assert len(found) > 20
     for path, name in found:
         assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"

@@ -51,7 +51,7 @@ def test_a_pod_with_two_processes_trains_as_one_does(
     monkeypatch.setenv(PROCESSES_VARIABLE, "2")
     capfd.readouterr()
     run_component(table, two, CONFIG)
-    assert capfd.readouterr().err.count("56 ideal patterns") == 1
+    assert capfd.readouterr().err.count("56 learnt from") == 1
     (alone, grid, about), (together, other_grid, other_about) = load_classifier(one), load_classifier(two)
     assert grid == other_grid and about["training"] == other_about["training"]
     for name, expected in alone.state_dict().items():

@@ -308,18 +308,22 @@ def test_simulate_and_preprocess_run_without_the_others_packages(tmp_path: Path)
     from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, write_table
 
     n = 8
+
+    def lattices(smallest: float) -> list[list[float]]:
+        return [[a, 0, 0, 0, a, 0, 0, 0, a] for a in (smallest + 0.1 * i for i in range(n))]
+
     structures: dict[str, Any] = {
         "formula": [f"X{i}" for i in range(n)],
         "space_group": [221] * n,
         "crystal_system": ["cubic"] * n,
-        "lattice": [[a, 0, 0, 0, a, 0, 0, 0, a] for a in (3.8 + 0.1 * i for i in range(n))],
+        "lattice": lattices(3.8),
         "atomic_number": [[55, 17]] * n,
         "occupancy": [[1.0, 1.0]] * n,
         "position": [[0.0, 0, 0, 0.5, 0.5, 0.5]] * n,
     }
     ids = [f"m{i}" for i in range(n)]
     write_table(tmp_path / "s.parquet", {**structures, "material_id": ids}, STRUCTURES)
-    held = {**structures, "formula": [f"Y{i}" for i in range(n)]}
+    held = {**structures, "formula": [f"Y{i}" for i in range(n)], "lattice": lattices(3.85)}  # with other lines
     write_table(tmp_path / "p.parquet", {**held, "pattern_id": ids, "origin": ["virtual"] * n}, PATTERNS)
 
     def run(stage: str, arguments: str) -> None:

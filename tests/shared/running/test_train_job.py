@@ -216,7 +216,9 @@ def job(volume: Path, **more: Any) -> TrainJob:
 def run_component(table: Path, output: Path, config: Any = CONFIG) -> None:
     """The component's body, as Kubeflow Pipelines runs it."""
     pretrain_classifier.python_func(
-        SimpleNamespace(path=str(table)), SimpleNamespace(path=str(output)), "l", config=config
+        SimpleNamespace(path=str(table)),
+        SimpleNamespace(path=str(output)),
+        {"label": "l", "classifier": "", "config": config},
     )
 
 
@@ -225,7 +227,7 @@ def test_two_nodes_train_as_one_process_does(
 ) -> None:
     run_component(toy_tables["ideal_dataset"], tmp_path / "pod" / "two")
     said = capfd.readouterr().err
-    assert said.count("56 ideal patterns") == 1  # the first node's log; torchrun's own warnings beside it
+    assert said.count("56 learnt from") == 1  # the first node's log; torchrun's own warnings beside it
     assert "2 nodes, 1 processes each" in said and "Complete" in said
     assert api.job is None and not list((tmp_path / "volume").iterdir())  # nothing is left
     monkeypatch.delenv("IMITATION_REFINEMENT_TRAIN_JOB")
