@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from components.collect_structures.builtin import FAMILY, RADIUS, UNWANTED, VOLUME, part_of
 from components.collect_structures.crystals import ATOMIC_NUMBERS, Crystal, Material, find_space_group, formula
-from components.collect_structures.processes import ordered_map
+from components.collect_structures.workers import ordered_map
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
 MAX_ATOMS = 60  # in the primitive cell

@@ -18,8 +18,8 @@ from components.collect_structures.cif import cif_files, read_block, read_blocks
 from components.collect_structures.crystals import HEAVIEST, Crystal, Material, Reading, check_crystal, from_pymatgen
 from components.collect_structures.duplicates import mark_duplicates
 from components.collect_structures.labels import check_agreement, parse_space_group, space_group_of
-from components.collect_structures.processes import ordered_map
 from components.collect_structures.symmetry import is_higher, number_of
+from components.collect_structures.workers import ordered_map
 from imitation_refinement.data.contracts import open_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import as_text, files_in, read_bytes

@@ -19,8 +19,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.collect_structures.crystals import Material, space_group_of_cell
-from components.collect_structures.processes import ordered_map
 from components.collect_structures.symmetry import Symmetric, average, moyo_number, scaled, symmetric
+from components.collect_structures.workers import ordered_map
 from imitation_refinement.data.contracts import STRUCTURES, to_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say

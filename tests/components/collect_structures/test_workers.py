@@ -8,11 +8,11 @@ from itertools import count, islice
 
 import pytest
 
-from components.collect_structures.processes import ordered_map
+from components.collect_structures.workers import ordered_map
 
 PROGRAM = """
 import os
-from components.collect_structures.processes import ordered_map
+from components.collect_structures.workers import ordered_map
 
 def work(item):
     return os.getpid()
