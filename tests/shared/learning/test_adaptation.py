@@ -16,7 +16,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.learning.adaptation import Discriminator, adda, fine_tune, gta
 from imitation_refinement.learning.config import AdaptConfig, GeneratorConfig, PretrainConfig
 from imitation_refinement.learning.generator import UNKNOWN, Generator, Standardise
-from imitation_refinement.learning.models import apply, load_classifier, load_generator, save_model
+from imitation_refinement.learning.models import apply, load_classifier, load_generator, load_refiner, save_model
 from imitation_refinement.learning.networks import Classifier
 from imitation_refinement.learning.training import train_classifier
 from imitation_refinement.xrd.grid import Grid
@@ -245,8 +245,10 @@ def test_generator_round_trip(generator: Generator, tmp_path: Path) -> None:
     found, grid, about = load_generator(tmp_path / "g")
     assert (grid, about, found.config) == (Grid(points=100), {"method": "gta"}, generator.config)
     np.testing.assert_array_equal(apply(found, x), apply(generator, x))
+    encoder, _, _ = load_classifier(tmp_path / "g")
+    np.testing.assert_array_equal(apply(encoder, x), apply(generator.encoder, x))
     with pytest.raises(InputError, match="holds a Generator"):
-        load_classifier(tmp_path / "g")
+        load_refiner(tmp_path / "g")
 
 
 def test_standardise() -> None:

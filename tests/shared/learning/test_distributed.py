@@ -42,7 +42,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from components.pretrain_classifier.stage import STAGE
-sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parents[1])]
 from conftest import toy_patterns
 from test_distributed import trained
 from imitation_refinement.learning.distributed import broadcast, rank, world_size

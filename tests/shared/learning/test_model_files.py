@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.learning.config import ClassifierConfig, GeneratorConfig, RefinerConfig
+from imitation_refinement.learning.config import ClassifierConfig, GeneratorConfig, UNetConfig
 from imitation_refinement.learning.generator import Generator
 from imitation_refinement.learning.model_files import model_called, name_of
 from imitation_refinement.learning.models import save_model
-from imitation_refinement.learning.networks import Classifier, Refiner
+from imitation_refinement.learning.networks import Classifier, UNet
 from imitation_refinement.xrd.grid import Grid
 
 VGG = ClassifierConfig(depths=(1, 1), widths=(8, 8), embedding=8)
@@ -47,7 +47,7 @@ def test_classifiers(tmp_path: Path, config: ClassifierConfig, method: str, expe
     ],
 )
 def test_refiners(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
-    refiner = Refiner(RefinerConfig(widths=(8, 8)))
+    refiner = UNet(UNetConfig(widths=(8, 8)))
     assert name_of(write(tmp_path / "m", refiner, REFINER | changes)) == expected
 
 
