@@ -110,7 +110,7 @@ def test_two_processes_as_one(toy: Any, toy_tables: dict[str, Path], tmp_path: P
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stderr.count("56 ideal patterns") == 1, "only the first process speaks"
+    assert ended.stderr.count("56 learnt from") == 1, "only the first process speaks"
     assert output.exists() and not list(tmp_path.glob("*.checkpoint.safetensors"))
     first, second = (load_file(tmp_path / f"rank{n}.safetensors") for n in range(2))
     one = trained(toy, tmp_path / "one")
