@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -22,6 +23,8 @@ from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.running.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.running.train_job import TrainJob
+
+COLLECT = (700, 10, 10)  # Python's own thresholds of garbage collection
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Stage:
         inputs = {name: given[name] for name in self.inputs if name in given}
         name = label or self.name
         with progress.stage(name), Tracker.stage(name, options.model_dump_json()) as tracker:
+            gc.freeze()  # what is imported by now stays, and need not be looked through again and again
+            gc.set_threshold(*COLLECT)
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
             progress.result(self.run(given, options, tracker))
