@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,7 +11,7 @@ import spglib
 from numpy.typing import NDArray
 
 from components.collect_structures.crystals import SYMPREC, Crystal, Material, sites
-from imitation_refinement.data.formula import one_material, without_hydrogen
+from imitation_refinement.data.formula import but_for_hydrogen, one_material
 
 CELL_TOLERANCE = 0.01  # relative, of the volume an atom and of the edges
 
@@ -57,17 +55,6 @@ def _near(one: NDArray[np.float64] | float, other: NDArray[np.float64] | float) 
     return bool(np.all(np.abs(one - other) <= CELL_TOLERANCE * np.abs(other)))
 
 
-def _without_hydrogen(names: Mapping[str, str]) -> dict[str, str]:
-    """What is equal for names that differ in hydrogen alone, by name; of elements that none has with hydrogen, a name.
-
-    Args:
-        names: name → the one that it goes by.
-    """
-    elements = {name: frozenset(re.findall("[A-Z][a-z]?", name)) for name in names}
-    hydrous = {found - {"H"} for found in elements.values() if "H" in found}
-    return {name: without_hydrogen(one) if elements[name] - {"H"} in hydrous else one for name, one in names.items()}
-
-
 def mark_duplicates(materials: list[Material]) -> list[Material]:
     """Says in ``source`` which earlier material a later one repeats: same name, space group and cell.
 
@@ -76,14 +63,12 @@ def mark_duplicates(materials: list[Material]) -> list[Material]:
     agrees already and the edges do not.
     """
     same = one_material(material.formula for material in materials)
-    heavy = _without_hydrogen(
-        {material.formula: same.get(material.formula, material.formula) for material in materials}
-    )
+    family_of = but_for_hydrogen(same.get(material.formula, material.formula) for material in materials)
     first: dict[tuple[str, int], list[tuple[Material, Cell]]] = defaultdict(list)
     out = []
     for material in materials:
-        known, cell = first[heavy[material.formula], material.space_group], Cell(material.crystal)
         name = same.get(material.formula, material.formula)
+        known, cell = first[family_of.get(name, name), material.space_group], Cell(material.crystal)
         alike = [other for other, its in known if cell.is_like(its)]
         twin = next((other for other in alike if same.get(other.formula, other.formula) == name), None)
         if twin is None:

@@ -7,9 +7,8 @@ space group, refined from other crystals, 2,800 are.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from imitation_refinement.data.formula import difference, without_hydrogen
+from imitation_refinement.data.formula import but_for_hydrogen, difference
 
 BIN = 0.075  # [°], width of the bins in which patterns are compared
 IDENTICAL = 0.995  # cosine of √I in such bins
@@ -26,7 +25,6 @@ WITHOUT_HYDROGEN = 0.9  # the same, of two materials that differ in hydrogen alo
 NEAR = 0.1  # share of the atoms that may differ between two refinements of one material
 COARSE, COMPONENTS = 4, 12  # bins that are put together, and directions in which pairs are looked for
 AT_A_TIME = 100_000  # pairs
-HYDROGEN = re.compile("H(?![a-z])")
 
 Pairs = NDArray[np.intp]
 
@@ -77,15 +75,6 @@ def cosines(found: NDArray[np.float16], pairs: Pairs) -> NDArray[np.float32]:
         one, other = pairs[start : start + AT_A_TIME].T
         out[start : start + AT_A_TIME] = np.einsum("ij,ij->i", found[one], found[other], dtype=np.float32)
     return out
-
-
-def but_for_hydrogen(names: Iterable[str]) -> dict[str, str]:
-    """For each name that differs from another in hydrogen alone: what all of these go by, the first by alphabet."""
-    families: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(set(names)):
-        families[without_hydrogen(name)].append(name)
-    found = [family for family in families.values() if len(family) > 1 and HYDROGEN.search("".join(family))]
-    return {name: family[0] for family in found for name in family}
 
 
 def hydrogen_pairs(names: Sequence[str], found: NDArray[np.float16]) -> Pairs:

@@ -29,7 +29,7 @@ from imitation_refinement.data.contracts import (
     write_table,
     written,
 )
-from imitation_refinement.data.formula import one_material
+from imitation_refinement.data.formula import but_for_hydrogen, one_material
 from imitation_refinement.data.patterns import Pattern, check_coverage
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
@@ -168,7 +168,7 @@ def _groups(
     if of_others := int((group[pairs[:, 0]] != group[pairs[:, 1]]).sum()):
         say(f"{of_others} pairs of imperfect patterns have one theory under two names: kept on one side")
     # Nothing but its name tells what a pattern without a structure is, and names lose their hydrogen.
-    family_of = alike.but_for_hydrogen(material)
+    family_of = but_for_hydrogen(material)
     family = np.array([family_of.get(name, name) for name in material])
     first = {name: row for row, name in reversed(list(enumerate(family)))}
     unsure = np.flatnonzero(np.isin(family, family[np.isnan(theory[:, 0])]))
@@ -207,7 +207,7 @@ def _ideal(
     own = identical[(identical < n).all(axis=1)]
     same = one_material([*material, *apart])
     by_name = np.isin([same.get(name, name) for name in material], [same.get(name, name) for name in apart])
-    family_of = alike.but_for_hydrogen([*material, *apart])
+    family_of = but_for_hydrogen([*material, *apart])
     unsure = {family_of[apart[i]] for i in np.flatnonzero(np.isnan(theory[:, 0])) if apart[i] in family_of}
     by_name |= np.array([family_of.get(name) in unsure for name in material], bool)
     by_theory = by_name.copy()

@@ -374,3 +374,15 @@ def without_hydrogen(name: str) -> str:
         return name
     heavy = {element: amount for element, amount in amounts.items() if element != "H"}
     return repr(sorted(normal(heavy).items())) if heavy else name
+
+
+def but_for_hydrogen(names: Iterable[str]) -> dict[str, str]:
+    """For each name that differs from another in hydrogen alone: what all of these go by, the first by alphabet."""
+    elements = {name: frozenset(re.findall(_ELEMENT, name)) for name in sorted(set(names))}
+    hydrous = {found - {"H"} for found in elements.values() if "H" in found}
+    families: dict[str, list[str]] = defaultdict(list)
+    for name, found in elements.items():
+        if found - {"H"} in hydrous:  # others need not be read
+            families[without_hydrogen(name)].append(name)
+    shared = [family for family in families.values() if len(family) > 1 and any("H" in elements[n] for n in family)]
+    return {name: family[0] for family in shared for name in family}
