@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import sys
@@ -20,11 +19,10 @@ from imitation_refinement import progress
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.options import StageConfig, config_error, merged
+from imitation_refinement.running import garbage
 from imitation_refinement.running.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.running.train_job import TrainJob
-
-COLLECT = (700, 10, 10)  # Python's own thresholds of garbage collection
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,7 @@ class Stage:
         inputs = {name: given[name] for name in self.inputs if name in given}
         name = label or self.name
         with progress.stage(name), Tracker.stage(name, options.model_dump_json()) as tracker:
-            gc.freeze()  # what is imported by now stays, and need not be looked through again and again
-            gc.set_threshold(*COLLECT)
+            garbage.imported()
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
             progress.result(self.run(given, options, tracker))
