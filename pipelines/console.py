@@ -26,7 +26,8 @@ from rich.text import Text
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel, say
-from pipelines.processes import environment, signals, stop
+from imitation_refinement.running.launch import environment
+from pipelines.processes import signals, stop
 
 LABEL_WIDTH = 38  # characters; "train_refiner densenet_shuffled_labels"
 TICK_S = 0.2

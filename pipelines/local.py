@@ -7,8 +7,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -20,12 +20,13 @@ from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.learning.model_files import name_of
+from imitation_refinement.running.launch import environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.running.tracking import Tracker, open_store, sqlite_uri
 from pipelines import containers, processes
 from pipelines.console import captured, clock, console
-from pipelines.processes import environment, replaced
+from pipelines.processes import replaced
 from pipelines.profiles import SOURCES, Profile, as_text
 
 Runner = Literal["subprocess", "docker"]
@@ -158,14 +159,18 @@ def _run_pipeline(
     error_file = root / "error.txt"  # where containers see it
     files = [path for path in given.values() if path and path not in NAMED_SOURCES]
     tasks = containers.tasks(engine, folder.name, files) if engine else processes.tasks()
-    variables = {ERROR_FILE_VARIABLE: str(error_file), "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads()}
-    variables["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # gives back what a table took: 50 MB a task
+    variables = {
+        ERROR_FILE_VARIABLE: str(error_file),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": threads(),
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # gives back what a table took: 50 MB a task
+    }
     with (
         environment({**variables, **(PORTABLE if profile.portable else {})}),
         replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
         # KFP puts its own workspace for this path inside of any text; no path of ours has this name.
         replaced(constants, "WORKSPACE_MOUNT_PATH", f"/{uuid4().hex}"),
-        _own_print(),
+        replaced(builtins, "print", print),  # KFP swaps it while a task runs, and two at once leave it swapped
     ):
         try:
             with tasks as runner:
@@ -197,13 +202,3 @@ def threads() -> str:
     Two trainings of one thread each are faster than one after the other with two.
     """
     return os.environ.get("OMP_NUM_THREADS") or str(max(1, len(os.sched_getaffinity(0)) // AT_ONCE))
-
-
-@contextmanager
-def _own_print() -> Iterator[None]:
-    """Keeps the built-in ``print``: KFP swaps it while a task runs, and two tasks at once leave it swapped."""
-    before = builtins.print
-    try:
-        yield
-    finally:
-        builtins.print = before

@@ -188,21 +188,6 @@ def _chunks(stream: IO[bytes] | None) -> Iterator[bytes]:
 
 
 @contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables that the tasks inherit."""
-    before = {key: os.environ.get(key) for key in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-@contextmanager
 def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
     """A module's function is another in the block."""
     before = getattr(module, name)

@@ -24,7 +24,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.progress import leads, warn
 from imitation_refinement.running import pipeline_run
-from imitation_refinement.running.launch import RUN_VARIABLE
+from imitation_refinement.running.launch import RUN_VARIABLE, environment
 
 if TYPE_CHECKING:
     import torch
@@ -180,29 +180,23 @@ class Tracker:
         """
         import mlflow
 
-        before = {key: os.environ.get(key) for key in ("MLFLOW_TRACKING_URI", PARENT_RUN_VARIABLE)}
         client, experiment = open_store(tracking_uri, artifacts)
-        mlflow.set_tracking_uri(tracking_uri)
-        with _one_line():
-            run = client.create_run(experiment, run_name=name)
+        with environment({"MLFLOW_TRACKING_URI": tracking_uri}):
+            mlflow.set_tracking_uri(tracking_uri)  # which sets that variable, too
+            with _one_line():
+                run = client.create_run(experiment, run_name=name)
 
-        def end_children() -> None:
-            # A process that was killed could not end its run.
-            children = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
-            for child in client.search_runs([experiment], children):
-                client.set_terminated(child.info.run_id, "FAILED")
+            def end_children() -> None:
+                # A process that was killed could not end its run.
+                children = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
+                for child in client.search_runs([experiment], children):
+                    client.set_terminated(child.info.run_id, "FAILED")
 
-        os.environ["MLFLOW_TRACKING_URI"] = tracking_uri
-        os.environ[PARENT_RUN_VARIABLE] = run.info.run_id
-        try:
-            with _ended_by_block(client, run.info.run_id, end_children):
+            with (
+                environment({PARENT_RUN_VARIABLE: run.info.run_id}),
+                _ended_by_block(client, run.info.run_id, end_children),
+            ):
                 yield cls(client, run.info.run_id, name=name)
-        finally:
-            for key, value in before.items():
-                if value is None:
-                    os.environ.pop(key, None)
-                else:
-                    os.environ[key] = value
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs resolved options; nested ones as ``a.b``.
