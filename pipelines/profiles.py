@@ -24,7 +24,8 @@ from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
 SOURCES = ("structures", "imperfect", "test", "keep_out", "classifiers")  # what a run is given: paths, or nothing
-STAGES = ("collect_structures", "simulate", "preprocess", "baselines", "evaluate")  # whose options are a parameter
+# Stages whose options are a parameter of the pipeline.
+PARAMETERS = ("collect_structures", "simulate", "preprocess", "baselines", "evaluate")
 
 
 class Profile(StageConfig):
@@ -87,7 +88,7 @@ class Profile(StageConfig):
 
     def parameters(self) -> dict[str, Any]:
         """The profile as the pipeline's parameters: options by stage, and the tasks of each loop with theirs."""
-        stages = self.model_dump(include={*STAGES}, mode="json")
+        stages = self.model_dump(include={*PARAMETERS}, mode="json")
         study = STUDIES[self.study]
         loops: dict[str, Any] = {loop: [self._task(t).model_dump() for t in study.get(loop, [])] for loop in OPTIONS}
         return {"shards": list(range(self.shards)), "n_shards": self.shards, **stages, **loops}

@@ -21,6 +21,7 @@ from components.collect_structures.labels import check_agreement, parse_space_gr
 from components.collect_structures.symmetry import is_higher, number_of
 from components.collect_structures.workers import ordered_map
 from imitation_refinement.data.contracts import open_table
+from imitation_refinement.data.formats.parquet import EXTENSIONS as TABLES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import as_text, files_in, read_bytes
 from imitation_refinement.progress import progress
@@ -30,7 +31,6 @@ T = TypeVar("T")
 Reader = Callable[[Mapping[str, Any], object], Reading | None]  # of a row; None where it has no structure
 
 CONTRACT = ("lattice", "atomic_number", "occupancy", "position")
-TABLE_SUFFIXES = (".parquet", ".pq")
 BATCH, IN_ONE = (
     64,
     3000,
@@ -82,7 +82,7 @@ def gather(items: Iterable[Material | InputError], where: object, rejected: list
 
 def _source(path: Path, workers: int) -> Iterator[Material | InputError]:
     if path.is_dir():
-        tables = files_in(path, TABLE_SUFFIXES)
+        tables = files_in(path, TABLES)
         return _tables(tables, workers) if tables else read_cif_folder(path, workers)
     if not path.is_file():
         raise InputError(path, "there is no such file or folder.", "Check the path.")
@@ -90,7 +90,7 @@ def _source(path: Path, workers: int) -> Iterator[Material | InputError]:
         return iter(read_cif(str(path), path.name, path))
     if path.name.lower().endswith(ARCHIVE_SUFFIXES):
         return read_cif_archive(path, workers)
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if path.suffix.lower() in TABLES:
         return read_structure_table(path, workers)
     raise InputError(
         path,

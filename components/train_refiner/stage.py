@@ -70,8 +70,9 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
         return ""
     n_train = labelled if targeted else len(train[1])
     # Only labels tell how sure to be; without them the classifier's own confidence stands.
+    refined = apply(refiner, validation[0]) if len(validation[1]) else validation[0]
     calibrated = targeted and len(validation[1])
-    temperature = fit_temperature(classifier, apply(refiner, validation[0]), validation[1]) if calibrated else 1.0
+    temperature = fit_temperature(classifier, refined, validation[1]) if calibrated else 1.0
     about = {
         "training": config.model_dump(),
         "weights": config.weights,
@@ -92,7 +93,7 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     known = truth != UNLABELLED
     if not known.any():
         return f"{n_train} patterns learnt from"
-    right = probabilities(classifier, apply(refiner, validation[0][known])).argmax(1) == truth[known]
+    right = probabilities(classifier, refined[known]).argmax(1) == truth[known]
     return f"{100 * right.mean():.1f} % of {known.sum()} validation patterns right, {n_train} learnt from"
 
 

@@ -19,20 +19,11 @@ from pydantic import Field
 from imitation_refinement.errors import InputError
 from imitation_refinement.options import StageConfig
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel
+from imitation_refinement.running.images import STAGES
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE, Stage
 from imitation_refinement.running.tracking import Tracker
 
 ROOT = Path(__file__).parents[3]
-STAGES = (
-    "collect_structures",
-    "simulate",
-    "preprocess",
-    "pretrain_classifier",
-    "train_refiner",
-    "adapt_classifier",
-    "baselines",
-    "evaluate",
-)
 TORCH = {"torch", "safetensors"}
 CRYSTALS = {"pymatgen", "numba", "gemmi", "spglib"}
 REFUSED = {
