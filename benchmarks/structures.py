@@ -3,6 +3,7 @@
     python benchmarks/structures.py                        the mineral database of xraylarch 0.9.66, 9,275 entries
     python benchmarks/structures.py --sample 300           every so many of them; pymatgen takes 46 ms an entry
     python benchmarks/structures.py --cifs FOLDER          CIFs of your own
+    python benchmarks/structures.py --names                which materials' names join unlike compounds, and the reverse
 
 The database is the American Mineralogist Crystal Structure Database (cite it) as shipped in the wheel of xraylarch,
 which pip downloads into a temporary folder. Each entry's formula and density were made from its sites, so what a reader
@@ -34,6 +35,8 @@ from pymatgen.core import Composition, Element
 from pymatgen.io.cif import CifParser
 
 from components.collect_structures.cif import read_single
+from components.collect_structures.crystals import material_name
+from imitation_refinement.data.formula import difference, one_material, parse
 from imitation_refinement.errors import InputError
 
 PACKAGE, DATABASE = "xraylarch==0.9.66", "larch/xrd/amcsd_cif1.db"
@@ -147,12 +150,38 @@ def different(amounts: Amounts, text: str) -> bool:
     return bool(abs(1.660539 * units * mass / gemmi.UnitCell(*cell).volume / density - 1) > TOLERANCE)
 
 
+def names(cifs: list[tuple[str, str]]) -> None:
+    """Prints how the names that entries get go with the formulas that they state."""
+    stated: dict[str, set[str]] = defaultdict(set)  # of each name
+    given: dict[tuple[str, int | None], set[str]] = defaultdict(set)  # of each stated formula and space group
+    entries = []
+    for entry, text in cifs:
+        formula = gemmi.cif.as_string(gemmi.cif.read_string(text).sole_block().find_value("_chemical_formula_sum"))
+        try:
+            found = read_single(text, entry)
+            entries.append((found.formula, found.space_group, material_name(parse(formula.replace(" ", "")))))
+        except (InputError, ValueError):
+            continue
+    same = one_material(name for own, _, formula in entries for name in (own, formula))
+    for own, group, formula in entries:
+        own, formula = same.get(own, own), same.get(formula, formula)
+        stated[own].add(formula)
+        given[formula, group].add(own)
+    joined = {name: found for name, found in stated.items() if len(found) > 1}
+    unlike = [name for name, found in joined.items() if max(difference(a, b) for a in found for b in found) > TOLERANCE]
+    split = sum(len(found) > 1 for found in given.values())
+    print(f"{len(entries)} entries; names of entries that state several formulas: {len(joined)}, of unlike compounds")
+    print(f"(over 5 % of the atoms, hydrogen aside): {len(unlike)} ({', '.join(unlike)});")
+    print(f"stated formulas with one space group and several names: {split}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifs", type=Path, help="folder of CIFs with one structure each, in place of the database")
     parser.add_argument("--sample", type=int, default=0, help="so many entries, evenly taken; 0 for all")
     parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
     parser.add_argument("--list", action="store_true", help="names of what is refused or silently different")
+    parser.add_argument("--names", action="store_true", help="compare names with stated formulas instead")
     arguments = parser.parse_args()
     if arguments.cifs:
         cifs = [(file.stem, file.read_text(errors="replace")) for file in sorted(arguments.cifs.rglob("*.cif"))]
@@ -160,6 +189,9 @@ def main() -> None:
         cifs = list(mineral_cifs())
     if arguments.sample:
         cifs = cifs[:: max(1, len(cifs) // arguments.sample)]
+    if arguments.names:
+        names(cifs)
+        return
     print(f"{len(cifs)} CIFs\n{'':10}{'silent':>8}{'said':>8}{'refused':>9}{'ms an entry':>13}")
     for name in arguments.readers:
         counts: Counter[str] = Counter()
