@@ -201,7 +201,7 @@ def _names(crystal: Crystal, entries: Sequence[int], names: Sequence[str] | None
 
 
 def _has_contacts(crystal: Crystal, parents: NDArray[np.intp]) -> bool:
-    """Whether anything may be nearer than CLOSEST to one of the entries."""
+    """Whether anything may be nearer than CLOSEST to one of the entries, but for shares of exactly one site."""
     near = reach(crystal.lattice, CLOSEST)
     if near.max() >= 0.5:
         return True
@@ -209,7 +209,12 @@ def _has_contacts(crystal: Crystal, parents: NDArray[np.intp]) -> bool:
     apart = along[:, parents, None] - along[:, None]
     apart -= np.rint(apart)
     a, b, c = np.abs(apart) < near[:, None, None]
-    return bool(np.count_nonzero(a & b & c) > len(parents))
+    close = a & b & c
+    if np.count_nonzero(close) == len(parents):
+        return False
+    a, b, c = apart == 0
+    same = a & b & c
+    return bool((close > same).any() or (same @ crystal.occupancy).max() > 1 + OCCUPANCY_SLACK)
 
 
 def reach(lattice: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
