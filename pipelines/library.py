@@ -164,7 +164,7 @@ def main() -> None:
     library.write(options.output)
     say(f"{options.output}: {len(library)} crystals, {options.output.stat().st_size / 1e6:.1f} MB")
     if options.ranking:
-        none = Ranking(*((0.0,) * 14,) * 4, (0.0,) * 6)
+        none = Ranking((), (), (), (), ())  # not used: only evidence is collected
         known = cases(Search(library, none), structures, options.number, options.seed)
         said = f"{options.number} virtual measurements, seed {options.seed}, library {library.digest[:16]}"
         fit(known, said).write(options.ranking)

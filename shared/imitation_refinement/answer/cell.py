@@ -38,7 +38,7 @@ SUBSTEPS = 8  # places of a line between two points
 class Evidence(IntEnum):
     """The columns of :func:`fit`: what speaks for a crystal or against it."""
 
-    THEORY = 0  # correlation of painted and measured pattern, both to POWER, with theory's intensities
+    THEORY = 0  # cosine of the painted pattern and the measured one less its mean, both to POWER; theory's intensities
     HALF = 1  # the same with the geometric mean of theory's and free intensities
     FREE = 2  # the same with free ones
     SCATTER = 3  # standard deviation of log(free / theory's intensity)

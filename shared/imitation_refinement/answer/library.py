@@ -31,6 +31,8 @@ LARGEST_INDEX = 127
 METADATA_KEY = b"imitation_refinement.library"
 B_ISO = 0.5  # [Å²], of every crystal: a usual one at room temperature
 EQUIVALENT = 1e-3  # relative difference of |F|² below which reflections of one line are equivalent
+# Decimals, or 20 and more of an element that no molecule has so many of.
+_MIXED = re.compile(r"\.|(?:(?!(?:H|C|N|O)\d)[A-Z][a-z]?|\))[2-9]\d|\d{3}")
 # Free parameters of the cell, in the order of the crystal systems.
 FREE = dict(zip(CRYSTAL_SYSTEMS, (6, 4, 3, 2, 2, 2, 1), strict=True))
 
@@ -110,6 +112,11 @@ class Library:
         """A number for each formula and space group, equal for entries of one phase, shape (n,)."""
         names = np.char.add(np.char.add(self.formula, " "), self.space_group.astype(str))
         return np.unique(names, return_inverse=True)[1]
+
+    @cached_property
+    def mixed(self) -> NDArray[np.bool_]:
+        """Whether a formula is one of a solid solution: its amounts are no small whole numbers, shape (n,)."""
+        return np.array([bool(_MIXED.search(formula)) for formula in self.formula.tolist()])
 
     @cached_property
     def digest(self) -> str:

@@ -33,7 +33,11 @@ POINTS = 3072  # of the log q axis
 LOG_STEP = np.log(MOST_Q / LEAST_Q) / (POINTS - 1)  # 0.1 %
 MEAN = 0.5  # of the mean is taken off: an expected line where nothing is counts against a crystal
 
+# What tells calculated patterns.
 MOST_COUNTS = 1e8  # in a pattern's highest point; less noise than these have is none
+ROUNDINGS = 4  # variances of rounding; one count or more scatters by 12
+MANY_ZEROS = 0.3  # share of the points
+SOLITARY = 1e-3  # share of the points above 0 that stand alone
 
 
 @dataclass(frozen=True)
@@ -150,9 +154,10 @@ def prepare(two_theta: ArrayLike, intensity: ArrayLike, wavelength: float, where
 def is_calculated(intensity: ArrayLike) -> bool:
     """Whether a pattern has less noise than any measured one: then it was calculated.
 
-    Counts I scatter by √I. In units of the highest point, the scatter² / I of a pattern is 1 / (its counts); where a
-    quarter of the points between 0.2 % and 20 % of the maximum would need more than :data:`MOST_COUNTS` of them, no
-    diffractometer has measured it. The scatter is that of sixth differences, which lines hardly reach.
+    Told on its flat parts, the lower half of its intensities, by sixth differences, which lines hardly reach. Counts I
+    scatter by √I; in units of the highest point, scatter² / I is 1 / (its counts). What scatters less than
+    :data:`MOST_COUNTS` of them and the rounding of the file would make it was not measured. Where much of a pattern is
+    exactly 0, single counts stand alone in a measured one, and in a calculated one none does.
 
     Args:
         intensity: as measured, not smoothed, at even steps, shape (n,).
@@ -161,15 +166,16 @@ def is_calculated(intensity: ArrayLike) -> bool:
     if len(y) < FEWEST or not y.max() > 0:
         return False
     y = y / y.max()
+    zero = y <= 0
+    if zero.mean() > MANY_ZEROS:
+        alone = ~zero[1:-1] & zero[:-2] & zero[2:]
+        return bool(alone.sum() < SOLITARY * (~zero).sum())
     scatter2 = np.diff(y, 6) ** 2 / 924  # (12 choose 6): the variance of white noise stays 1
     level = y[3:-3]
-    used = (level > 2e-3) & (level < 0.2)
-    if used.sum() < FEWEST // 2:
-        used = level > 2e-3
-    if not used.any():
-        return False
-    # 0.1015: the first quartile of χ² with one degree of freedom.
-    return bool(np.quantile(scatter2[used] / level[used], 0.25) / 0.1015 < 1 / MOST_COUNTS)
+    flat = (level > 0) & (level <= np.median(level[level > 0]))
+    rounding = float(np.diff(np.unique(y)).min(initial=1)) ** 2 / 12
+    # 0.455: the median of χ² with one degree of freedom.
+    return bool(np.median(scatter2[flat] / (level[flat] / MOST_COUNTS + rounding)) / 0.455 < ROUNDINGS)
 
 
 def _sigma(fwhm: float) -> float:

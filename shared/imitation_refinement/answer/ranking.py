@@ -1,8 +1,8 @@
 """From evidence to probabilities: which crystal it is, whether it is one of the library, and the crystal system.
 
 Two conditional logits (McFadden, 1974) over the crystals that were fitted: P(i) = exp(w·x_i) / Σ_j exp(w·x_j). The one
-is fitted so that the phase itself has the probability, the other so that crystals of its system have it, whether the
-phase is there or not. A logistic regression says how sure the first is: the phase may not be in the library at all.
+is fitted so that the phase itself has the probability, the other so that crystals of its system have it; a temperature
+makes that vote as sure as it may be whether the phase is there or not. A logistic regression says how sure the first is: the phase may not be in the library at all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logsumexp, softmax
 
 from imitation_refinement.answer.cell import Evidence
@@ -25,7 +25,9 @@ from imitation_refinement.xrd.crystal import N_CLASSES
 
 Vector = NDArray[np.float64]
 
+MIXED = 1.0  # off the logit of a solid solution: its formula is one of a continuum, a compound's stands for itself
 RIDGE = 1e-3  # on weights of evidence in its standard deviations
+LEAST_VOTE = 1e-3  # where the true system has no crystal among those fitted
 SURE = ("intercept", "logit of the share", "theory", "explained", "missing", "coverage")
 
 
@@ -37,6 +39,7 @@ class Case:
         evidence: of the crystals that were fitted, shape (k, evidence).
         phase: a number for each crystal's phase, shape (k,).
         system: of each crystal, shape (k,).
+        mixed: which of them are solid solutions, shape (k,).
         right: which of them are the phase, shape (k,); none where it is not in the library.
         true_system: the pattern's.
         coverage: share of the lines' range that was measured.
@@ -45,6 +48,7 @@ class Case:
     evidence: Vector
     phase: NDArray[np.intp]
     system: NDArray[np.int8]
+    mixed: NDArray[np.bool_]
     right: NDArray[np.bool_]
     true_system: int
     coverage: float
@@ -97,9 +101,14 @@ class Ranking:
         """Evidence in standard deviations from its mean, the same shape."""
         return np.asarray((evidence - self.mean) / self.deviation)
 
-    def shares(self, evidence: Vector) -> Vector:
-        """The probability of each crystal if the phase is one of them, shape (k,)."""
-        return np.asarray(softmax(self.standard(evidence) @ self.phase))
+    def shares(self, evidence: Vector, mixed: NDArray[np.bool_]) -> Vector:
+        """The probability of each crystal if the phase is one of them, shape (k,).
+
+        Args:
+            evidence: of each crystal, shape (k, evidence).
+            mixed: which of them are solid solutions, shape (k,).
+        """
+        return np.asarray(softmax(self.standard(evidence) @ self.phase - MIXED * mixed))
 
     def systems(self, evidence: Vector, system: NDArray[np.int8]) -> Vector:
         """The vote: seven probabilities in the order of the crystal systems."""
@@ -126,7 +135,8 @@ def phase_shares(share: Vector, phase: NDArray[np.intp]) -> Vector:
 def fit(cases: Sequence[Case], fitted_on: str = "") -> Ranking:
     """Coefficients fitted on searches whose answer is known.
 
-    The logits are fitted on the cases whose phase was found, which say what makes a true phase; how sure, on all.
+    The logits are fitted on the cases whose phase was found, which say what makes a true phase; how sure they are, on
+    all.
 
     Raises:
         ValueError: if no case has its phase among the crystals fitted.
@@ -139,11 +149,12 @@ def fit(cases: Sequence[Case], fitted_on: str = "") -> Ranking:
     inputs = [(case.evidence - mean) / deviation for case in known]
     phase = _conditional_logit(inputs, [case.right for case in known])
     system = _conditional_logit(inputs, [case.system == case.true_system for case in known])
+    system = _temperature(cases, mean, deviation, system) * system
     zeros = (0.0,) * len(SURE)
     found = Ranking(tuple(mean), tuple(deviation), tuple(phase), tuple(system), zeros, fitted_on)
     rows, answers = [], []
     for case in cases:
-        share = phase_shares(found.shares(case.evidence), case.phase)
+        share = phase_shares(found.shares(case.evidence, case.mixed), case.phase)
         first = int(share.argmax())
         rows.append(_sure_inputs(case.evidence[[first]], share[[first]], case.coverage))
         answers.append(case.right[case.phase == case.phase[first]].any())
@@ -170,6 +181,20 @@ def _conditional_logit(inputs: Sequence[Vector], right: Sequence[NDArray[np.bool
         return total / len(told), gradient / len(told)
 
     return np.asarray(minimize(loss, np.zeros(len(Evidence)), jac=True, method="L-BFGS-B").x)
+
+
+def _temperature(cases: Sequence[Case], mean: Vector, deviation: Vector, system: Vector) -> float:
+    """The factor, 0.1 to 2, of the vote's logits that makes the true systems most likely."""
+    scores = [((case.evidence - mean) / deviation) @ system for case in cases]
+
+    def loss(factor: float) -> float:
+        total = 0.0
+        for case, score in zip(cases, scores, strict=True):
+            votes = softmax(factor * score)[case.system == case.true_system].sum()
+            total -= np.log(max(votes, LEAST_VOTE))
+        return total
+
+    return float(minimize_scalar(loss, bounds=(0.1, 2.0), method="bounded").x)
 
 
 def _logistic(x: Vector, y: NDArray[np.bool_]) -> Vector:

@@ -142,7 +142,7 @@ class Search:
     def answer(self, found: Fitted, candidates: int = 10) -> Answer:
         """The answer that fitted crystals give."""
         library, rows = self.library, found.rows
-        share = self.ranking.shares(found.evidence)
+        share = self.ranking.shares(found.evidence, library.mixed[rows])
         together = phase_shares(share, library.phase[rows])
         sure = self.ranking.sureness(found.evidence, together, found.coverage)
         order = np.lexsort((-share, -together))
@@ -182,7 +182,7 @@ class Search:
         """
         rows = found.rows
         phase, system = self.library.phase[rows], self.library.system[rows]
-        return Case(found.evidence, phase, system, right[rows], true_system, found.coverage)
+        return Case(found.evidence, phase, system, self.library.mixed[rows], right[rows], true_system, found.coverage)
 
 
 def _tensor(strain: NDArray[np.float64]) -> NDArray[np.float64]:
