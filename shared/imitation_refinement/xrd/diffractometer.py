@@ -93,7 +93,7 @@ def measure(
     expected = _phase(reflections, p, p.march_r, p.strain, x[0], step, len(x), wavelength)
     if p.impurity_ratio and impurity is not None:
         expected += p.impurity_ratio * _phase(impurity, p, 1.0, (0.0,) * 6, x[0], step, len(x), wavelength)
-    _add_background(
+    add_background(
         expected,
         x[0],
         step,
@@ -137,7 +137,7 @@ def _phase(
     out = np.zeros(points)
     lines = doublet(wavelength) if p.ka2_ratio else None
     for line, ratio in zip(lines, (1.0, p.ka2_ratio), strict=True) if lines else ((wavelength, 1.0),):
-        _paint_lines(
+        paint_lines(
             d,
             strength * ratio,
             line,
@@ -230,7 +230,7 @@ def _normal(reciprocal: NDArray, hkl: NDArray, out: NDArray) -> None:
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc"})
-def _paint_lines(
+def paint_lines(
     d: NDArray,
     strength: NDArray,
     wavelength: float,
@@ -326,7 +326,7 @@ def _add_line(out: NDArray, centre: float, height: float, fwhm: float, mixing: f
 
 
 @njit(nogil=True)
-def _add_background(
+def add_background(
     out: NDArray,
     start: float,
     step: float,
