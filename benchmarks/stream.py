@@ -97,7 +97,7 @@ def accuracy(arguments: argparse.Namespace) -> None:
         p = probabilities(model, x)
         order = np.argsort(-p, axis=1)
         right, both = order[:, 0] == truth, (order[:, :2] == truth[:, None]).any(axis=1)
-        family = np.stack([p[:, FAMILIES == i].sum(axis=1) for i in range(6)], axis=1).argmax(axis=1)
+        family = np.stack([p[:, i == FAMILIES].sum(axis=1) for i in range(6)], axis=1).argmax(axis=1)
         half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / len(right))
         each = ", ".join(f"{CRYSTAL_SYSTEMS[i][:5]} {right[truth == i].mean():.0%}" for i in np.unique(truth))
         print(

@@ -39,9 +39,7 @@ def bank_of(paths: Iterable[str | Path], mode: Mode = "physical") -> tuple[Bank,
         rows += found
         rejected += bad
     if not rows:
-        raise InputError(
-            ", ".join(str(path) for path, _ in tables), f"no structure is left; the first: {rejected[0]}"
-        )
+        raise InputError(", ".join(str(path) for path, _ in tables), f"no structure is left; the first: {rejected[0]}")
     return Bank.join(rows), rejected
 
 
@@ -53,7 +51,7 @@ def _part(path: str | Path, table: pa.Table, mode: Mode) -> tuple[list[Bank], li
     for i in np.setdiff1d(np.arange(table.num_rows), usable).tolist():
         problem = f"{names['material_id'][i]} holds an element without form factors."
         rejected.append(InputError(path, problem, "Leave this structure out."))
-    for slot, i in enumerate(usable.tolist()):
+    for i in usable.tolist():
         own = structures.select([i])
         one = reflections(own, WAVELENGTH, HIGH, mode)[0]
         columns = {name: values[i] for name, values in names.items()}

@@ -9,16 +9,17 @@ from numpy.typing import NDArray
 
 from imitation_refinement.xrd.crystal import CrystalSystem
 
-# Proper rotations of the one or two Laue groups of each crystal system.
-ORDERS: dict[CrystalSystem, tuple[int, ...]] = {
-    CrystalSystem.TRICLINIC: (1,),
-    CrystalSystem.MONOCLINIC: (2,),
-    CrystalSystem.ORTHORHOMBIC: (4,),
-    CrystalSystem.TETRAGONAL: (4, 8),
-    CrystalSystem.TRIGONAL: (3, 6),
-    CrystalSystem.HEXAGONAL: (6, 12),
-    CrystalSystem.CUBIC: (12, 24),
+# Proper rotations of two-, three-, four- and sixfold axes in the one or two Laue groups of each crystal system.
+AXES: dict[CrystalSystem, tuple[tuple[int, int, int, int], ...]] = {
+    CrystalSystem.TRICLINIC: ((0, 0, 0, 0),),
+    CrystalSystem.MONOCLINIC: ((1, 0, 0, 0),),
+    CrystalSystem.ORTHORHOMBIC: ((3, 0, 0, 0),),
+    CrystalSystem.TETRAGONAL: ((1, 0, 2, 0), (5, 0, 2, 0)),
+    CrystalSystem.TRIGONAL: ((0, 2, 0, 0), (3, 2, 0, 0)),
+    CrystalSystem.HEXAGONAL: ((1, 2, 0, 2), (7, 2, 0, 2)),
+    CrystalSystem.CUBIC: ((3, 8, 0, 0), (9, 8, 6, 0)),
 }
+TRACES = (-1, 0, 1, 2)  # 1 + 2 cos 2π/n of these rotations
 # How well lattice (relative) and |F|² (share of their sum) must agree, from strict to lax: refined positions are off
 # their symmetry by up to 0.01 Å, and cells by rounding.
 TOLERANCES = ((1e-4, 1e-3), (1e-3, 0.01), (1e-3, 0.05), (5e-3, 0.05), (5e-3, 0.2))
@@ -54,7 +55,9 @@ def laue_group(
         assert np.abs(moved).max(initial=0) < size
         error = np.abs(_look_up(table, moved) - f2[inside]).sum(axis=1)
         found = candidates[error <= f2_tolerance * total]
-        if len(found) in ORDERS[system] and _closed(found):
+        traces = np.trace(found, axis1=1, axis2=2)
+        axes = tuple(int((traces == trace).sum()) for trace in TRACES)
+        if axes in AXES[system] and _closed(found):
             return found
     return None
 
@@ -67,7 +70,7 @@ def lines_of(
     half = int(np.abs(moved).max())
     keys = np.abs(moved @ np.array([(2 * half + 1) ** 2, 2 * half + 1, 1])).max(axis=0)  # ±h have one |key|
     _, first, line = np.unique(keys, return_index=True, return_inverse=True)
-    return hkl[first], np.bincount(line, f2)
+    return hkl[first], np.bincount(line, f2).astype(np.float64)
 
 
 def _rotations(metric: NDArray[np.float64], tolerance: float) -> Operations:
@@ -82,7 +85,7 @@ def _rotations(metric: NDArray[np.float64], tolerance: float) -> Operations:
             near_b = np.abs(images[2] @ metric @ b - metric[1, 2]) <= 2 * tolerance * edges[1] * edges[2]
             found += [(a, b, c) for c in images[2][near_a & near_b]]
     matrices = np.array(found, np.int64).reshape(-1, 3, 3)
-    return matrices[np.rint(np.linalg.det(matrices)) == 1]
+    return matrices[np.linalg.det(matrices) > 0.5]
 
 
 def _table(hkl: NDArray[np.integer], f2: NDArray[np.float64], half: int) -> NDArray[np.float64]:
@@ -96,13 +99,13 @@ def _table(hkl: NDArray[np.integer], f2: NDArray[np.float64], half: int) -> NDAr
 def _look_up(table: NDArray[np.float64], hkl: NDArray[np.int64]) -> NDArray[np.float64]:
     """|F|² of indices of shape (..., 3); 0 beyond the table."""
     half = len(table) // 2
-    there = (np.abs(hkl) <= half).all(axis=-1)
+    there = np.asarray((np.abs(hkl) <= half).all(axis=-1))
     index = np.where(there[..., None], hkl + half, 0)
     return np.where(there, table[index[..., 0], index[..., 1], index[..., 2]], 0.0)
 
 
 def _closed(operations: Operations) -> bool:
-    """Whether the product of any two matrices is one of them."""
+    """Whether the product of any two matrices is one of them; then the identity is, too."""
     known = {matrix.tobytes() for matrix in operations}
     products = np.einsum("aij,bjk->abik", operations, operations).reshape(-1, 3, 3)
     return {matrix.tobytes() for matrix in products} <= known

@@ -53,8 +53,12 @@ class ClassifierConfig(StageConfig):
     """The architecture of a classifier."""
 
     architecture: Architecture = Field(Architecture.VGG, description="network family")
-    depths: Sizes = Field((1, 1, 2, 2), description="VGG: convolutions a stage; DenseNet: layers a block; strided: of each")
-    widths: Sizes = Field((16, 32, 64, 64), description="VGG: channels a stage; DenseNet: (stem, growth); strided: of each")
+    depths: Sizes = Field(
+        (1, 1, 2, 2), description="VGG: convolutions a stage; DenseNet: layers a block; strided: of each"
+    )
+    widths: Sizes = Field(
+        (16, 32, 64, 64), description="VGG: channels a stage; DenseNet: (stem, growth); strided: of each"
+    )
     kernel: Odd = Field(5, ge=3, le=31, description="convolution width [points], odd")
     stem_kernel: Odd = Field(15, ge=3, le=63, description="width of the first convolution [points], odd")
     stem_stride: int = Field(2, ge=1, le=8, description="stride of the first convolution")

@@ -1,7 +1,7 @@
 """The stream: patterns as a diffractometer would measure them, drawn on the fly from a bank of lines, without end.
 
-Each sample takes a crystal system (all equally often), a structure of it, another cell of its symmetry and flaws line by
-line; it is measured on an even 2θ axis, and prepared exactly as a measured pattern would be. A sample depends on the
+Each sample takes a crystal system (all equally often), a structure of it, another cell of its symmetry and flaws line
+by line; it is measured on an even 2θ axis, and prepared exactly as a measured pattern would be. A sample depends on the
 bank, the options, the seed and its number alone: whoever draws it, in whatever order, gets the same.
 """
 
@@ -29,6 +29,8 @@ from imitation_refinement.xrd.radiation import doublet
 from imitation_refinement.xrd.redrawn import spacings, strained_metric, textures
 
 BEYOND = 0.5  # [°] that is measured beyond the grid's ends
+REACHING = 3.0  # [°]: lines so far beyond the axis still reach in by shift and tail
+NEGLIGIBLE = 1e-4  # of the strongest line: what is below it would be lost in the noise of 30,000 counts
 
 
 class StreamFlaws(Ranges):
@@ -76,7 +78,7 @@ class Measurement:
     @property
     def two_theta(self) -> NDArray[np.float64]:
         """The angles [°], shape (n,)."""
-        return self.start + self.step * np.arange(len(self.counts))
+        return np.asarray(self.start + self.step * np.arange(len(self.counts)), float)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Stream:
 
     bank: Bank
     grid: Grid
-    flaws: StreamFlaws = StreamFlaws()
+    flaws: StreamFlaws = field(default_factory=StreamFlaws)
     seed: int = 0
     _of_class: dict[int, NDArray[np.intp]] = field(init=False, repr=False)
 
@@ -159,6 +161,10 @@ class Stream:
     ) -> None:
         """Adds one phase, its highest point at ``height``, to what is expected on the axis."""
         d, strength = self._lines(row, p, rng)
+        ends = np.radians([max(start - REACHING, 0.1) / 2, min(start + step * len(expected) + REACHING, 179.9) / 2])
+        longest, shortest = self.grid.wavelength / (2 * np.sin(ends))
+        near = (d < longest) & (d > shortest)
+        d, strength = d[near], strength[near]
         out = np.zeros_like(expected)
         lines = doublet(self.grid.wavelength) if p.ka2_ratio else None
         for line, ratio in zip(lines, (1.0, p.ka2_ratio), strict=True) if lines else ((self.grid.wavelength, 1.0),):
@@ -181,6 +187,7 @@ class Stream:
                 start,
                 step,
                 out,
+                NEGLIGIBLE,
             )
         if (top := out.max()) > 0:
             expected += out * (height / top)
@@ -202,7 +209,7 @@ class Stream:
         factor = np.exp(rng.uniform(*flaws.line_texture) * rng.standard_normal(len(d)))
         if p.march_r != 1:
             factor *= textures(hkl, d, metric, operations, p.texture_plane % len(d), p.march_r)
-        return d, bank.f2[own] * factor
+        return d, bank.f2[own].astype(float) * factor
 
 
 class _Batches(Dataset[tuple[Tensor, Tensor]]):

@@ -115,6 +115,7 @@ def train_on_stream(
     torch.manual_seed(config.seed)
     model = config.network.build().to(device)
     mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+    averaged: Classifier = mean.module  # type: ignore[assignment]
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
@@ -162,7 +163,7 @@ def train_on_stream(
                 "samples": float((step + 1) * config.batch_size),
                 "loss": float(totals[0]) / counted,
                 "accuracy": float(totals[1]) / counted,
-                "validation_accuracy": _accuracy(mean.module, vx, vy, device),
+                "validation_accuracy": _accuracy(averaged, vx, vy, device),
             }
             totals.zero_()
             history.add(metrics)
@@ -171,7 +172,7 @@ def train_on_stream(
             state = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser_tensors(optimiser)}
             kept.save(state, {"batches": step + 1, "history": history.metrics, "totals": totals.tolist()})
             saved = time.monotonic()
-    trained = _settled(mean.module, config, stream, steps, device)
+    trained = _settled(averaged, config, stream, steps, device)
     result = config.network.build()  # a module of its own: the mean's hangs on the device
     result.load_state_dict(trained.state_dict())
     return result.eval(), history

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,9 +28,9 @@ class Bank:
         formula: normal forms (:mod:`imitation_refinement.data.formula`), shape (n,).
         label: crystal systems as class indices, shape (n,).
         lattice: rows a, b, c [Å], shape (n, 3, 3).
-        operation_offsets: structure i owns ``operations[operation_offsets[i]:operation_offsets[i + 1]]``, shape (n + 1,).
+        operation_offsets: structure i owns operations from ``operation_offsets[i]`` on, shape (n + 1,).
         operations: proper rotations W of the Laue group: a'_i = Σ_j W_ij a_j, and indices h' = W h; shape (k, 3, 3).
-        line_offsets: structure i owns lines ``line_offsets[i]:line_offsets[i + 1]``, by falling d, shape (n + 1,).
+        line_offsets: structure i owns lines from ``line_offsets[i]`` on, by falling d, shape (n + 1,).
         hkl: one reflection of each line, shape (m, 3).
         f2: Σ|F|² [electrons²] of the line's reflections in a Friedel half-space, shape (m,).
     """
@@ -67,7 +68,7 @@ class Bank:
     @classmethod
     def join(cls, banks: Sequence[Bank]) -> Bank:
         """All structures of several banks, one bank after the other."""
-        columns = {}
+        columns: dict[str, Any] = {}
         for name in (field.name for field in fields(cls)):
             parts = [getattr(bank, name) for bank in banks]
             columns[name] = _joined_offsets(parts) if name.endswith("_offsets") else np.concatenate(parts)

@@ -156,6 +156,7 @@ def _phase(
             start,
             step,
             out,
+            NEGLIGIBLE,
         )
     top = out.max()
     return out / top if top > 0 else out
@@ -249,8 +250,12 @@ def paint_lines(
     start: float,
     step: float,
     out: NDArray,
+    negligible: float,
 ) -> None:
-    """Adds all lines at one wavelength to ``out``, whose point i is at ``start + i step`` degrees."""
+    """Adds all lines at one wavelength to ``out``, whose point i is at ``start + i step`` degrees.
+
+    What is below ``negligible`` of the strongest line is left out.
+    """
     n, largest = len(d), 0.0
     angle, fwhm, mixing, height = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     for i in range(n):
@@ -265,7 +270,7 @@ def paint_lines(
         height[i] = area / fwhm[i]
         largest = max(largest, height[i])
     for i in range(n):
-        if height[i] <= NEGLIGIBLE * largest:
+        if height[i] <= negligible * largest:
             continue
         shift = displacement_shift(angle[i], displacement, radius) + transparency_shift(angle[i], transparency, radius)
         offset = zero_shift + math.degrees(shift)
@@ -274,7 +279,7 @@ def paint_lines(
         for node in range(nodes):
             share, weight = _axial_node(node / nodes, (node + 1) / nodes)
             centre = math.degrees(axial_two_theta(angle[i], axial, share)) + offset
-            faint = NEGLIGIBLE * largest * weight
+            faint = negligible * largest * weight
             _add_line(
                 out,
                 (centre - start) / step,

@@ -24,7 +24,9 @@ METADATA_KEY = b"imitation_refinement.grid"
 class Grid(StageConfig):
     """An axis even in 2θ or in log q at one wavelength. It travels in the metadata of every gridded Parquet table."""
 
-    axis: Literal["two_theta", "log_q"] = Field("two_theta", description="what the points are even in: two_theta, log_q")
+    axis: Literal["two_theta", "log_q"] = Field(
+        "two_theta", description="what the points are even in: two_theta, log_q"
+    )
     start: float = Field(5.0, gt=0, lt=180, description="first 2θ of the grid [°]")
     stop: float = Field(90.0, gt=0, lt=180, description="last 2θ of the grid [°]")
     points: int = Field(2048, ge=64, le=65536, description="number of points of the grid")

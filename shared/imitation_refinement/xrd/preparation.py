@@ -69,9 +69,7 @@ def even_input(start: float, step: float, intensity: NDArray[np.float64], grid: 
 
 
 @njit(nogil=True)
-def _onto(
-    start: float, step: float, y: NDArray, axis: NDArray, low: NDArray, high: NDArray
-) -> NDArray[np.float64]:
+def _onto(start: float, step: float, y: NDArray, axis: NDArray, low: NDArray, high: NDArray) -> NDArray[np.float64]:
     """As :meth:`Grid.resample <imitation_refinement.xrd.grid.Grid>`, of an even pattern without gaps."""
     n, end = len(y), start + step * (len(y) - 1)
     area = np.zeros(n)

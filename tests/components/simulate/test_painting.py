@@ -9,6 +9,7 @@ from components.simulate.painting import paint
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.line import Profile, pseudo_voigt
 
+
 def test_on_log_q_the_profile_stands_at_the_points_angles() -> None:
     grid = Grid(axis="log_q", points=2048)
     found = Peaks(np.array([0, 2]), np.array([20.013, 61.5]), np.array([100.0, 40.0]))
