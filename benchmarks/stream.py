@@ -29,7 +29,7 @@ from imitation_refinement.learning.config import OptimiserConfig, PretrainConfig
 from imitation_refinement.learning.models import load_classifier, probabilities, save_model
 from imitation_refinement.learning.stream import Stream, without
 from imitation_refinement.learning.stream_training import StreamConfig, train_on_stream
-from imitation_refinement.learning.training import train_classifier
+from imitation_refinement.learning.training import Report, train_classifier
 from imitation_refinement.options import merged
 from imitation_refinement.progress import say
 from imitation_refinement.xrd.bank import Bank
@@ -106,45 +106,46 @@ def accuracy(arguments: argparse.Namespace) -> None:
         )
 
 
-def rate(work: Callable[[], int], seconds: float) -> float:
-    """Samples a second."""
-    start, n = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        n += work()
+def alone_rate(stream: Stream, first: int, n: int) -> float:
+    """Samples a second that one process draws."""
+    start = time.perf_counter()
+    stream.batch(first, n)
     return n / (time.perf_counter() - start)
+
+
+def training_rate(train: Callable[[Report], object], n: int) -> float:
+    """Samples a second between the two reports of a training, the second ``n`` samples after the first."""
+    ends: list[float] = []
+    train(lambda metrics, at: ends.append(time.perf_counter()))
+    return n / (ends[1] - ends[0])
 
 
 def speed(arguments: argparse.Namespace) -> None:
     """The stream alone, training from it, and augmented training with the same network, in turn."""
     config = configured(arguments.set)
-    bank, points = Bank.load(arguments.bank), config.grid.points
-    stream, at = Stream(bank, config.grid, config.flaws), iter(range(10**9))
-    n, seconds, size = arguments.samples, arguments.seconds, config.batch_size
-    stream.batch(0, 64)
-
-    def from_stream() -> int:
-        short = config.model_copy(update={"samples": n, "validation": 7, "validate_every": 10**9, "device": "cpu"})
-        train_on_stream(bank, short, lambda metrics, samples: None)
-        return n
-
+    points, size = config.grid.points, config.batch_size
+    n = -(-arguments.samples // size) * size
+    bank = Bank.load(arguments.bank)
+    stream = Stream(bank, config.grid, config.flaws)
+    short = {"samples": 2 * n, "validation": 7, "validate_every": n, "device": "cpu"}
     rng = np.random.default_rng(0)
     ideal = rng.random((n, points), np.float32) ** 8, np.arange(n) % N_CLASSES
-    even = Grid(points=points)
-    network = config.network
-    options = OptimiserConfig(epochs=1, batch_size=size, device="cpu")
-    augmented = PretrainConfig(method="augmented", network=network, optimiser=options)
-    flaws = Augmentation(even, Ranges(), Profile())
+    options = OptimiserConfig(epochs=2, batch_size=size, device="cpu")
+    augmented = PretrainConfig(method="augmented", network=config.network, optimiser=options)
+    flaws = Augmentation(Grid(points=points), Ranges(), Profile())
 
-    def from_table() -> int:
-        nothing = ideal[0][:0], ideal[1][:0]
-        train_classifier(ideal, nothing, augmented, lambda metrics, epoch: None, None, flaws)
-        return n
+    def from_stream(report: Report) -> None:
+        train_on_stream(bank, config.model_copy(update=short), report)
+
+    def from_table(report: Report) -> None:
+        train_classifier(ideal, (ideal[0][:0], ideal[1][:0]), augmented, report, augmentation=flaws)
 
     print(f"{points} points, batches of {size}, {torch.get_num_threads()} threads; samples/s, in turn")
     print(f"{'round':<8}{'stream alone':>14}{'stream training':>18}{'augmented training':>20}{'ratio':>8}")
+    stream.batch(0, size)
     for turn in range(arguments.rounds):
-        alone = rate(lambda: len(stream.batch(64 * next(at), 64)[1]), seconds)
-        ours, theirs = rate(from_stream, seconds), rate(from_table, seconds)
+        alone = alone_rate(stream, turn * n, n)
+        ours, theirs = training_rate(from_stream, n), training_rate(from_table, n)
         print(f"{turn + 1:<8}{alone:>14.0f}{ours:>18.0f}{theirs:>20.0f}{ours / theirs:>8.1f}", flush=True)
 
 
@@ -163,8 +164,7 @@ def main() -> None:
         if name in ("bank", "train"):
             command.add_argument("--output", type=Path, required=True)
         if name == "speed":
-            command.add_argument("--samples", type=int, default=1260, help="of one training")
-            command.add_argument("--seconds", type=float, default=5.0)
+            command.add_argument("--samples", type=int, default=1890, help="that are timed at once")
             command.add_argument("--rounds", type=int, default=3)
         if name == "accuracy":
             command.add_argument("--model", type=Path, required=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -59,6 +60,11 @@ class StreamConfig(StageConfig):
     validate_every: int = Field(50_000, ge=1, le=1_000_000_000, description="samples from one validation to the next")
     checkpoint_seconds: float = Field(60.0, ge=0, le=86_400, description="time from one checkpoint to the next [s]")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the network while it learns; auto: bfloat16 on a GPU that has it, else float32. On a CPU with "
+        "AVX-512 BF16, without norm, bfloat16 is twice as fast",
+    )
     workers: int = Field(0, ge=0, le=1024, description="processes that draw samples; 0: the one that learns")
     seed: Seed = Field(0, description="seed of the weights and of the stream")
 
@@ -108,7 +114,7 @@ def train_on_stream(
         ValueError: if the bank has too few structures to hold some out.
     """
     device = use_device(config.device)
-    options = OptimiserConfig(device=config.device)
+    options = OptimiserConfig(device=config.device, precision=config.precision)
     training, held_out = split(bank, config.held_out)
     stream = Stream(training, config.grid, config.flaws, config.seed)
     vx, vy = Stream(held_out, config.grid, config.flaws, config.seed + 1).batch(0, config.validation)
