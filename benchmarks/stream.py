@@ -18,16 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from components.simulate.bank import bank_of
 from imitation_refinement.data.contracts import PATTERNS, read_table
-from imitation_refinement.data.patterns import read_manifest
 from imitation_refinement.learning.augmentation import Augmentation
 from imitation_refinement.learning.config import OptimiserConfig, PretrainConfig
 from imitation_refinement.learning.models import load_classifier, probabilities, save_model
-from imitation_refinement.learning.stream import Stream, without
+from imitation_refinement.learning.stream import Stream, formulas_of, without
 from imitation_refinement.learning.stream_training import StreamConfig, train_on_stream
 from imitation_refinement.learning.training import Report, train_classifier
 from imitation_refinement.options import merged
@@ -40,12 +38,6 @@ from imitation_refinement.xrd.line import Profile
 from imitation_refinement.xrd.preparation import measured_input
 
 FAMILIES = np.array([0, 1, 2, 3, 4, 4, 5])  # crystal families: trigonal and hexagonal together
-
-
-def formulas_of(path: Path) -> list[str]:
-    if path.is_dir():
-        return [row.formula for row in read_manifest(path) if row.formula]
-    return [name for name in pq.read_table(path, columns=["formula"])["formula"].to_pylist() if name]
 
 
 def make_bank(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -18,7 +19,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from imitation_refinement.data.contracts import open_table
 from imitation_refinement.data.formula import normal, one_material, parse, without_hydrogen
+from imitation_refinement.data.patterns import read_manifest
+from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.bank import Bank
 from imitation_refinement.xrd.diffractometer import add_background, counted, paint_lines
 from imitation_refinement.xrd.effects import add_spikes
@@ -229,6 +233,25 @@ def batches(stream: Stream, size: int, first: int, last: int, workers: int = 0) 
     """
     loader = DataLoader(_Batches(stream, size), sampler=range(first, last), batch_size=None, num_workers=workers)
     yield from loader
+
+
+def formulas_of(path: Path) -> list[str]:
+    """The formulas that patterns are said to have, as they are written: those whose structures are to be kept out.
+
+    Args:
+        path: a Parquet table with a column ``formula``, or a folder with ``manifest.csv``.
+
+    Raises:
+        InputError: if it can't be read or says no formula.
+    """
+    if path.is_dir():
+        found = [row.formula for row in read_manifest(path)]
+    else:
+        table = open_table(path)
+        found = table["formula"].to_pylist() if "formula" in table.column_names else []
+    if not any(found):
+        raise InputError(path, "says no formula.", "Give a table with a column formula, or a folder with manifest.csv.")
+    return [name for name in found if name]
 
 
 def without(bank: Bank, formulas: Iterable[str]) -> Bank:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from imitation_refinement.learning.stream import Stream, StreamFlaws, batches, without
+from imitation_refinement.errors import InputError
+from imitation_refinement.learning.stream import Stream, StreamFlaws, batches, formulas_of, without
 from imitation_refinement.xrd.bank import Bank
 from imitation_refinement.xrd.crystal import CLASS_INDEX
 from imitation_refinement.xrd.grid import Grid
@@ -78,3 +83,13 @@ def test_formulas_are_kept_out_however_they_are_written(toy_bank: Bank) -> None:
     kept = without(toy_bank, [f"{names[0]}4", "no formula!", "Fe2O3", f"{names[3]}H2"])
     assert sorted(set(names) - set(kept.formula.tolist())) == sorted([names[0], names[3]])
     assert len(without(toy_bank, [])) == len(toy_bank)
+
+
+def test_formulas_of_patterns(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("pattern,formula\na.xy,SiO2\nb.xy,\n")
+    pq.write_table(pa.table({"formula": ["NaCl", None]}), tmp_path / "t.parquet")
+    pq.write_table(pa.table({"name": ["NaCl"]}), tmp_path / "none.parquet")
+    assert formulas_of(tmp_path) == ["SiO2"]
+    assert formulas_of(tmp_path / "t.parquet") == ["NaCl"]
+    with pytest.raises(InputError, match="says no formula"):
+        formulas_of(tmp_path / "none.parquet")
