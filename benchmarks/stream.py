@@ -52,7 +52,7 @@ def make_bank(arguments: argparse.Namespace) -> None:
 
 
 def configured(options: list[str]) -> StreamConfig:
-    """The options of ``name=value`` and ``section.name=value``."""
+    """The options of ``name=value`` and ``section.name=value``, values as in JSON: a range is ``[0, 0.9]``."""
     record: dict[str, object] = {}
     for option in options:
         name, _, value = option.partition("=")
@@ -60,7 +60,10 @@ def configured(options: list[str]) -> StreamConfig:
         *sections, last = name.split(".")
         for section in sections:
             place = place.setdefault(section, {})  # type: ignore[assignment]
-        place[last] = value
+        try:
+            place[last] = json.loads(value)
+        except json.JSONDecodeError:  # a word
+            place[last] = value
     given = StreamConfig().model_dump(mode="json")
     return StreamConfig.model_validate_json(json.dumps(merged(given, record)))
 

@@ -7,7 +7,7 @@ of the stream, whoever draws them, and the learning rate goes by the number of t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, field_validator
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from imitation_refinement.learning.checkpoints import (
     Checkpoint,
@@ -40,6 +40,7 @@ from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
 AT_A_TIME = 256
+Weights = tuple[Tensor, ...] | list[Tensor]
 SETTLING = 32  # batches that prototypes are set by in the end
 
 
@@ -54,7 +55,9 @@ class StreamConfig(StageConfig):
     learning_rate: float = Field(2e-3, gt=0, le=10, description="AdamW's largest step; it rises, and falls to 0")
     weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's decoupled weight decay")
     prototype_weight: Weight = Field(0.1, description="λ, weight of the prototype loss")
-    average: float = Field(0.999, ge=0, lt=1, description="decay a batch of the running mean of weights that is kept")
+    average: float = Field(
+        0.999, ge=0, lt=1, description="decay a batch of the running mean of weights that is kept; less at first"
+    )
     held_out: float = Field(0.05, gt=0, lt=1, description="share of the formulas that are not learnt, to validate on")
     validation: int = Field(1400, ge=7, le=1_000_000, description="samples to validate on, of held-out structures")
     validate_every: int = Field(50_000, ge=1, le=1_000_000_000, description="samples from one validation to the next")
@@ -120,7 +123,7 @@ def train_on_stream(
     vx, vy = Stream(held_out, config.grid, config.flaws, config.seed + 1).batch(0, config.validation)
     torch.manual_seed(config.seed)
     model = config.network.build().to(device)
-    mean = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.average))
+    mean = AveragedModel(model, multi_avg_fn=_towards(config.average))
     averaged: Classifier = mean.module  # type: ignore[assignment]
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -182,6 +185,16 @@ def train_on_stream(
     result = config.network.build()  # a module of its own: the mean's hangs on the device
     result.load_state_dict(trained.state_dict())
     return result.eval(), history
+
+
+def _towards(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+    """A running mean whose decay is min(``decay``, (1 + n) / (10 + n)) at step n: else a short one is its start."""
+
+    @torch.no_grad()
+    def update(mean: Weights, current: Weights, n: Tensor | int) -> None:
+        torch._foreach_lerp_(mean, current, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
+
+    return update
 
 
 @torch.no_grad()
