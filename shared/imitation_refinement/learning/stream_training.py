@@ -128,7 +128,8 @@ def train_on_stream(
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
-    kept = Checkpoint(checkpoint, identity("stream", config, [bank.hkl, bank.f2, bank.lattice])) if checkpoint else None
+    same = config.model_copy(update={"workers": 0, "checkpoint_seconds": 0.0})  # whatever these are
+    kept = Checkpoint(checkpoint, identity("stream", same, [bank.hkl, bank.f2, bank.lattice])) if checkpoint else None
     found = kept.load() if kept else None
     done, history = 0, History()
     steps = -(-config.samples // config.batch_size)

@@ -48,7 +48,8 @@ def test_a_killed_training_goes_on_to_the_bit(toy_bank: Bank, tmp_path: Path) ->
     path = tmp_path / "checkpoint.safetensors"
     with pytest.raises(Killed):
         train_on_stream(toy_bank, CONFIG, killing, path)
-    resumed, again = train_on_stream(toy_bank, CONFIG, lambda metrics, samples: seen.append(samples), path)
+    shared = CONFIG.model_copy(update={"workers": 2})
+    resumed, again = train_on_stream(toy_bank, shared, lambda metrics, samples: seen.append(samples), path)
     assert seen == [105, 210, 315, 105, 210, 315, 420]
     assert again.metrics == history.metrics
     for name, tensor in whole.state_dict().items():
