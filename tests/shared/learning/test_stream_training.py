@@ -57,7 +57,7 @@ def test_a_killed_training_goes_on_to_the_bit(toy_bank: Bank, tmp_path: Path) ->
 
 
 def test_it_learns(toy_bank: Bank) -> None:
-    config = CONFIG.model_copy(update={"samples": 2100, "validate_every": 525})
+    config = CONFIG.model_copy(update={"samples": 1260, "validate_every": 315})
     model, history = train_on_stream(toy_bank, config, lambda metrics, samples: None)
     losses = history.metrics["loss"]
     assert losses[-1] < 0.9 * losses[0] and history.metrics["accuracy"][-1] > 0.3
