@@ -93,7 +93,7 @@ def measure(
     expected = _phase(reflections, p, p.march_r, p.strain, x[0], step, len(x), wavelength)
     if p.impurity_ratio and impurity is not None:
         expected += p.impurity_ratio * _phase(impurity, p, 1.0, (0.0,) * 6, x[0], step, len(x), wavelength)
-    _add_background(
+    add_background(
         expected,
         x[0],
         step,
@@ -137,7 +137,7 @@ def _phase(
     out = np.zeros(points)
     lines = doublet(wavelength) if p.ka2_ratio else None
     for line, ratio in zip(lines, (1.0, p.ka2_ratio), strict=True) if lines else ((wavelength, 1.0),):
-        _paint_lines(
+        paint_lines(
             d,
             strength * ratio,
             line,
@@ -156,6 +156,7 @@ def _phase(
             start,
             step,
             out,
+            NEGLIGIBLE,
         )
     top = out.max()
     return out / top if top > 0 else out
@@ -230,7 +231,7 @@ def _normal(reciprocal: NDArray, hkl: NDArray, out: NDArray) -> None:
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc"})
-def _paint_lines(
+def paint_lines(
     d: NDArray,
     strength: NDArray,
     wavelength: float,
@@ -249,8 +250,12 @@ def _paint_lines(
     start: float,
     step: float,
     out: NDArray,
+    negligible: float,
 ) -> None:
-    """Adds all lines at one wavelength to ``out``, whose point i is at ``start + i step`` degrees."""
+    """Adds all lines at one wavelength to ``out``, whose point i is at ``start + i step`` degrees.
+
+    What is below ``negligible`` of the strongest line is left out.
+    """
     n, largest = len(d), 0.0
     angle, fwhm, mixing, height = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     for i in range(n):
@@ -265,7 +270,7 @@ def _paint_lines(
         height[i] = area / fwhm[i]
         largest = max(largest, height[i])
     for i in range(n):
-        if height[i] <= NEGLIGIBLE * largest:
+        if height[i] <= negligible * largest:
             continue
         shift = displacement_shift(angle[i], displacement, radius) + transparency_shift(angle[i], transparency, radius)
         offset = zero_shift + math.degrees(shift)
@@ -274,7 +279,7 @@ def _paint_lines(
         for node in range(nodes):
             share, weight = _axial_node(node / nodes, (node + 1) / nodes)
             centre = math.degrees(axial_two_theta(angle[i], axial, share)) + offset
-            faint = NEGLIGIBLE * largest * weight
+            faint = negligible * largest * weight
             _add_line(
                 out,
                 (centre - start) / step,
@@ -326,7 +331,7 @@ def _add_line(out: NDArray, centre: float, height: float, fwhm: float, mixing: f
 
 
 @njit(nogil=True)
-def _add_background(
+def add_background(
     out: NDArray,
     start: float,
     step: float,
