@@ -11,7 +11,7 @@ of the pattern's own material.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from imitation_refinement.data.contracts import STRUCTURES, parts, read_table
 from imitation_refinement.data.formula import but_for_hydrogen, one_material
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress, say
-from imitation_refinement.xrd.crystal import N_CLASSES, CrystalSystem
+from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
 from imitation_refinement.xrd.diffractometer import Reflections, measure
 from imitation_refinement.xrd.flaws import Ranges, draw
 
@@ -40,6 +40,8 @@ RANGES = Ranges(cut_share=0.3, zero_shift=(-0.1, 0.1))
 STRAINS = (0.25, 6.3)  # of RANGES.strain, log
 TEXTURE = (0.0, 0.8)  # standard deviation of the logarithm of each line's intensity, beside the preferred orientation
 AXIS = np.arange(5, 90.001, 0.02)
+BEYOND = 95.0  # 2θ [°]: lines so far still reach in
+UNFITTED = Ranking((), (), (), (), ())  # where only evidence is collected
 
 
 def read_structures(path: Path) -> pa.Table:
@@ -103,37 +105,66 @@ class Materials:
         )
 
 
-def cases(search: Search, structures: pa.Table, number: int, seed: int) -> list[Case]:
-    """Virtual measurements of structures, equally many of each crystal system, searched with and without their own.
+@dataclass(frozen=True)
+class Measured:
+    """A virtual measurement of one of some structures.
+
+    Attributes:
+        row: of the structure.
+        system: index of its crystal system.
+        two_theta: angles [°], shape (n,).
+        counts: shape (n,).
+    """
+
+    row: int
+    system: int
+    two_theta: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+
+def virtual_measurements(structures: pa.Table, number: int, seed: int) -> list[Measured]:
+    """Measurements at :data:`REFERENCE` of structures, equally many of each crystal system that is there.
 
     Args:
-        search: the library; its ranking is not used.
-        structures: what to measure, of any materials.
-        number: of measurements; two cases each.
+        structures: what to measure; each may be another's impurity.
+        number: of measurements.
         seed: of the choice and the flaws.
     """
     rng = np.random.default_rng(seed)
-    groups = structures["space_group"].to_numpy()
-    systems = np.array([list(CrystalSystem).index(CrystalSystem.from_space_group(int(g))) for g in groups])
-    present = [k for k in range(N_CLASSES) if (systems == k).any()]
+    groups = structures["space_group"].to_pylist()
+    systems = np.array([CLASS_INDEX[CrystalSystem.from_space_group(group)] for group in groups])
+    present = np.unique(systems)
     chosen = np.array([rng.choice(np.flatnonzero(systems == present[i % len(present)])) for i in range(number)])
     impurities = rng.integers(len(structures), size=number)
     crystals = Structures.from_arrow(structures)
-    found = reflections(crystals.select(chosen), REFERENCE, 95.0)
-    others = reflections(crystals.select(impurities), REFERENCE, 95.0)
-    formulas = structures["formula"].take(chosen).to_pylist()
-    materials = Materials.of(search.library, formulas, groups[chosen])
     out = []
-    for i in progress(range(number), "virtual measurements searched", unit="patterns"):
+    for start in range(0, number, AT_A_TIME):
+        part = slice(start, start + AT_A_TIME)
+        found = reflections(crystals.select(chosen[part]), REFERENCE, BEYOND)
+        others = reflections(crystals.select(impurities[part]), REFERENCE, BEYOND)
+        for row, phase, impurity in zip(chosen[part].tolist(), found, others, strict=True):
+            out.append(Measured(row, int(systems[row]), *_virtual(rng, phase, impurity)))
+    return out
+
+
+def cases(search: Search, structures: pa.Table, measured: Sequence[Measured]) -> Iterator[tuple[Case, Measured]]:
+    """Virtual measurements searched with and without the entries of their own material: two cases each.
+
+    Args:
+        search: the library; its ranking is not used.
+        structures: what was measured.
+        measured: see :func:`virtual_measurements`; one that nothing can be searched of is passed over.
+    """
+    formulas, groups = (structures[name].take([one.row for one in measured]) for name in ("formula", "space_group"))
+    materials = Materials.of(search.library, formulas.to_pylist(), groups.to_numpy())
+    for i, one in enumerate(progress(measured, "virtual measurements searched", unit="patterns")):
         try:
-            pattern = prepare(*_virtual(rng, found[i], others[i]), REFERENCE)
+            pattern = prepare(one.two_theta, one.counts, REFERENCE)
         except InputError:  # drawn with so much background that nothing is left: no pattern to learn from
             continue
         matched = search.matched(pattern)
         for allowed in (None, ~materials.own[i]):
-            fitted = search.fitted(pattern, allowed, matched)
-            out.append(search.case(fitted, materials.right[i], int(systems[chosen[i]])))
-    return out
+            yield search.case(search.fitted(pattern, allowed, matched), materials.right[i], one.system), one
 
 
 def _virtual(
@@ -164,8 +195,8 @@ def main() -> None:
     library.write(options.output)
     say(f"{options.output}: {len(library)} crystals, {options.output.stat().st_size / 1e6:.1f} MB")
     if options.ranking:
-        none = Ranking((), (), (), (), ())  # not used: only evidence is collected
-        known = cases(Search(library, none), structures, options.number, options.seed)
+        measured = virtual_measurements(structures, options.number, options.seed)
+        known = [case for case, _ in cases(Search(library, UNFITTED), structures, measured)]
         said = f"{options.number} virtual measurements, seed {options.seed}, library {library.digest[:16]}"
         fit(known, said).write(options.ranking)
         say(f"{options.ranking}: fitted on {len(known)} cases")

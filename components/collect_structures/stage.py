@@ -115,14 +115,14 @@ def _kept_out(rows: list[Row], rejected: list[InputError]) -> list[Row]:
 def _built_in(n_specimens: int, config: CollectConfig) -> Source:
     parents, specimens = builtin_materials(config.n_structures, n_specimens, config.seed)
     more = builtin_variants(parents, config.n_structures, config.seed, config.workers)
-    return chain(_tables(parents), more), config.n_structures, specimens
+    return chain(tables(parents), more), config.n_structures, specimens
 
 
 def _random(n_specimens: int, config: CollectConfig) -> Source:
     specimens = list(random_crystals(n_specimens, config.seed, 1, workers=config.workers))
     formulas = {material.formula for material in specimens}
     library = random_crystals(config.n_structures, config.seed, 0, formulas, config.workers)
-    return _tables(library), config.n_structures, specimens
+    return tables(library), config.n_structures, specimens
 
 
 def _given(materials: list[Material], where: str, n_specimens: int, config: CollectConfig) -> Source:
@@ -133,7 +133,7 @@ def _given(materials: list[Material], where: str, n_specimens: int, config: Coll
         )
     total = max(len(parents), config.augment_to)
     more = variants([(parents, total - len(parents))], config.seed, config.workers)
-    return chain(_tables(parents), more), total, specimens
+    return chain(tables(parents), more), total, specimens
 
 
 def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
@@ -158,7 +158,7 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
     return f"{total} structures, {patterns} imperfect patterns{unseen}" + (f"; {left_out} left out" if left_out else "")
 
 
-def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> tuple[Counter[str], int]:
+def write_structures(path: Path, found: Iterable[pa.Table], total: int) -> tuple[Counter[str], int]:
     """Writes tables as they come, whole or not at all.
 
     Returns:
@@ -168,7 +168,7 @@ def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> tupl
     counts: Counter[str] = Counter()
 
     def counted() -> Iterator[pa.Table]:
-        for table in _row_groups(tables):
+        for table in _row_groups(found):
             nonlocal remarks
             counts.update(table["crystal_system"].to_pylist())
             remarks += table.num_rows - table["remark"].null_count
@@ -179,10 +179,10 @@ def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> tupl
     return counts, remarks
 
 
-def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _row_groups(found: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in tables of at least ROW_GROUP; the last may be smaller."""
     part: list[pa.Table] = []
-    for table in tables:
+    for table in found:
         part.append(table)
         if sum(t.num_rows for t in part) >= ROW_GROUP:
             yield pa.concat_tables(part).combine_chunks()
@@ -191,7 +191,8 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(part).combine_chunks()
 
 
-def _tables(materials: Iterable[Material]) -> Iterator[pa.Table]:
+def tables(materials: Iterable[Material]) -> Iterator[pa.Table]:
+    """Materials under the STRUCTURES contract, so many at a time as are turned into a table."""
     source = iter(materials)
     while part := list(islice(source, CHUNK)):
         yield to_table(_columns([material.row() for material in part]), STRUCTURES)

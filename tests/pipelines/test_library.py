@@ -14,8 +14,8 @@ from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import STRUCTURES, write_table
 from imitation_refinement.errors import InputError
-from imitation_refinement.xrd.crystal import CrystalSystem
-from pipelines.library import Materials, cases, library_of, main, read_structures
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
+from pipelines.library import Materials, cases, library_of, main, read_structures, virtual_measurements
 from tests.shared.answer.conftest import CRYSTALS, measured, small_library
 
 
@@ -67,8 +67,11 @@ def test_materials_are_told_by_formula_and_space_group() -> None:
 
 def test_cases_are_searched_with_and_without_their_own(structures: Path) -> None:
     table = read_structures(structures)
-    found = cases(Search(library_of(table)), table, 6, 1)
-    assert len(found) == 12
+    measured = virtual_measurements(table, 6, 1)
+    both = list(cases(Search(library_of(table)), table, measured))
+    assert [one for _, one in both[::2]] == measured == [one for _, one in both[1::2]]
+    assert [CRYSTAL_SYSTEMS[one.system] for one in measured] == list(CRYSTAL_SYSTEMS)[1:]
+    found = [case for case, _ in both]
     for known, unseen in zip(found[::2], found[1::2], strict=True):
         assert known.right.sum() == 1 and not unseen.right.any()
         assert known.true_system == unseen.true_system == known.system[known.right][0]

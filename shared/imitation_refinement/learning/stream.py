@@ -7,7 +7,7 @@ bank, the options, the seed and its number alone: whoever draws it, in whatever 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -269,18 +269,26 @@ def formulas_of(path: Path) -> list[str]:
 
 
 def without(bank: Bank, formulas: Iterable[str]) -> Bank:
-    """The bank without structures of these formulas, or of such that differ from them in hydrogen or rounding alone.
+    """The bank without structures of these formulas; see :func:`apart_from`."""
+    return bank.select(apart_from(bank.formula.tolist(), formulas))
+
+
+def apart_from(names: Sequence[str], formulas: Iterable[str]) -> NDArray[np.bool_]:
+    """Which materials are none of some formulas, nor differ from one in hydrogen or rounding alone.
 
     Args:
-        bank: its formulas are in normal form.
+        names: of n materials, in normal form.
         formulas: however they are written; what is no formula is nobody's.
+
+    Returns:
+        Shape (n,).
     """
     kept_out = {name for text in set(formulas) if (name := _name(text))}
-    names = sorted({*bank.formula.tolist(), *kept_out})
-    same = one_material(names)
-    key = {name: without_hydrogen(same.get(name, name)) for name in names}
+    every = sorted({*names, *kept_out})
+    same = one_material(every)
+    key = {name: without_hydrogen(same.get(name, name)) for name in every}
     forbidden = {key[name] for name in kept_out}
-    return bank.select(np.array([key[name] not in forbidden for name in bank.formula.tolist()], bool))
+    return np.array([key[name] not in forbidden for name in names], bool)
 
 
 def _name(text: str) -> str:

@@ -7,7 +7,7 @@ of the stream, whoever draws them, and the learning rate goes by the number of t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
@@ -85,13 +86,18 @@ def split(bank: Bank, share: float) -> tuple[Bank, Bank]:
     Raises:
         ValueError: if a part lacks a crystal system that the other has.
     """
-    hashes = [int.from_bytes(blake2b(f.encode(), digest_size=4).digest()) / 2**32 for f in bank.formula.tolist()]
-    held_out = np.array(hashes) < share
+    held_out = is_held_out(bank.formula.tolist(), share)
     parts = bank.select(~held_out), bank.select(held_out)
     if lacking := {*parts[0].label.tolist()} ^ {*parts[1].label.tolist()}:
         names = ", ".join(CRYSTAL_SYSTEMS[label] for label in sorted(lacking))
         raise ValueError(f"too few structures to hold some out: {names}")
     return parts
+
+
+def is_held_out(formulas: Sequence[str], share: float) -> NDArray[np.bool_]:
+    """Which formulas are of the ``share`` of all that is not learnt, by their hashes, shape (n,)."""
+    hashes = [int.from_bytes(blake2b(f.encode(), digest_size=4).digest()) / 2**32 for f in formulas]
+    return np.array(hashes) < share
 
 
 def train_on_stream(

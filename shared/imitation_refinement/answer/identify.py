@@ -1,0 +1,192 @@
+"""Which crystal system, and which phase: a model's answer to patterns, or why it gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from imitation_refinement.answer.fusion import Opinions
+from imitation_refinement.answer.model import Model
+from imitation_refinement.answer.pattern import is_calculated
+from imitation_refinement.answer.search import Candidate
+from imitation_refinement.data.contracts import write_rejected
+from imitation_refinement.data.patterns import (
+    Pattern,
+    check_coverage,
+    check_wavelength,
+    read_patterns,
+    say_remarks,
+)
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import write_text
+from imitation_refinement.progress import progress, say
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.peaks import find_peaks
+from imitation_refinement.xrd.radiation import parse_wavelength
+
+FEWEST_LINES = 5  # of five times the noise: 119 measured minerals show seven or more, noise and glass two to four
+LINE_NOISE = 5.0  # [σ]
+UNSURE = 0.5  # a first answer that is less probable than all others together is none
+LISTED = 5  # candidates in the table
+STEP = 0.02  # [°], on which lines are counted; broader steps of a pattern are kept
+
+
+class Flag(StrEnum):
+    """Whether there is an answer."""
+
+    ANSWERED = ""
+    UNSURE = "unsure"
+    OUTSIDE = "outside"
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What is said of a pattern.
+
+    Attributes:
+        pattern: as it was given.
+        probabilities: of the seven crystal systems, shape (7,).
+        opinions: what they were fused from.
+        candidates: phases, the most probable first.
+        flag: whether this is an answer.
+        reason: why not, or what to mind; may be empty.
+    """
+
+    pattern: Pattern
+    probabilities: NDArray[np.float64]
+    opinions: Opinions
+    candidates: tuple[Candidate, ...]
+    flag: Flag
+    reason: str
+
+    @property
+    def order(self) -> tuple[CrystalSystem, ...]:
+        """The crystal systems, the most probable first."""
+        return tuple(CRYSTAL_SYSTEMS[i] for i in np.argsort(-self.probabilities, kind="stable"))
+
+
+def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None = None) -> Identified:
+    """The answer to one pattern.
+
+    Args:
+        model: what answers.
+        pattern: a checked pattern with its wavelength.
+        allowed: which crystals of the model's library may be candidates, shape (entries,); all without it.
+
+    Raises:
+        InputError: if the pattern can't be searched: no wavelength that lines are known for, too few points, nothing
+            above the background.
+    """
+    assert pattern.wavelength is not None, "a checked pattern has a wavelength"
+    given = (pattern.two_theta, pattern.intensity, pattern.wavelength)
+    answer = model.search(*given, allowed, where=pattern.where)
+    sure = answer.candidates[0].probability if answer.candidates else 0.0
+    opinions = Opinions(model.ensemble.log_probabilities(*given), answer.systems, sure)
+    probabilities = model.fusion(opinions)
+    flag, reason = _judged(model, pattern, probabilities)
+    return Identified(pattern, probabilities, opinions, answer.candidates, flag, reason)
+
+
+def _judged(model: Model, pattern: Pattern, probabilities: NDArray[np.float64]) -> tuple[Flag, str]:
+    """Whether a pattern is one that the model can answer to, and why not."""
+    assert pattern.wavelength is not None
+    try:
+        check_coverage(pattern, model.ensemble.grid)
+    except InputError as error:
+        return Flag.OUTSIDE, f"{error.problem} {error.remedy}".strip()
+    lines = n_lines(pattern)
+    if lines < FEWEST_LINES:
+        return Flag.OUTSIDE, f"shows {lines} lines of five times its noise: amorphous, empty, or measured too briefly"
+    reason = "without noise: a calculated pattern, no measured one" if is_calculated(pattern.intensity) else ""
+    first, second = np.argsort(-probabilities)[:2]
+    if probabilities[first] < UNSURE:
+        what = f"{CRYSTAL_SYSTEMS[first]} and {CRYSTAL_SYSTEMS[second]} are not told apart"
+        return Flag.UNSURE, "; ".join(filter(None, (what, reason)))
+    return Flag.ANSWERED, reason
+
+
+def n_lines(pattern: Pattern) -> int:
+    """How many lines of a measured pattern stand :data:`LINE_NOISE` times its noise high."""
+    x = np.asarray(pattern.two_theta, float)
+    step = max(STEP, float(np.median(np.diff(x))))
+    points = min(max(64, int((x[-1] - x[0]) / step) + 1), 65536)
+    assert pattern.wavelength is not None
+    grid = Grid(start=float(x[0]), stop=float(x[-1]), points=points, wavelength=pattern.wavelength)
+    found = find_peaks(grid.resample(x, pattern.intensity, pattern.wavelength), grid, 0.0, LINE_NOISE)
+    return len(found.position)
+
+
+def identify_files(
+    paths: Sequence[str], output: Path, wavelength: str | None = None, folder: str | Path | None = None
+) -> list[Identified]:
+    """Identifies pattern files; writes ``answers.csv`` and ``rejected.csv``.
+
+    Args:
+        paths: files of :mod:`imitation_refinement.data.formats`, or folders of them.
+        output: the folder for what is written.
+        wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
+        folder: of a model; the one that comes with the software without it.
+
+    Raises:
+        InputError: if the model or a path can't be used, or no pattern is left.
+    """
+    model = Model.read(folder)
+    option = "--wavelength"
+    given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
+    patterns: list[Pattern] = []
+    rejected: list[InputError] = []
+    for path in paths:
+        read, bad = read_patterns(path, given)
+        patterns += read
+        rejected += bad
+    say_remarks(patterns)
+    found: list[Identified] = []
+    for pattern in progress(patterns, "identify", unit="patterns"):
+        try:
+            found.append(identify(model, pattern))
+        except InputError as error:
+            rejected.append(error)
+    output.mkdir(parents=True, exist_ok=True)
+    write_rejected(output / "rejected.csv", rejected)
+    for reason in rejected:
+        say(f"left out: {reason}")
+    if not found:
+        raise InputError(", ".join(paths), "no pattern can be used.", f"The reasons are in {output / 'rejected.csv'}.")
+    write_text(output / "answers.csv", answers(found).to_csv(index=False))
+    unsure = sum(one.flag is not Flag.ANSWERED for one in found)
+    say(f"{output / 'answers.csv'}: {len(found)} patterns, {unsure} of them without a sure answer")
+    return found
+
+
+def answers(found: Sequence[Identified]) -> pd.DataFrame:
+    """One row a pattern: the two most probable crystal systems, all probabilities, flag and reason, the candidates."""
+    return pd.DataFrame([_row(one) for one in found])
+
+
+def _row(one: Identified) -> dict[str, Any]:
+    first, second = one.order[:2]
+    p = dict(zip(CRYSTAL_SYSTEMS, one.probabilities.round(4).tolist(), strict=True))
+    row: dict[str, Any] = {
+        "pattern_id": one.pattern.pattern_id,
+        "crystal_system": str(first),
+        "probability": p[first],
+        "second_system": str(second),
+        "second_probability": p[second],
+        **{f"p_{system}": value for system, value in p.items()},
+        "flag": str(one.flag),
+        "reason": "; ".join(filter(None, (one.reason, *one.pattern.remarks))),
+    }
+    for number in range(1, LISTED + 1):
+        candidate = one.candidates[number - 1] if number <= len(one.candidates) else None
+        for name in ("formula", "space_group", "id", "score", "probability", "strain", "zero_error", "made"):
+            value = getattr(candidate, "material_id" if name == "id" else name) if candidate else None
+            row[f"candidate_{number}_{name}"] = round(value, 5) if isinstance(value, float) else value
+    return row
