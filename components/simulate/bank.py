@@ -19,7 +19,7 @@ from imitation_refinement.xrd.crystal import CLASS_INDEX, CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.diffractometer import Reflections
 
 WAVELENGTH = 1.5406  # [Å], of the dispersion corrections
-HIGH = 140.0  # 2θ [°] at it: lines to 0.82 Å, which a cell that is 33 % larger brings to 90°
+HIGH = 115.0  # 2θ [°] at it: lines to 0.91 Å, which a cell that is 19 % larger brings to 90°
 LEAST = 1e-4  # of the strongest line, with the Lorentz–polarisation factor: weaker ones are left out
 CHUNK = 64
 

@@ -34,8 +34,6 @@ from imitation_refinement.xrd.redrawn import spacings, strained_metric, textures
 
 BEYOND = 0.5  # [°] that is measured beyond the grid's ends
 REACHING = 3.0  # [°]: lines so far beyond the axis still reach in by shift and tail
-BINS = 12  # of the sizes of a class
-MOST_OFTEN = 8.0  # that a structure of a rare size is drawn, to the mean
 NEGLIGIBLE = 1e-4  # of the strongest line: what is below it would be lost in the noise of 30,000 counts
 
 
@@ -57,12 +55,7 @@ class StreamFlaws(Ranges):
     line_texture: Annotated[Range, within(0, 3)] = Field(
         (0.0, 0.9), description="standard deviation of the logarithm of a factor on each line's intensity"
     )
-    scale: Annotated[Range, within(-0.5, 0.5)] = Field((-0.25, 0.2), description="strain of all edges alike")
-    even_sizes: bool = Field(
-        True,
-        description="structures of a class are drawn evenly in the logarithm of their size; else each as often. Real "
-        "cells are larger than most in tables, and a network takes many lines for low symmetry",
-    )
+    scale: Annotated[Range, within(-0.2, 0.2)] = Field((-0.04, 0.04), description="strain of all edges alike")
     redrawn_share: float = Field(0.15, ge=0, le=1, description="share of patterns whose cell is redrawn")
     redrawn: Annotated[Range, within(-0.2, 0.2)] = Field(
         (-0.15, 0.15), description="each component of the strain of a redrawn cell, in place of the usual one"
@@ -107,17 +100,11 @@ class Stream:
     grid: Grid
     flaws: StreamFlaws = field(default_factory=StreamFlaws)
     seed: int = 0
-    _of_class: dict[int, tuple[NDArray[np.intp], NDArray[np.float64]]] = field(init=False, repr=False)
+    _of_class: dict[int, NDArray[np.intp]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        bank = self.bank
-        size = np.log(np.diff(bank.line_offsets) * np.diff(bank.operation_offsets))  # as the primitive cell's volume
-        found = {}
-        for label in np.unique(bank.label):
-            rows = np.flatnonzero(bank.label == label)
-            weights = _even(size[rows]) if self.flaws.even_sizes else np.ones(len(rows))
-            found[int(label)] = rows, np.cumsum(weights) / weights.sum()
-        object.__setattr__(self, "_of_class", found)
+        rows = {int(label): np.flatnonzero(self.bank.label == label) for label in np.unique(self.bank.label)}
+        object.__setattr__(self, "_of_class", rows)
 
     def measurement(self, number: int) -> Measurement:
         """Sample ``number`` before it is prepared. Of as many samples as there are classes each has another one."""
@@ -163,9 +150,8 @@ class Stream:
         return torch.from_numpy(patterns), torch.from_numpy(labels)
 
     def _row(self, rng: np.random.Generator, label: int) -> int:
-        rows, share = self._of_class[label]
-        place = int(np.searchsorted(share, rng.random(), side="right"))
-        return int(rows[min(place, len(rows) - 1)])
+        rows = self._of_class[label]
+        return int(rows[rng.integers(len(rows))])
 
     def _add_phase(
         self,
@@ -297,13 +283,6 @@ def _name(text: str) -> str:
         return "".join(f"{element}{amount:g}" for element, amount in normal(parse(text)).items())
     except ValueError:
         return ""
-
-
-def _even(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights that make values, shape (n,), even over their range, none more than :data:`MOST_OFTEN` times the mean."""
-    counts, edges = np.histogram(values, BINS)
-    weights = 1 / counts[np.clip(np.searchsorted(edges, values, side="right") - 1, 0, BINS - 1)]
-    return np.minimum(weights, MOST_OFTEN * weights.mean())
 
 
 def _log_uniform(rng: np.random.Generator, low_high: Range) -> float:

@@ -93,14 +93,3 @@ def test_formulas_of_patterns(tmp_path: Path) -> None:
     assert formulas_of(tmp_path / "t.parquet") == ["NaCl"]
     with pytest.raises(InputError, match="says no formula"):
         formulas_of(tmp_path / "none.parquet")
-
-
-def test_structures_are_drawn_evenly_in_size(toy_bank: Bank) -> None:
-    small, large = (toy_bank.select([row]) for row in (0, 28))  # triclinic, 3.4 and 4.64 Å
-    bank = Bank.join([small] * 5 + [large])
-    assert bank.label.tolist() == [0] * 6
-    rng = np.random.default_rng(0)
-    for even, share in ((True, 0.5), (False, 1 / 6)):
-        stream = Stream(bank, GRID, StreamFlaws(even_sizes=even))
-        drawn = [stream._row(rng, 0) for _ in range(2000)]
-        assert np.mean(np.array(drawn) == 5) == pytest.approx(share, abs=0.04)
