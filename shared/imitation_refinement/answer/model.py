@@ -31,12 +31,14 @@ class Model:
         ensemble: the networks.
         fusion: of the two.
         about: what the model was made of, for people.
+        networks: the networks' files.
     """
 
     search: Search
     ensemble: Ensemble
     fusion: Fusion
     about: Mapping[str, Any]
+    networks: tuple[Path, ...] = ()
 
     @classmethod
     def read(cls, folder: str | Path | None = None) -> Model:
@@ -72,7 +74,7 @@ class Model:
             if digest(file) != digests.get(file.name):
                 raise InputError(file, f"is not the file that {path} names: its SHA-256 differs.", REMEDY)
         search = Search(Library.read(folder / LIBRARY), Ranking.read(folder / RANKING))
-        return cls(search, Ensemble.read(networks), fusion, about)
+        return cls(search, Ensemble.read(networks), fusion, about, tuple(networks))
 
 
 def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: Mapping[str, Any]) -> None:
