@@ -54,7 +54,9 @@ def test_the_strongest_lines_are_kept() -> None:
 
 def test_a_crystal_without_lines_is_none() -> None:
     reflections = reflections_of("NaCl")
-    short = type(reflections)(reflections.reciprocal, *(getattr(reflections, n)[:0] for n in ("d", "starts", "hkl", "f2")))
+    short = type(reflections)(
+        reflections.reciprocal, *(getattr(reflections, n)[:0] for n in ("d", "starts", "hkl", "f2"))
+    )
     assert record(short, "x", "NaCl", 225) is None
 
 
