@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("structures", type=Path, help="STRUCTURES table (Parquet)")
     parser.add_argument("output", type=Path, help="the library (Parquet)")
     parser.add_argument("--ranking", type=Path, metavar="JSON", help="where the ranking goes, if one is to be fitted")
-    parser.add_argument("--number", type=int, default=1400, help="virtual measurements it is fitted on")
+    parser.add_argument("--number", type=int, default=1600, help="virtual measurements it is fitted on")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     structures = read_structures(options.structures)

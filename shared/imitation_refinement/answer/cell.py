@@ -4,9 +4,9 @@ The cell is moved by the mean shift of each line: to the centre of what the patt
 IEEE Trans. Pattern Anal. 24 (2002) 603, all lines bound together by the few strains that the symmetry allows and the
 zero error. Windows narrow from step to step, so that a line finds its own peak before it would find a neighbour's.
 
-Intensities are then set free by Le Bail's iteration (Le Bail, Powder Diffr. 20 (2005) 316): each line takes its share of
-what the pattern has at each point. Texture makes true lines too weak or too strong; a wrong crystal needs lines where
-nothing is.
+Intensities are then set free by Le Bail's iteration (Le Bail, Powder Diffr. 20 (2005) 316): each line takes its share
+of what the pattern has at each point. Texture makes true lines too weak or too strong; a wrong crystal needs lines
+where nothing is.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from imitation_refinement.answer.library import REFERENCE, Library, line_factors
+from imitation_refinement.answer.library import Library, line_factors
 from imitation_refinement.answer.pattern import FWHM, MEAN, POWER, STEP, Prepared
 from imitation_refinement.xrd.jit import njit
 
 LINES = 64  # of a crystal, the strongest
 WINDOWS = np.array([0.2, 0.2, 0.12, 0.12, 0.08, 0.08])  # σ of each step [°] at REFERENCE
+# A line of standard deviation s is σ² / (σ² + s²) of the way off its window's centre of mass; the step makes up for it.
+LINE = math.hypot(FWHM, 0.1) / math.sqrt(POWER) / 2.3548
+RELAXATION = np.minimum(1 + (LINE / WINDOWS) ** 2, 3.0)
 STRAIN = 0.01  # σ of a strain that is expected
 ZERO = 0.1  # σ of a zero error that is expected [°] at REFERENCE
 PRIOR = 0.02 / 12  # weight of both, in that of all lines
@@ -190,7 +193,8 @@ def _refined(
             here = _value(mass[window], places[line])
             if here <= 0:
                 continue
-            off, weight = sigma2 * _value(slope[window], places[line]) / here, pull[line] * here
+            off = RELAXATION[window] * sigma2 * _value(slope[window], places[line]) / here
+            weight = pull[line] * here
             if step == len(WINDOWS):
                 misfit += weight * off * off
                 weights += weight
@@ -210,7 +214,7 @@ def _refined(
             normal[a, a] += prior
             right[a] -= prior * p[a]
         p += np.linalg.solve(normal, right)
-    return p[:free], p[free], places, math.sqrt(misfit / weights) if weights > 0 else WINDOWS[-1]
+    return p[:free], float(p[free]), places, math.sqrt(misfit / weights) if weights > 0 else WINDOWS[-1]
 
 
 @njit(nogil=True)
@@ -219,7 +223,7 @@ def _paint(places: NDArray, heights: NDArray, shapes: NDArray, seen: NDArray, ou
     half = shapes.shape[1] // 2
     out[:] = 0
     for line in range(len(places)):
-        centre = int(math.floor(places[line] + 0.5))
+        centre = math.floor(places[line] + 0.5)
         if heights[line] <= 0 or centre < half or centre >= len(out) - half:
             continue
         shape = shapes[min(int((places[line] - centre + 0.5) * SUBSTEPS), SUBSTEPS - 1)]
@@ -233,7 +237,7 @@ def _le_bail(places: NDArray, heights: NDArray, shapes: NDArray, net: NDArray, p
     """One of Le Bail's iterations on ``heights``: each line's share of what the pattern has at each point."""
     half = shapes.shape[1] // 2
     for line in range(len(places)):
-        centre = int(math.floor(places[line] + 0.5))
+        centre = math.floor(places[line] + 0.5)
         if heights[line] <= 0 or centre < half or centre >= len(net) - half:
             heights[line] = 0
             continue
@@ -260,7 +264,7 @@ def _weigh(
     lines, points = len(places), len(net)
     expected, painted = intensity.copy(), np.empty(points)
     for line in range(lines):
-        point = int(math.floor(places[line] + 0.5))
+        point = math.floor(places[line] + 0.5)
         if places[line] < 0 or point >= points or not seen[point]:
             expected[line] = 0.0
     _paint(places, expected, shapes, seen, painted)

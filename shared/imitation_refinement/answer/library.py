@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -183,9 +183,9 @@ class Library:
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         lines = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        texts = (values[rows] for values in (self.material_id, self.formula, self.space_group, self.system))
-        rest = (values[rows] for values in (self.source, self.made, self.reciprocal, self.strains, self.n_strains))
-        return Library(*texts, *rest, offsets, self.hkl[lines], self.amplitude[lines])
+        owned = {"offsets", "hkl", "amplitude"}
+        rest = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name not in owned}
+        return Library(**rest, offsets=offsets, hkl=self.hkl[lines], amplitude=self.amplitude[lines])
 
     @classmethod
     def _from_arrow(cls, table: pa.Table) -> Library:
@@ -261,7 +261,11 @@ def record(
     first = np.lexsort((-reflections.f2, line))[reflections.starts[:-1]]  # the strongest reflection of each line
     q = 2 * np.pi / reflections.d
     hkl = reflections.hkl[first]
-    seen = np.where((q <= MOST_Q) & (np.abs(hkl).max(axis=1) <= LARGEST_INDEX), f2 * line_factors(np.minimum(q, MOST_Q), REFERENCE), 0)
+    seen = np.where(
+        (q <= MOST_Q) & (np.abs(hkl).max(axis=1) <= LARGEST_INDEX),
+        f2 * line_factors(np.minimum(q, MOST_Q), REFERENCE),
+        0,
+    )
     kept = np.sort(np.argsort(-seen, kind="stable")[: min(MOST_LINES, int((seen > 0).sum()))])
     if not len(kept):
         return None

@@ -142,7 +142,7 @@ def prepare(two_theta: ArrayLike, intensity: ArrayLike, wavelength: float, where
     values = np.interp(axis, axis[seen], values[seen])  # gaps drawn through, so that none looks like an edge
     smooth = gaussian_filter1d(values, _sigma(FWHM))
     width = round(BACKGROUND / STEP)
-    background = uniform_filter1d(grey_opening(gaussian_filter1d(values, _sigma(FINE)), width), width)
+    background = uniform_filter1d(grey_opening(gaussian_filter1d(values, _sigma(FINE)), (width,)), width)
     rough = smooth - gaussian_filter1d(smooth, 3 * _sigma(FWHM))
     noise = 1.4826 * np.median(np.abs(rough[seen]))
     net = np.where(seen, np.maximum(smooth - background - noise, 0), 0)

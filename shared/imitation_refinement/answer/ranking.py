@@ -2,7 +2,8 @@
 
 Two conditional logits (McFadden, 1974) over the crystals that were fitted: P(i) = exp(w·x_i) / Σ_j exp(w·x_j). The one
 is fitted so that the phase itself has the probability, the other so that crystals of its system have it; a temperature
-makes that vote as sure as it may be whether the phase is there or not. A logistic regression says how sure the first is: the phase may not be in the library at all.
+makes that vote as sure as it may be whether the phase is there or not. A logistic regression says how sure the first
+is: the phase may not be in the library at all.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Ranking:
         try:
             record = json.loads(where.read_text(encoding="utf-8"))
             names, sure = record.pop("evidence"), record.pop("sure_of")
-            found = cls(**{k: v if k == "fitted_on" else tuple(map(float, v)) for k, v in record.items()})
+            said = record.pop("fitted_on")
+            found = cls(**{name: tuple(map(float, values)) for name, values in record.items()}, fitted_on=said)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(where, f"holds no coefficients ({error}).", "Fit them again.") from None
         sizes = {len(values) for values in (found.mean, found.deviation, found.phase, found.system)}
@@ -113,7 +115,7 @@ class Ranking:
     def systems(self, evidence: Vector, system: NDArray[np.int8]) -> Vector:
         """The vote: seven probabilities in the order of the crystal systems."""
         weights = softmax(self.standard(evidence) @ self.system)
-        return np.bincount(system, weights=weights, minlength=N_CLASSES)
+        return np.bincount(system, weights=weights, minlength=N_CLASSES).astype(float)
 
     def sureness(self, evidence: Vector, share: Vector, coverage: float) -> Vector:
         """The probability that a crystal is the phase, which may be none of the library; shape (k,).
@@ -129,7 +131,7 @@ class Ranking:
 def phase_shares(share: Vector, phase: NDArray[np.intp]) -> Vector:
     """Each crystal's share and those of the other entries of its phase, shape (k,)."""
     _, which = np.unique(phase, return_inverse=True)
-    return np.bincount(which, weights=share)[which]
+    return np.asarray(np.bincount(which, weights=share)[which], float)
 
 
 def fit(cases: Sequence[Case], fitted_on: str = "") -> Ranking:

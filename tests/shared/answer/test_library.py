@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,9 @@ def test_the_strongest_lines_are_kept() -> None:
 
 def test_a_crystal_without_lines_is_none() -> None:
     reflections = reflections_of("NaCl")
-    short = type(reflections)(reflections.reciprocal, *(getattr(reflections, n)[:0] for n in ("d", "starts", "hkl", "f2")))
+    short = type(reflections)(
+        reflections.reciprocal, *(getattr(reflections, n)[:0] for n in ("d", "starts", "hkl", "f2"))
+    )
     assert record(short, "x", "NaCl", 225) is None
 
 
@@ -88,6 +91,15 @@ def test_some_are_selected(library: Library) -> None:
 
 def test_phases_are_formula_and_space_group(library: Library) -> None:
     assert len(set(library.select([0, 1, 0, 2]).phase)) == 3
+
+
+@pytest.mark.parametrize(
+    ("formula", "mixed"),
+    [("Mg2SiO4", False), ("C12H22O11", False), ("K4MoO8", False), ("Mg0.26Fe0.03Si0.14O0.57", True),
+     ("Mg46Fe4(SiO4)25", True), ("Fe99O100", True), ("Al2(SO4)3", False)],
+)  # fmt: skip
+def test_solid_solutions_are_told_by_their_formulas(library: Library, formula: str, mixed: bool) -> None:
+    assert replace(library.select([0]), formula=np.array([formula])).mixed.tolist() == [mixed]
 
 
 def test_elements_are_filtered(library: Library) -> None:

@@ -25,7 +25,9 @@ from tests.shared.answer.conftest import measured
 def test_line_factors_are_those_of_the_diffractometer() -> None:
     q = np.array([1.0, 3.0, 5.0])
     angles = 2 * np.arcsin(q * 0.7093 / (4 * np.pi))
-    expected = [2 * lorentz_polarisation(a, 0.0) * debye_waller(2 * np.pi / x, 0.5) for a, x in zip(angles, q, strict=True)]
+    expected = [
+        2 * lorentz_polarisation(a, 0.0) * debye_waller(2 * np.pi / x, 0.5) for a, x in zip(angles, q, strict=True)
+    ]
     assert line_factors(q, 0.7093) == pytest.approx(expected)
     assert line_factors(np.array([5.0]), 3.0) == 0
 
@@ -71,7 +73,9 @@ def test_cosines_are_the_best_over_strains_and_zero_errors(library: Library) -> 
         inside = seen[place]
         norm = np.sqrt(LEAST_SQUARE + lines.square[part][inside].sum())
         # Even and odd points lie apart, so a shift starts at the even point below.
-        sums = np.array([[(weight * padded[z, place + 100 + s])[inside].sum() for s in shifts] for z in range(len(rows))])
+        sums = np.array(
+            [[(weight * padded[z, place + 100 + s])[inside].sum() for s in shifts] for z in range(len(rows))]
+        )
         assert found[i] == pytest.approx(PEAK * sums.max() / norm, rel=1e-4)
         z, s = np.unravel_index(sums.argmax(), sums.shape)
         assert (zero[i], strain[i]) == pytest.approx((ZEROS[z], -shifts[s] * LOG_STEP))
