@@ -118,7 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     identify.set_defaults(command=_identify)
 
     made = commands.add_parser("release", help="make the model that identify uses", description=_release.__doc__)
-    made.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the model; begun before, it goes on")
+    made.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="the model; begun before, it goes on"
+    )
     made.add_argument(
         "--structures",
         nargs="+",
@@ -304,7 +306,9 @@ def _release(arguments: argparse.Namespace) -> None:
     from pipelines.release import read_release, release
 
     given = {"keep_out": arguments.keep_out, "structures": arguments.structures, "seed": arguments.seed}
-    config = read_release(arguments.set, **{name: value for name, value in given.items() if value not in ("", [], None)})
+    config = read_release(
+        arguments.set, **{name: value for name, value in given.items() if value not in ("", [], None)}
+    )
     release(arguments.output, config)
 
 
