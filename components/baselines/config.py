@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from imitation_refinement.options import StageConfig
 
 ThresholdRule = Literal["bayes", "visu"]
+
+
+def _discrete(names: tuple[str, ...]) -> tuple[str, ...]:
+    import pywt  # only where wavelets are named: whoever reads a profile need not wait for it
+
+    if unknown := [name for name in names if name not in pywt.wavelist(kind="discrete")]:
+        raise ValueError(f"{unknown[0]!r} is no discrete wavelet; use names of PyWavelets, as sym8")
+    return names
 
 
 class DwtConfig(StageConfig):
@@ -17,7 +25,7 @@ class DwtConfig(StageConfig):
     Every combination is tried on the validation part. The first of each list is used where nothing can be tried.
     """
 
-    wavelets: tuple[str, ...] = Field(
+    wavelets: Annotated[tuple[str, ...], AfterValidator(_discrete)] = Field(
         ("sym8", "sym4", "db4", "coif3"), min_length=1, description="discrete wavelets, by PyWavelets' names"
     )
     levels: tuple[Annotated[int, Field(ge=1, le=12)], ...] = Field(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +179,11 @@ def _number(text: str) -> float:
     return float(gemmi.cif.as_number(text or "?"))
 
 
-def _numbers(column: Sequence[str]) -> NDArray[np.float64]:
+def _numbers(column: Sequence[str]) -> list[float]:
     try:
-        return np.array(column, float)
+        return list(map(float, column))
     except ValueError:
-        return np.array([_number(text) for text in column])
+        return [_number(text) for text in column]
 
 
 def _lattice(
@@ -224,17 +225,17 @@ def _sites(columns: dict[str, list[str]], said: Said, where: object) -> Sites:
     blank = [""] * n
     if any(tag not in columns for tag in COORDINATES):
         raise InputError(where, "lacks a column of coordinates.", REMEDY)
-    positions = np.stack([_numbers(columns[tag]) for tag in COORDINATES], axis=1)
+    coordinates = [_numbers(columns[tag]) for tag in COORDINATES]
     labels = [_text(label) for label in columns.get("_atom_site_label", blank)]
     types = [_text(kind) for kind in columns.get("_atom_site_type_symbol", blank)]
     flags = columns.get("_atom_site_calc_flag", blank)
     shares = columns.get("_atom_site_occupancy", blank)
     occupancy = _numbers([text if text not in NOTHING else "1" for text in shares])
     listed = said.formula.symbols if said.formula else frozenset[str]()
-    placed = np.isfinite(positions.sum(axis=1) + occupancy).tolist()
+    placed = [isfinite(sum(numbers)) for numbers in zip(*coordinates, occupancy, strict=True)]
     found: list[tuple[int, Species]] = []
     remarks: list[str] = []
-    for row, (label, kind, share) in enumerate(zip(labels, types, occupancy.tolist(), strict=True)):
+    for row, (label, kind, share) in enumerate(zip(labels, types, occupancy, strict=True)):
         if flags[row].lower() == DUMMY:
             remarks.append(f"dummy site {label} is left out")
             continue
@@ -261,11 +262,12 @@ def _sites(columns: dict[str, list[str]], said: Said, where: object) -> Sites:
     if any(species.among for species in kinds):
         kinds = _open_sites(kinds, [labels[row] for row in rows], said, remarks, where)
     sharing = [(row, number, share) for row, s in zip(rows, kinds, strict=True) for number, share in s.shares]
+    positions = np.array(coordinates).T
     if 1 in (number for _, number, _ in sharing):
         remarks += _in_place(sharing, labels, positions)
     hydrogen = [h for s in kinds for h in (s.hydrogen, *[0] * (len(s.shares) - 1))]
     entries = [row for row, _, _ in sharing]
-    on_site = occupancy[entries]
+    on_site = np.array(occupancy)[entries]
     return Sites(
         [labels[row] for row in entries],
         np.array([number for _, number, _ in sharing], np.int16),
@@ -606,8 +608,8 @@ def expand(
     """All equivalent positions in the cell, each once.
 
     The operations that leave a position where it is, within the tolerance, put it exactly on their common element
-    (the mean of its images is fixed by all of them). Its images then coincide exactly, or, where the operations are
-    rounded (pymatgen writes translations such as 357/926), nearly.
+    (the mean of its images is fixed by all of them). Its images then coincide exactly for the operations of one coset
+    of these, or, where the operations are rounded (pymatgen writes translations such as 357/926), nearly.
 
     Args:
         operations: of the space group.
@@ -630,25 +632,17 @@ def expand(
         return Orbits(images.reshape(-1, 3) % 1.0, np.repeat(np.arange(n), k), np.full(n, k), np.ones(n, np.intp))
     exact = positions[special] + np.einsum("nki,nk->ni", step[special], here[special]) / order[special, None]
     images[special] = (exact @ operations.on_columns).reshape(-1, k, 3) + translations
-    keep = np.ones(n * k, bool)
-    entries = (special[:, None] * k + np.arange(k)).ravel()
-    # The odd shift keeps decimal and simple fractions, 0 and 1 above all, away from the edges of the cells.
-    cells = np.floor((images.reshape(-1, 3)[entries] + 0.000123457) % 1.0 * 10_000).astype(np.int64)
-    places = cells @ np.array([10**8, 10**4, 1]) + entries // k * 10**12
-    order_of = places.argsort(kind="stable")
-    places = places[order_of]
-    keep[entries[order_of[1:][places[1:] == places[:-1]]]] = False  # all but the first at each place
-    kept = keep.reshape(n, k)
+    kept = np.ones((n, k), bool)
+    for site in special.tolist():
+        first = operations.first_of_cosets(here[site])
+        if first is None:
+            apart = images[site][:, None] - images[site]
+            near = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=-1) < tolerances[site]
+            first = ~np.triu(near, 1).any(axis=0)
+        kept[site] = first
     counts = kept.sum(axis=1)
-    for site in special[counts[special] * order[special] != k]:
-        places = np.flatnonzero(kept[site])
-        there = images[site, places]
-        apart = there[:, None] - there
-        near = np.linalg.norm((apart - np.rint(apart)) @ lattice, axis=-1) < tolerances[site]
-        kept[site, places[np.triu(near, 1).any(axis=0)]] = False
-        counts[site] = np.count_nonzero(kept[site])
     merged = np.maximum(order, 1) // np.maximum((square < EXACT * EXACT).sum(axis=1), 1)
-    return Orbits(images.reshape(-1, 3)[keep] % 1.0, np.repeat(np.arange(n), counts), counts, merged)
+    return Orbits(images[kept] % 1.0, np.repeat(np.arange(n), counts), counts, merged)
 
 
 def cif_files(folder: Path) -> list[Path]:

@@ -55,9 +55,8 @@ def read_formula(text: str) -> Formula | None:
     levels: list[dict[str, float]] = [{}]
     last: dict[str, float] = {}
     place = 0
-    while place < len(text):
-        found = TOKEN.match(text, place)
-        if found is None:
+    for found in TOKEN.finditer(text):
+        if found.start() != place:
             return None
         place = found.end()
         symbol, opened, closed, amount, _ = found.groups()
@@ -75,7 +74,7 @@ def read_formula(text: str) -> Formula | None:
         else:
             last = last if found[5] else {}
     atoms = {symbol: amount for symbol, amount in levels[0].items() if amount > 0}
-    if len(levels) > 1 or not atoms:
+    if place < len(text) or len(levels) > 1 or not atoms:
         return None
     amounts: dict[int, float] = {}
     mass = 0.0
@@ -144,22 +143,22 @@ class Said:
         """
         if self.formula is None:
             return Verdict(density=self._dense(float(atoms @ MASSES), volume))
-        expected = np.zeros(HEAVIEST + 1)
-        for number, amount in self.formula.amounts.items():
-            expected[number] = amount
-        start = 2 if expected[2:].any() and atoms[2:].any() else 1  # hydrogen counts where there is nothing else
-        units = atoms[start:].sum() / expected[start:].sum()
-        expected *= units
-        off = np.abs(atoms - expected)
-        lacking = np.flatnonzero((atoms[start:] == 0) & (expected[start:] > 0)) + start
-        hydrogen = float(expected[1] - atoms[1])
+        there = {z: float(atoms[z]) for z in np.flatnonzero(atoms).tolist()}
+        formula = self.formula.amounts
+        heavy = [z for z in there if z > 1], [z for z in formula if z > 1]
+        if not all(heavy):  # hydrogen counts where there is nothing else
+            heavy = list(there), list(formula)
+        total = sum(there[z] for z in heavy[0])
+        units = total / sum(formula[z] for z in heavy[1])
+        off = sum(abs(there.get(z, 0.0) - units * formula.get(z, 0.0)) for z in {*heavy[0], *heavy[1]})
+        hydrogen = units * formula.get(1, 0.0) - there.get(1, 0.0)
         return Verdict(
-            float(off[start:].sum() / atoms[start:].sum()),
-            tuple(SYMBOLS[number] for number in lacking),
+            off / total,
+            tuple(SYMBOLS[z] for z in sorted(heavy[1]) if z not in there),
             # pymatgen writes the formula of the cell beside the Z of the reduced one.
-            bool(min(abs(units / self.units - 1), abs(units - 1)) <= AMOUNT) if self.units else None,
+            min(abs(units / self.units - 1), abs(units - 1)) <= AMOUNT if self.units else None,
             self._dense(units * self.formula.mass, volume),
-            hydrogen if abs(hydrogen) > HYDROGEN * expected.sum() else 0.0,
+            hydrogen if abs(hydrogen) > HYDROGEN * units * sum(formula.values()) else 0.0,
         )
 
     def _dense(self, mass: float, volume: float) -> bool | None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import hypot, isfinite
+from math import hypot, isfinite, prod
 from typing import Any
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
-from pymatgen.core import Composition
+from pymatgen.core.composition import Composition, reduce_formula
 
 from imitation_refinement.data.formula import SYMBOLS as ELEMENT_SYMBOLS
 from imitation_refinement.data.formula import normal
@@ -146,7 +146,10 @@ def material_name(amounts: Mapping[str, float | Fraction]) -> str:
 
 @lru_cache(maxsize=4096)
 def _written(amounts: tuple[tuple[str, float], ...]) -> str:
-    return str(Composition(dict(amounts)).reduced_formula)
+    if not all(isinstance(amount, int) for _, amount in amounts):
+        return str(Composition(dict(amounts)).reduced_formula)
+    text = reduce_formula(dict(amounts))[0]  # what a Composition of whole numbers takes twice as long for
+    return str(Composition.special_formulas.get(text, text))
 
 
 def check_crystal(
@@ -174,18 +177,16 @@ def check_crystal(
         raise InputError(where, "has no atoms.", remedy)
     if not isfinite(crystal.lattice.sum() + crystal.occupancy.sum() + crystal.positions.sum()):
         raise InputError(where, "has a cell, position or occupancy that is no finite number.", remedy)
-    edges = np.sqrt((crystal.lattice**2).sum(axis=1))
-    volume = volume_of(crystal.lattice)
-    if edges.min() < EDGE_RANGE[0] or edges.max() > EDGE_RANGE[1] or volume < 1e-3 * edges.prod():
+    edges = [hypot(*edge) for edge in crystal.lattice.tolist()]
+    volume, share = volume_of(crystal.lattice), crystal.occupancy.tolist()
+    if min(edges) < EDGE_RANGE[0] or max(edges) > EDGE_RANGE[1] or volume < 1e-3 * prod(edges):
         shown = ", ".join(f"{edge:.4g}" for edge in edges)
         raise InputError(where, f"has an absurd cell: edges {shown} Å, volume {volume:.4g} Å³.", remedy)
-    if crystal.occupancy.min() <= 0 or crystal.occupancy.max() > 1 + OCCUPANCY_SLACK:
-        out = crystal.occupancy if crystal.occupancy.min() <= 0 else -crystal.occupancy
-        entry = int(out.argmin())
+    if min(share) <= 0 or max(share) > 1 + OCCUPANCY_SLACK:
+        entry = share.index(min(share) if min(share) <= 0 else max(share))
         name = _names(crystal, [entry], names)
-        problem = f"has {name} with the occupancy {crystal.occupancy[entry]:.4g}, not within 0 to 1."
-        raise InputError(where, problem, remedy)
-    per_atom = volume / crystal.occupancy.sum()
+        raise InputError(where, f"has {name} with the occupancy {share[entry]:.4g}, not within 0 to 1.", remedy)
+    per_atom = volume / sum(share)
     if not VOLUME_RANGE[0] <= per_atom <= VOLUME_RANGE[1]:
         raise InputError(where, f"has {per_atom:.4g} Å³ an atom; a crystal has some 5 to 40.", remedy)
     if parents is None or _has_contacts(crystal, parents):
@@ -200,20 +201,27 @@ def _names(crystal: Crystal, entries: Sequence[int], names: Sequence[str] | None
 
 
 def _has_contacts(crystal: Crystal, parents: NDArray[np.intp]) -> bool:
-    """Whether anything may be nearer than CLOSEST to one of the entries."""
-    near = _reach(crystal.lattice)
+    """Whether anything may be nearer than CLOSEST to one of the entries, but for shares of exactly one site."""
+    near = reach(crystal.lattice, CLOSEST)
     if near.max() >= 0.5:
         return True
-    apart = crystal.positions[parents, None] - crystal.positions
+    along = crystal.positions.T  # axis by axis: a reduction over three of them is slow
+    apart = along[:, parents, None] - along[:, None]
     apart -= np.rint(apart)
-    return bool(np.count_nonzero((np.abs(apart) < near).all(axis=2)) > len(parents))
+    a, b, c = np.abs(apart) < near[:, None, None]
+    close = a & b & c
+    if np.count_nonzero(close) == len(parents):
+        return False
+    a, b, c = apart == 0
+    same = a & b & c
+    return bool((close > same).any() or (same @ crystal.occupancy).max() > 1 + OCCUPANCY_SLACK)
 
 
-def _reach(lattice: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far CLOSEST reaches along the axes, in fractional units: by the distances between opposite faces, (3,)."""
+def reach(lattice: NDArray[np.float64], distance: float) -> NDArray[np.float64]:
+    """How far a distance [Å] reaches along the axes, in fractional units, by those of opposite faces, shape (3,)."""
     a, b, c = lattice.tolist()
     faces = [_cross(b, c), _cross(c, a), _cross(a, b)]
-    return np.array([CLOSEST * hypot(*face) for face in faces]) / volume_of(lattice)
+    return np.array([distance * hypot(*face) for face in faces]) / volume_of(lattice)
 
 
 def volume_of(lattice: NDArray[np.float64]) -> float:
@@ -256,21 +264,21 @@ def _check_contacts(crystal: Crystal, where: object, names: Sequence[str] | None
 
 def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Entries nearer than CLOSEST to one another in the periodic crystal: index pairs (m, 2) and distances [Å] (m,)."""
-    n, reach = len(crystal.numbers), _reach(crystal.lattice)
-    axis = reach.argmin()
+    n, near = len(crystal.numbers), reach(crystal.lattice, CLOSEST)
+    axis = near.argmin()
     wrapped = crystal.positions % 1.0
     order = wrapped[:, axis].argsort(kind="stable")
     along = wrapped[order, axis]
     # Along the axis, those after each entry and within reach of it, around the cell's end.
-    ends = np.searchsorted(np.concatenate([along, along + 1.0]), along + min(reach[axis], 0.499))
+    ends = np.searchsorted(np.concatenate([along, along + 1.0]), along + min(near[axis], 0.499))
     counts = ends - np.arange(1, n + 1)
     one = np.repeat(np.arange(n), counts)
     other = (np.arange(len(one)) - np.repeat(counts.cumsum() - counts - np.arange(1, n + 1), counts)) % n
     pairs = np.sort(order[np.stack([one, other], axis=1)], axis=1)
     step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
     distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
-    near = distance < CLOSEST
-    return pairs[near], distance[near]
+    close = distance < CLOSEST
+    return pairs[close], distance[close]
 
 
 def find_space_group(crystal: Crystal, symprec: float = SYMPREC) -> int | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import hypot
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
 
-from components.collect_structures.crystals import SYMPREC, Crystal, Material, sites
+from components.collect_structures.crystals import Crystal, Material, volume_of
+from components.collect_structures.symmetry import primitive_lattice
 from imitation_refinement.data.formula import but_for_hydrogen, one_material
 
 CELL_TOLERANCE = 0.01  # relative, of the volume an atom and of the edges
@@ -26,33 +28,36 @@ class Cell:
     def volume(self) -> float:
         """Volume an atom [Å³], hydrogen aside."""
         heavy = self.crystal.occupancy[self.crystal.numbers > 1].sum() or self.crystal.occupancy.sum()
-        return float(abs(np.linalg.det(self.crystal.lattice)) / heavy)
+        return volume_of(self.crystal.lattice) / float(heavy)
 
     @cached_property
-    def edges(self) -> NDArray[np.float64]:
-        """Edges as given [Å], sorted, shape (3,)."""
-        return np.sort(np.linalg.norm(self.crystal.lattice, axis=1))
+    def edges(self) -> list[float]:
+        """The three edges as given [Å], sorted."""
+        return _edges(self.crystal.lattice)
 
     @cached_property
-    def reduced_edges(self) -> NDArray[np.float64]:
-        """Edges of the Niggli-reduced primitive cell [Å], sorted, shape (3,): the same in every setting."""
-        kinds, first, _ = sites(self.crystal)
+    def reduced_edges(self) -> list[float]:
+        """The three edges of the Niggli-reduced primitive cell [Å], sorted: the same in every setting."""
+        primitive = primitive_lattice(self.crystal)
         try:
-            found = spglib.find_primitive((self.crystal.lattice, self.crystal.positions[first], kinds), SYMPREC)
-            lattice = spglib.niggli_reduce(found[0]) if found else None
+            lattice = None if primitive is None else spglib.niggli_reduce(primitive)
         except spglib.SpglibError:
             lattice = None
-        return self.edges if lattice is None else np.sort(np.linalg.norm(lattice, axis=1))
+        return self.edges if lattice is None else _edges(lattice)
 
     def is_like(self, other: Cell) -> bool:
         """Whether both are the same within CELL_TOLERANCE, in whatever setting they are given."""
-        return _near(self.volume, other.volume) and (
+        return _near([self.volume], [other.volume]) and (
             _near(self.edges, other.edges) or _near(self.reduced_edges, other.reduced_edges)
         )
 
 
-def _near(one: NDArray[np.float64] | float, other: NDArray[np.float64] | float) -> bool:
-    return bool(np.all(np.abs(one - other) <= CELL_TOLERANCE * np.abs(other)))
+def _edges(lattice: NDArray[np.float64]) -> list[float]:
+    return sorted(hypot(*edge) for edge in lattice.tolist())
+
+
+def _near(one: list[float], other: list[float]) -> bool:
+    return all(abs(a - b) <= CELL_TOLERANCE * b for a, b in zip(one, other, strict=True))
 
 
 def mark_duplicates(materials: list[Material]) -> list[Material]:

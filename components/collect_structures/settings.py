@@ -46,7 +46,7 @@ class Operations:
     @cached_property
     def rotations(self) -> NDArray[np.float64]:
         """The different rotations, shape (r, 3, 3)."""
-        return np.unique(self.matrices[:, :, :3], axis=0)
+        return np.array(list({matrix.tobytes(): matrix for matrix in self.matrices[:, :, :3] + 0.0}.values()))
 
     @cached_property
     def known(self) -> frozenset[bytes]:
@@ -65,9 +65,55 @@ class Operations:
         return np.ascontiguousarray(self.matrices[:, :, :3].reshape(-1, 3).T)
 
     @cached_property
+    def products(self) -> NDArray[np.intp] | None:
+        """Which operation each is after each other, lattice translations aside, shape (k, k).
+
+        None where they are no group: their translations may be rounded.
+        """
+        rotations, translations, k = self.matrices[:, :, :3], self.matrices[:, :, 3], len(self.matrices)
+        after = rotations.reshape(-1, 3)  # one product of large matrices is faster than many of small ones
+        turned = (after @ rotations.transpose(1, 0, 2).reshape(3, -1)).reshape(k, 3, k, 3).transpose(0, 2, 1, 3)
+        moved = (after @ translations.T).reshape(k, 3, k).transpose(0, 2, 1) + translations[:, None]
+        keys, wanted = _codes(rotations, translations), _codes(turned, moved)
+        order = keys.argsort()
+        place = order[np.searchsorted(keys, wanted, sorter=order) % len(keys)]
+        return place if (keys[place] == wanted).all() and len(np.unique(keys)) == len(keys) else None
+
+    @cached_property
+    def _cosets(self) -> dict[bytes, NDArray[np.bool_] | None]:
+        return {}
+
+    def first_of_cosets(self, subgroup: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """The first operation of each left coset of a subgroup; None if the operations given are none.
+
+        A position that a subgroup leaves where it is has one image for each of its cosets.
+
+        Args:
+            subgroup: which operations, shape (k,).
+
+        Returns:
+            Which operations, shape (k,).
+        """
+        key = subgroup.tobytes()
+        if key not in self._cosets:
+            self._cosets[key] = None
+            products, members = self.products, np.flatnonzero(subgroup)
+            if products is not None and subgroup[products[np.ix_(members, members)]].all():
+                self._cosets[key] = products[:, members].min(axis=1) == np.arange(len(products))
+        return self._cosets[key]
+
+    @cached_property
     def averaging(self) -> NDArray[np.float64]:
         """Averages a metric tensor over the rotations, shape (9, 9): the mean of WᵀGW is this times G."""
         return np.einsum("rij,rkl->jlik", self.rotations, self.rotations).reshape(9, 9) / len(self.rotations)
+
+
+def _codes(rotations: NDArray[np.float64], translations: NDArray[np.float64]) -> NDArray[np.int64]:
+    """A whole number of each operation, the same where they differ by a translation of the lattice or by rounding."""
+    # The odd shift keeps simple fractions, 0 and 1 above all, away from the edges of the cells.
+    cells = (np.floor((translations + 0.000123457) % 1.0 * 1000) @ np.array([1e6, 1e3, 1.0])).astype(np.int64)
+    whole = np.rint(rotations + 2).reshape(*rotations.shape[:-2], 9) @ 5.0 ** np.arange(9)
+    return np.asarray(whole.astype(np.int64) * 10**9 + cells)
 
 
 @dataclass(frozen=True)

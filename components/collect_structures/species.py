@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from components.collect_structures.crystals import ATOMIC_NUMBERS
 
@@ -23,6 +23,7 @@ GROUPS = {"WAT": ("O", 2), "H2O": ("O", 2), "OH2": ("O", 2), "HOH": ("O", 2), "D
 }  # fmt: skip
 VACANCY = re.compile(r"(?:□|◻|☐|\[\]|Vac?|VAC?|vac?)\d*$")
 ELEMENT = re.compile(r"(?:\d{1,3}(?=[A-Z]))?([A-Za-z]{1,2})[\d.]*[+-]*[\d.]*$")  # isotope, symbol, charge or number
+PLAIN = re.compile(r"([A-Z][a-z]?)\d*$")  # as Si1, O: most labels
 AMOUNT = r"(\d*\.\d+|\d+)(?:\(\d+\))?"
 PARTNER = r"([A-Z][a-z]?|□|Vac?)(?:\d?[+-](?=\s*(?:[+,;/&]|$)))?"
 SHARE_FIRST = re.compile(rf"\s*[+,;/&]?\s*{AMOUNT}\s*\*?\s*{PARTNER}")
@@ -64,7 +65,7 @@ def _by_type(text: str, listed: frozenset[str]) -> Species | None:
     if text == "T" and "T" not in listed:
         return Species(among=TETRAHEDRAL)
     if (found := ELEMENT.match(text)) and (symbol := found[1].capitalize()) in ATOMIC_NUMBERS:
-        return Species(((ATOMIC_NUMBERS[symbol], 1.0),))
+        return _element(symbol)
     if group := GROUPS.get(text.upper().replace("-", "")):
         return Species(((ATOMIC_NUMBERS[group[0]], 1.0),), group[1])
     return _mixture(text)
@@ -92,6 +93,8 @@ def _together(text: str) -> Species | None:
 
 def _by_label(label: str, listed: frozenset[str]) -> Species | None:
     """By the label, with its case (``BI`` is a boron, ``Bi1`` a bismuth); the first reading that the formula lists."""
+    if (plain := PLAIN.match(label)) and plain[1] in listed and plain[1] != "T":
+        return _element(plain[1])
     if found := TOGETHER.match(label):
         return _together(found[0])
     if VACANCY.match(label) and "V" not in listed:
@@ -106,8 +109,13 @@ def _by_label(label: str, listed: frozenset[str]) -> Species | None:
     readings = [name[:2], name[:1], name[:2].capitalize()]
     known = [reading for reading in readings if reading in ATOMIC_NUMBERS]
     for reading in [r for r in known if r in listed] + known:
-        return Species(((ATOMIC_NUMBERS[reading], 1.0),))
+        return _element(reading)
     return None
+
+
+@cache
+def _element(symbol: str) -> Species:
+    return Species(((ATOMIC_NUMBERS[symbol], 1.0),))
 
 
 def _group(label: str) -> tuple[str, int] | None:

@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from components.collect_structures import materials_project
 from components.collect_structures.builtin import builtin_materials, builtin_variants
-from components.collect_structures.config import MATERIALS_PROJECT, RANDOM, CollectConfig
+from components.collect_structures.config import MATERIALS_PROJECT, NAMED_SOURCES, RANDOM, CollectConfig
 from components.collect_structures.crystals import Material
 from components.collect_structures.imperfect import Row, read_imperfect
+from components.collect_structures.packaged import PACKAGES, read_packaged
 from components.collect_structures.random_crystals import random_crystals
 from components.collect_structures.specimens import hold_out, specimen_row
 from components.collect_structures.structures import CONTRACT, gather, read_structures
@@ -72,6 +73,9 @@ def collect(
         InputError: if a source gives nothing, or there are patterns to test on and none to train on.
     """
     rejected: list[InputError] = []
+    if structures in NAMED_SOURCES and Path(structures).exists():
+        problem = "is a source of that name, and a file or folder that is here, too."
+        raise InputError(structures, problem, "Give the file's whole path, or start elsewhere for the source.")
     if test and not imperfect:
         raise InputError(test, "is given to test on, but no imperfect patterns to train on.", "Give both, or neither.")
     rows = read_imperfect(imperfect, rejected) if imperfect else []
@@ -84,6 +88,10 @@ def collect(
         library, total, specimens = _random(n_specimens, config)
     elif structures == MATERIALS_PROJECT:
         found = materials_project.fetch(config.materials_project, pages)
+        library, total, specimens = _given(gather(found, structures, rejected), structures, n_specimens, config)
+    elif structures in PACKAGES:
+        found = read_packaged(structures, config.workers)
+        say(f"cite: {PACKAGES[structures].citation}")
         library, total, specimens = _given(gather(found, structures, rejected), structures, n_specimens, config)
     else:
         materials = read_structures(Path(structures), rejected, config.workers)
@@ -207,8 +215,8 @@ STAGE = Stage(
     name="collect_structures",
     summary="Collects crystal structures and imperfect patterns into checked tables; what can't be used is listed.",
     inputs={
-        "structures": "Parquet table, folder or archive of CIFs, materials-project, or random; built-in structures "
-        "without it",
+        "structures": f"Parquet table, folder or archive of CIFs, or a name: {', '.join(NAMED_SOURCES)}; built-in "
+        "structures without it",
         "imperfect": "Parquet table or folder with manifest.csv, .xy and .cif files; virtual specimens without it",
         "test": "as imperfect: patterns to be tested on alone; those of imperfect are then only trained on",
         "keep_out": "as imperfect: patterns of materials that no classifier learns, to be tested on in another run",

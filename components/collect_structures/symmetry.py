@@ -15,7 +15,7 @@ import numpy as np
 import spglib
 from numpy.typing import NDArray
 
-from components.collect_structures.crystals import SYMPREC, Crystal, sites, space_group_of_cell
+from components.collect_structures.crystals import SYMPREC, Crystal, reach, sites, space_group_of_cell
 from components.collect_structures.settings import Operations
 from imitation_refinement.xrd.crystal import CrystalSystem
 
@@ -192,9 +192,23 @@ def _rotations(space_group: int) -> int:
 
 def moyo_number(lattice: NDArray[np.float64], positions: NDArray[np.float64], kinds: NDArray[np.integer]) -> int | None:
     """Space group number that moyo finds, five times as fast as spglib; None where it finds none."""
+    found = _moyo(lattice, positions, kinds)
+    return found.number if found else None
+
+
+def primitive_lattice(crystal: Crystal) -> NDArray[np.float64] | None:
+    """A primitive cell's lattice, rows a, b, c [Å], as moyo finds it within SYMPREC; None where it finds none."""
+    kinds, first, _ = sites(crystal)
+    found = _moyo(crystal.lattice, crystal.positions[first], kinds)
+    return np.array(found.prim_std_cell.basis) if found else None
+
+
+def _moyo(
+    lattice: NDArray[np.float64], positions: NDArray[np.float64], kinds: NDArray[np.integer]
+) -> moyopy.MoyoDataset | None:
     cell = moyopy.Cell(lattice.tolist(), positions.tolist(), kinds.tolist())
     try:
-        return moyopy.MoyoDataset(cell, symprec=SYMPREC).number
+        return moyopy.MoyoDataset(cell, symprec=SYMPREC)
     except ValueError:
         return None
 
@@ -212,8 +226,7 @@ def _may_be_higher(crystal: Crystal, operations: Operations, rotations: int) -> 
     if not finer and len(lattice) <= rotations:
         return False
     kinds = sorted((crystal.positions[names == name] for name in set(names.tolist())), key=len)
-    inverse = np.linalg.inv(crystal.lattice)
-    near = 5 * SYMPREC * np.sqrt((inverse * inverse).sum(axis=0))  # in fractional coordinates
+    near = reach(crystal.lattice, 5 * SYMPREC)
     if finer and _maps(np.eye(3), kinds, near, operations.translations):
         return True
     if len(lattice) <= rotations:
@@ -269,5 +282,6 @@ def _maps(
                 return False
             apart = (rotation @ atom + steps)[:, None] - alike
             apart -= np.rint(apart)
-            steps = steps[(np.abs(apart) < near).all(axis=2).any(axis=1)]
+            inside = np.abs(apart) < near
+            steps = steps[(inside[..., 0] & inside[..., 1] & inside[..., 2]).any(axis=1)]
     return len(steps) > 0

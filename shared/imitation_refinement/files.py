@@ -94,10 +94,19 @@ def files_in(folder: Path, suffixes: tuple[str, ...], deep: bool = False) -> lis
         suffixes: as ``(".xy", ".tar.gz")``, in small letters; the names' own letters may be capital.
         deep: with the folders in it.
     """
-    found = sorted(file for file in (folder.rglob("*") if deep else folder.iterdir()) if file.is_file())
-    stray = {file for file in found if is_stray(file.relative_to(folder))}
-    say_passed_over(folder, (file.relative_to(folder).as_posix() for file in stray))
-    return [file for file in found if file not in stray and file.name.lower().endswith(suffixes)]
+    found, stray = [], []
+    for place, _, names in os.walk(folder):
+        inner = PurePath(place).relative_to(folder)
+        passed_over = is_stray(inner)
+        for name in names:
+            if passed_over or _STRAY.fullmatch(name):
+                stray.append((inner / name).as_posix())
+            elif name.lower().endswith(suffixes):
+                found.append(Path(place, name))
+        if not deep:
+            break
+    say_passed_over(folder, (name for name in stray if (folder / name).is_file()))
+    return sorted((file for file in found if file.is_file()), key=lambda file: file.parts)
 
 
 def read_bytes(path: Path) -> bytes:

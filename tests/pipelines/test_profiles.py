@@ -150,6 +150,7 @@ def test_every_number_is_finite_and_one_that_doubles_hold() -> None:
     [
         (["--seed", "4294967296"], "seed: Input should be less than or equal to 4294967295"),
         (["--set", "vgg.prototype_weight=inf"], "vgg.prototype_weight: Input should be a finite number"),
+        (["--set", "baselines.dwt.wavelets=['x8']"], "baselines.dwt.wavelets: 'x8' is no discrete wavelet"),
         (["--set", "simulate.ranges.strain=[-1, 1]"], "simulate.ranges.strain: must lie within -0.1 and 0.1"),
     ],
 )

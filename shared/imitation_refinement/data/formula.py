@@ -50,6 +50,8 @@ _WATERS = {"hemi": "1/2", "sesqui": "3/2"} | {
 _UNSAID = re.compile("doped|and|or|with|plus|mixture|mixed|hydrate|hydrated|hydrous")  # words of unknown amounts
 _NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)(?:/\d+)?"
 _ELEMENT = r"[A-Z][a-z]?"
+# As Fe2O3 or Mg0.12O0.5Si0.38: most names. II may be an oxidation state.
+_SIMPLEST = re.compile(rf"(?!.*II)(?:(?:{_ELEMENT}\d*)+|(?:{_ELEMENT}0\.\d+)+)", re.ASCII)
 _GREEK = "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|kappa|lambda|omega"
 _PHASE = rf"(?:[α-ω]|{_GREEK}|\d*[CHRTMO]\d?|[a-z])"  # of a polymorph or polytype
 _ANIONS = {"O": "2", "S": "2", "Se": "2", "Te": "2", "N": "3", "P": "3", "F": "1", "Cl": "1", "Br": "1", "I": "1"}
@@ -66,12 +68,16 @@ def parse(text: str) -> Amounts:
     Raises:
         ValueError: if it is no formula, or does not say its amounts; the text is the reason.
     """
-    plain = _resolve_points(_plain(text))
     out: dict[str, Fraction] = defaultdict(Fraction)
-    for part in plain.split("·"):
-        for factor, formula in _terms(part):
-            for element, amount in _Reader(formula).read().items():
-                out[element] += factor * amount
+    counts = re.findall(rf"({_ELEMENT})([\d.]*)", text) if _SIMPLEST.fullmatch(text) else []
+    if counts and all(element in ELEMENTS for element, _ in counts):
+        for element, count in counts:
+            out[ELEMENTS[element]] += Fraction(count or 1)
+    else:
+        for part in _resolve_points(_plain(text)).split("·"):
+            for factor, formula in _terms(part):
+                for element, amount in _Reader(formula).read().items():
+                    out[element] += factor * amount
     found = {element: amount for element, amount in out.items() if amount}
     if not found:
         raise ValueError("names no element")

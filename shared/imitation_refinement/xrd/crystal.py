@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from enum import StrEnum
 
 from imitation_refinement.errors import InputError
@@ -27,10 +28,7 @@ class CrystalSystem(StrEnum):
         """
         if not 1 <= number <= 230:
             raise ValueError(f"space group {number} is not from 1 to 230")
-        for last, system in zip((2, 15, 74, 142, 167, 194, 230), cls, strict=True):
-            if number <= last:
-                return system
-        raise AssertionError("unreachable: 230 is the last space group")
+        return CRYSTAL_SYSTEMS[bisect_left(LAST_GROUPS, number)]
 
     @classmethod
     def parse(cls, text: str, where: object) -> CrystalSystem:
@@ -45,6 +43,7 @@ class CrystalSystem(StrEnum):
             raise InputError(where, f"unknown crystal_system {text!r}.", f"Use one of: {', '.join(cls)}.") from None
 
 
+LAST_GROUPS = (2, 15, 74, 142, 167, 194, 230)  # of each system
 CRYSTAL_SYSTEMS: tuple[CrystalSystem, ...] = tuple(CrystalSystem)
 CLASS_INDEX: dict[str, int] = {system.value: index for index, system in enumerate(CRYSTAL_SYSTEMS)}
 N_CLASSES = len(CRYSTAL_SYSTEMS)

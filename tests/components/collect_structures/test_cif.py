@@ -156,6 +156,17 @@ def test_orbits_have_the_multiplicities_of_the_tables() -> None:
     assert orbits.counts.tolist() == [4, 8, 24, 32, 48, 192] == np.bincount(orbits.site).tolist()
 
 
+def test_orbits_where_operations_are_rounded_or_two_elements_are_near() -> None:
+    third = operations_of(("x,y,z", "-y,x-y,z+.3333", "-x+y,-x,z+.6667"))
+    hexagonal = 9 * np.array([[1, 0, 0], [-0.5, 3**0.5 / 2, 0], [0, 0, 1]])
+    orbits = expand(third, np.array([[0.0, 0, 0], [0.2, 0.1, 0.3]]), hexagonal)
+    assert orbits.counts.tolist() == [3, 3]
+    axes = operations_of(("x,y,z", "-x,-y,z", "x,-y,-z", "-x,y,-z"))
+    # 0.08 Å from its images by the first two axes, 0.11 Å from that by the third: four images of one atom
+    near = expand(axes, np.array([[0.008, 0.0, 0.008]]), 5 * np.eye(3))
+    assert near.counts.tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

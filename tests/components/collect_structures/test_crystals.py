@@ -13,6 +13,7 @@ from components.collect_structures.crystals import (
     find_space_group,
     formula,
     from_pymatgen,
+    material_name,
 )
 from imitation_refinement.errors import InputError
 
@@ -99,3 +100,17 @@ def test_unknown_elements_are_named() -> None:
     record["sites"][0]["species"][0]["element"] = "Xx"
     with pytest.raises(ValueError, match="unknown element 'Xx'"):
         from_pymatgen(record)
+
+
+@pytest.mark.parametrize(
+    "amounts",
+    [
+        {"Li": 4, "O": 4},
+        {"O": 8},
+        {"Fe": 6, "P": 4, "O": 16},
+        {"Ca": 1, "S": 1, "O": 6, "H": 4},
+        {"N": 2, "H": 8, "S": 1, "O": 4},
+    ],
+)
+def test_names_are_pymatgens_reduced_formulas(amounts: dict[str, float]) -> None:
+    assert material_name(amounts) == Composition(amounts).reduced_formula

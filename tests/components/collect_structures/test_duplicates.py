@@ -4,6 +4,7 @@ from pymatgen.core import Lattice, Structure
 
 from components.collect_structures.crystals import Material, formula, from_pymatgen
 from components.collect_structures.duplicates import mark_duplicates
+from components.collect_structures.symmetry import primitive_lattice
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 TILTED = Structure.from_spacegroup(
@@ -31,6 +32,14 @@ def test_the_same_in_every_setting(structure: Structure, number: int) -> None:
     settings = [structure, primitive, sheared, turned, structure * (2, 1, 1), relaxed]
     found = sources(*(material(f"m{i}", s, number) for i, s in enumerate(settings)))
     assert found == ["x", *["x; duplicate of m0"] * 5]
+
+
+def test_the_primitive_cell_of_salt() -> None:
+    """The face-centred cubic lattice: edges a/√2, a quarter of the volume."""
+    lattice = primitive_lattice(from_pymatgen((SALT * (2, 1, 1)).as_dict()))
+    assert lattice is not None
+    assert np.linalg.norm(lattice, axis=1) == pytest.approx([5.64 / 2**0.5] * 3)
+    assert abs(np.linalg.det(lattice)) == pytest.approx(5.64**3 / 4)
 
 
 def test_a_twin_that_has_lost_its_hydrogen_is_said_to_be_one_but_for_it() -> None:

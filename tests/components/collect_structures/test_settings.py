@@ -1,3 +1,4 @@
+import gemmi
 import numpy as np
 import pytest
 
@@ -61,3 +62,22 @@ def test_operations() -> None:
     for bad in ("x,y", "x,y,w", "x,x,z", "", "x,y,z+1/", "x;y;z"):
         with pytest.raises(ValueError, match="'"):
             parse_operation(bad)
+
+
+@pytest.mark.parametrize("symbol", ["P 1", "P 3 2 1", "R -3 c:H", "P 63/m m c", "F d -3 m:2"])
+def test_products_are_those_of_gemmi(symbol: str) -> None:
+    group = list(gemmi.find_spacegroup_by_name(symbol).operations())
+    products = operations_of(tuple(op.triplet() for op in group)).products
+    assert products is not None and products.shape == (len(group), len(group))
+    rng = np.random.default_rng(0)
+    for i, j in rng.integers(len(group), size=(50, 2)):
+        assert group[products[i, j]].triplet() == (group[i] * group[j]).wrap().triplet()
+
+
+def test_cosets_of_a_mirror_and_of_what_is_no_group() -> None:
+    """P m m 2 by hand: x,y,z with its mirror at x = 0, and the two others."""
+    operations = operations_of(("x,y,z", "-x,-y,z", "x,-y,z", "-x,y,z"))
+    first = operations.first_of_cosets(np.array([True, False, False, True]))
+    assert first is not None and first.tolist() == [True, True, False, False]
+    assert operations.first_of_cosets(np.array([True, True, False, True])) is None
+    assert operations_of(("x,y,z", "x+357/926,y,z")).products is None

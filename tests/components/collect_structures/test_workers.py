@@ -4,29 +4,45 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import count, islice
+from itertools import chain, count, islice, repeat
 
 import pytest
 
+from components.collect_structures import workers as module
 from components.collect_structures.workers import ordered_map
 
 PROGRAM = """
 import os
-from components.collect_structures.workers import ordered_map
+from components.collect_structures import workers
 
 def work(item):
     return os.getpid()
 
 if __name__ == "__main__":
-    for pid in ordered_map(work, iter(int, 1), 2):
+    workers.STARTING = 0
+    for pid in workers.ordered_map(work, iter(int, 1), 2):
         print(pid, flush=True)
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_in_order(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "starting"), [(1, 0), (2, 0), (2, 10)])
+def test_in_order(workers: int, starting: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STARTING", starting)
     assert list(ordered_map(math.sqrt, range(30), workers)) == [math.sqrt(n) for n in range(30)]
     assert list(islice(ordered_map(math.sqrt, count(), workers), 3)) == [math.sqrt(n) for n in range(3)]
+
+
+def test_who_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process while the others start, they from then on."""
+    monkeypatch.setattr(module, "STARTING", 0.2)
+    waits = chain([0.3], repeat(0.0, 5))
+    found = list(ordered_map(_pid_after, waits, 2))
+    assert found[0] == os.getpid() and os.getpid() not in found[1:]
+
+
+def _pid_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def test_workers_leave_when_their_parent_is_killed(tmp_path) -> None:

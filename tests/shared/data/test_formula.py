@@ -115,6 +115,21 @@ def test_plain_formulas_are_read_as_pymatgen_reads_them() -> None:
         assert {element: float(amount) for element, amount in parse(text).items()} == pytest.approx(expected), text
 
 
+SIMPLE = ["Fe2O3", "D2O", "FeIII2O3", "TiO2F0", "CoCO3", "CN2H4", "VI2", "SnII2", "H0"]
+SHARES = ["H0.2O0.8", "Mg0.12O0.5Si0.380", "O0.5H2O", "CaSO4.2H2O"]
+
+
+@pytest.mark.parametrize("text", [*SIMPLE, *SHARES])
+def test_the_simplest_names_are_read_as_all_others(text: str) -> None:
+    def outcome(written: str) -> object:
+        try:
+            return parse(written)
+        except ValueError as error:
+            return str(error)
+
+    assert outcome(text) == outcome(f" {text}"), "a space keeps it from being read at once"
+
+
 @pytest.mark.parametrize("third", [1 / 3, 0.333, 0.3333, 0.33333])
 @pytest.mark.parametrize(
     ("amounts", "expected"),
