@@ -127,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="SOURCE",
-        help="what the library and the networks know: tables, or folders or archives of CIFs (default: the profile's)",
+        help="what the library and the networks know: tables, folders or archives of CIFs, 'minerals', "
+        "'materials-project-samples' (default: these two packages)",
     )
     made.add_argument(
         "--keep-out",

@@ -21,8 +21,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field, ValidationError
 
-from components.collect_structures.stage import tables, write_structures
-from components.collect_structures.structures import read_structures as read_source
+from components.collect_structures.stage import materials_of, tables, write_structures
 from components.simulate.bank import bank_of
 from imitation_refinement import __version__
 from imitation_refinement.answer import fusion, ranking
@@ -49,7 +48,9 @@ OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank
 class ReleaseConfig(StageConfig):
     """What a model is made of."""
 
-    structures: tuple[str, ...] = Field(min_length=1, description="tables, folders or archives, as collect_structures")
+    structures: tuple[str, ...] = Field(
+        min_length=1, description="as of collect_structures: paths, or packages by name"
+    )
     keep_out: str = Field("", description="patterns whose materials no part learns; none if empty")
     networks: int = Field(3, ge=1, le=20, description="networks, each with a seed of its own")
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
@@ -105,7 +106,7 @@ def release(output: Path, config: ReleaseConfig) -> None:
 def _collect(output: Path, sources: Sequence[str], formulas: Sequence[str]) -> None:
     """The structures of all sources, without those of some formulas."""
     rejected: list[InputError] = []
-    materials = [material for source in sources for material in read_source(Path(source), rejected, 0)]
+    materials = [material for source in sources for material in materials_of(source, rejected)]
     kept = apart_from([material.formula for material in materials], formulas)
     own = [material for material, keep in zip(materials, kept, strict=True) if keep]
     if not own:

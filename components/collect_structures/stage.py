@@ -89,14 +89,28 @@ def collect(
     elif structures == MATERIALS_PROJECT:
         found = materials_project.fetch(config.materials_project, pages)
         library, total, specimens = _given(gather(found, structures, rejected), structures, n_specimens, config)
-    elif structures in PACKAGES:
-        found = read_packaged(structures, config.workers)
-        say(f"cite: {PACKAGES[structures].citation}")
-        library, total, specimens = _given(gather(found, structures, rejected), structures, n_specimens, config)
     else:
-        materials = read_structures(Path(structures), rejected, config.workers)
+        materials = materials_of(structures, rejected, config.workers)
         library, total, specimens = _given(materials, structures, n_specimens, config)
     return Collected(library, total, [*(rows or (specimen_row(m) for m in specimens)), *unseen], rejected)
+
+
+def materials_of(source: str, rejected: list[InputError], workers: int = 0) -> list[Material]:
+    """The materials of a path or of a package; what is to be cited is said.
+
+    Args:
+        source: a path, or a key of PACKAGES.
+        rejected: what can't be used is added to it.
+        workers: processes that read many; 0 for as many as there are cores.
+
+    Raises:
+        InputError: if nothing can be used.
+    """
+    if source not in PACKAGES:
+        return read_structures(Path(source), rejected, workers)
+    found = read_packaged(source, workers)
+    say(f"cite: {PACKAGES[source].citation}")
+    return gather(found, source, rejected)
 
 
 def _alone(rows: list[Row], others: list[Row], where: Path) -> list[Row]:
