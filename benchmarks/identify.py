@@ -21,7 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
 from components.collect_structures.imperfect import read_imperfect
 from imitation_refinement.answer.fusion import Opinions
@@ -34,23 +35,12 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
 from imitation_refinement.progress import progress
 from imitation_refinement.results.metrics import expected_calibration_error
+from imitation_refinement.results.wording import percent, share_interval
 from imitation_refinement.xrd.crystal import CLASS_INDEX, N_CLASSES
 from pipelines.library import Materials, library_of, read_structures
 
 FAMILY = np.array([0, 1, 2, 3, 4, 4, 5])  # trigonal and hexagonal together
 SHARES = (1.0, 0.9, 0.75, 0.5)  # of the patterns that are answered, the surest first
-Z = 1.96
-
-
-def wilson(right: NDArray[np.bool_]) -> str:
-    """A share in %, with Wilson's 95 % interval (J. Am. Stat. Assoc. 22 (1927) 209)."""
-    n = len(right)
-    if not n:
-        return "–"
-    p = float(np.mean(right))
-    centre, half = p + Z * Z / (2 * n), Z * np.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    low, high = (centre - half) / (1 + Z * Z / n), (centre + half) / (1 + Z * Z / n)
-    return f"{100 * p:5.1f} ({100 * low:.1f}–{100 * high:.1f})"
 
 
 def row(protocol: str, name: str, p: NDArray[np.float64], truth: NDArray[np.int_]) -> None:
@@ -58,9 +48,9 @@ def row(protocol: str, name: str, p: NDArray[np.float64], truth: NDArray[np.int_
     order = np.argsort(-p, axis=1)
     right = order[:, 0] == truth
     cells = [
-        wilson(right),
-        wilson((order[:, :2] == truth[:, None]).any(axis=1)),
-        wilson(FAMILY[order[:, 0]] == FAMILY[truth]),
+        _share(right),
+        _share((order[:, :2] == truth[:, None]).any(axis=1)),
+        _share(FAMILY[order[:, 0]] == FAMILY[truth]),
         f"{expected_calibration_error(p, truth):.3f}" if len(truth) else "–",
     ]
     print(f"| {protocol:6} | {name:16} | {len(truth):5} | " + " | ".join(f"{cell:18}" for cell in cells) + " |")
@@ -83,7 +73,16 @@ def phases(found: list[list[int]], right: NDArray[np.bool_], phase: NDArray[np.i
         listed = [phase[r] in own for r in found[i]]
         places.append(listed.index(True) if True in listed else len(listed) + 10)
     at = np.array(places)
-    print(f"phase in the library: {len(inside)}; first {wilson(at == 0)}, among ten {wilson(at < 10)}")
+    print(f"phase in the library: {len(inside)}; first {_share(at == 0)}, among ten {_share(at < 10)}")
+
+
+def _share(right: ArrayLike) -> str:
+    """A share in %, with its interval; a dash where there is nothing."""
+    answers = np.asarray(right, bool)
+    if not answers.size:
+        return "–"
+    interval = binomtest(int(answers.sum()), answers.size).proportion_ci(method="wilson")
+    return f"{percent(answers.mean())} ({share_interval(interval.low, interval.high)})"
 
 
 def main() -> None:

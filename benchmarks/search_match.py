@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 from imitation_refinement.answer.library import LIBRARY, Library
 from imitation_refinement.answer.pattern import is_calculated, prepare
@@ -27,21 +28,11 @@ from imitation_refinement.data.contracts import PATTERNS, parts, read_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress
 from imitation_refinement.results.metrics import expected_calibration_error
+from imitation_refinement.results.wording import percent, share_interval
 from imitation_refinement.xrd.crystal import CLASS_INDEX
 from pipelines.library import Materials, library_of, read_structures
 
 FAMILY = np.array([0, 1, 2, 3, 4, 4, 5])  # trigonal and hexagonal together
-
-
-def wilson(right: Sequence[bool]) -> str:
-    """A share in %, with Wilson's 95 % interval (J. Am. Stat. Assoc. 22 (1927) 209)."""
-    n, z = len(right), 1.96
-    if not n:
-        return "–"
-    p = float(np.mean(right))
-    centre, half = p + z * z / (2 * n), z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
-    return f"{100 * p:5.1f} ({100 * low:.1f} to {100 * high:.1f}), n = {n}"
 
 
 def table(answers: dict[str, list[Answer]], truth: np.ndarray, materials: Materials, library: Library) -> None:
@@ -55,7 +46,7 @@ def table(answers: dict[str, list[Answer]], truth: np.ndarray, materials: Materi
             "system among two": (order[:, :2] == truth[:, None]).any(axis=1),
         }
         for name, right in rows.items():
-            print(f"| {protocol:6} | {name:28} | {wilson(right)} |")
+            print(f"| {protocol:6} | {name:28} | {_share(right)} |")
         print(f"| {protocol:6} | {'calibration error, votes':28} | {expected_calibration_error(votes, truth):5.3f} |")
     inside = np.flatnonzero(materials.right.any(axis=1))
     ids = {name: i for i, name in enumerate(library.material_id.tolist())}
@@ -65,12 +56,21 @@ def table(answers: dict[str, list[Answer]], truth: np.ndarray, materials: Materi
         listed = [library.phase[ids[c.material_id]] in phases for c in answers["known"][i].candidates]
         places.append(listed.index(True) if True in listed else len(listed) + 99)
     places = np.array(places)
-    print(f"| known  | {'phase first':28} | {wilson(places == 0)} |")
-    print(f"| known  | {'phase among ten':28} | {wilson(places < 10)} |")
+    print(f"| known  | {'phase first':28} | {_share(places == 0)} |")
+    print(f"| known  | {'phase among ten':28} | {_share(places < 10)} |")
     sure = np.array([answer.candidates[0].probability for answer in answers["known"]])
     hit = np.zeros(len(sure), bool)
     hit[inside[places == 0]] = True
-    print(f"| known  | {'first is the phase':28} | {wilson(hit)}; mean probability {100 * sure.mean():.1f} |")
+    print(f"| known  | {'first is the phase':28} | {_share(hit)}; mean probability {100 * sure.mean():.1f} |")
+
+
+def _share(right: ArrayLike) -> str:
+    """A share in %, with its interval; a dash where there is nothing."""
+    answers = np.asarray(right, bool)
+    if not answers.size:
+        return "–"
+    interval = binomtest(int(answers.sum()), answers.size).proportion_ci(method="wilson")
+    return f"{percent(answers.mean())} ({share_interval(interval.low, interval.high)})"
 
 
 def main() -> None:

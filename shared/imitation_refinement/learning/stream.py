@@ -24,12 +24,11 @@ from imitation_refinement.data.formula import normal, one_material, parse, witho
 from imitation_refinement.data.patterns import read_manifest
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.bank import Bank
-from imitation_refinement.xrd.diffractometer import add_background, counted, paint_lines
+from imitation_refinement.xrd.diffractometer import add_background, counted, painted
 from imitation_refinement.xrd.effects import add_spikes
 from imitation_refinement.xrd.flaws import Parameters, Range, Ranges, draw, within
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.preparation import even_input
-from imitation_refinement.xrd.radiation import doublet
 from imitation_refinement.xrd.redrawn import spacings, strained_metric, textures
 
 BEYOND = 0.5  # [°] that is measured beyond the grid's ends
@@ -120,18 +119,7 @@ class Stream:
         if p.impurity_ratio:
             other = int(rng.integers(len(self.bank)))
             self._add_phase(expected, other, p, rng, start, step, p.impurity_ratio)
-        add_background(
-            expected,
-            start,
-            step,
-            np.asarray(p.polynomial),
-            p.air,
-            p.air_power,
-            p.hump,
-            p.hump_centre,
-            p.hump_fwhm,
-            p.fluorescence,
-        )
+        add_background(p, expected, start, step)
         if spikes := [spike for spike in p.spikes if start <= spike[0] <= stop]:
             add_spikes(expected, start + step * np.arange(len(expected)), spikes)
         expected *= p.counts
@@ -169,32 +157,7 @@ class Stream:
         longest, shortest = self.grid.wavelength / (2 * np.sin(ends))
         near = (d < longest) & (d > shortest)
         d, strength = d[near], strength[near]
-        out = np.zeros_like(expected)
-        lines = doublet(self.grid.wavelength) if p.ka2_ratio else None
-        for line, ratio in zip(lines, (1.0, p.ka2_ratio), strict=True) if lines else ((self.grid.wavelength, 1.0),):
-            paint_lines(
-                d,
-                strength * ratio,
-                line,
-                p.u,
-                p.v,
-                p.w,
-                p.size,
-                p.microstrain,
-                p.axial,
-                p.zero_shift,
-                p.displacement,
-                p.radius,
-                p.transparency,
-                p.monochromator,
-                p.b_iso,
-                start,
-                step,
-                out,
-                NEGLIGIBLE,
-            )
-        if (top := out.max()) > 0:
-            expected += out * (height / top)
+        expected += height * painted(d, strength, p, self.grid.wavelength, start, step, len(expected), NEGLIGIBLE)
 
     def _lines(
         self, row: int, p: Parameters, rng: np.random.Generator

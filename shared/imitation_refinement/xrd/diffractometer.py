@@ -93,18 +93,7 @@ def measure(
     expected = _phase(reflections, p, p.march_r, p.strain, x[0], step, len(x), wavelength)
     if p.impurity_ratio and impurity is not None:
         expected += p.impurity_ratio * _phase(impurity, p, 1.0, (0.0,) * 6, x[0], step, len(x), wavelength)
-    add_background(
-        expected,
-        x[0],
-        step,
-        np.asarray(p.polynomial),
-        p.air,
-        p.air_power,
-        p.hump,
-        p.hump_centre,
-        p.hump_fwhm,
-        p.fluorescence,
-    )
+    add_background(p, expected, x[0], step)
     add_spikes(expected, x, p.spikes)
     expected *= p.counts
     counts = expected if p.seed is None else counted(np.random.default_rng(p.seed), expected)
@@ -134,10 +123,37 @@ def _phase(
         p.texture_plane,
         np.asarray(strain),
     )
+    return painted(d, strength, p, wavelength, start, step, points)
+
+
+def painted(
+    d: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    p: Parameters,
+    wavelength: float,
+    start: float,
+    step: float,
+    points: int,
+    negligible: float = NEGLIGIBLE,
+) -> NDArray[np.float64]:
+    """The lines of one phase, with their Kα2 where ``p`` has one, the highest point 1; 0 where there is no line.
+
+    Args:
+        d: spacings [Å], shape (n,).
+        strength: Σ|F|² of each line, shape (n,).
+        p: widths, shifts and factors of the lines.
+        wavelength: Kα1 (or the mean Kα) where there is a Kα2, else any [Å].
+        start, step: of the axis [°].
+        points: of the axis.
+        negligible: tails below this share of the strongest line are not painted.
+
+    Returns:
+        Shape (points,).
+    """
     out = np.zeros(points)
     lines = doublet(wavelength) if p.ka2_ratio else None
     for line, ratio in zip(lines, (1.0, p.ka2_ratio), strict=True) if lines else ((wavelength, 1.0),):
-        paint_lines(
+        _paint_lines(
             d,
             strength * ratio,
             line,
@@ -156,7 +172,7 @@ def _phase(
             start,
             step,
             out,
-            NEGLIGIBLE,
+            negligible,
         )
     top = out.max()
     return out / top if top > 0 else out
@@ -231,7 +247,7 @@ def _normal(reciprocal: NDArray, hkl: NDArray, out: NDArray) -> None:
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc"})
-def paint_lines(
+def _paint_lines(
     d: NDArray,
     strength: NDArray,
     wavelength: float,
@@ -330,8 +346,24 @@ def _add_line(out: NDArray, centre: float, height: float, fwhm: float, mixing: f
                 ratio *= change
 
 
+def add_background(p: Parameters, expected: NDArray[np.float64], start: float, step: float) -> None:
+    """Adds the background of one measurement to what is expected, shape (n,), point i at ``start + i step`` [°]."""
+    _add_background(
+        expected,
+        start,
+        step,
+        np.asarray(p.polynomial),
+        p.air,
+        p.air_power,
+        p.hump,
+        p.hump_centre,
+        p.hump_fwhm,
+        p.fluorescence,
+    )
+
+
 @njit(nogil=True)
-def add_background(
+def _add_background(
     out: NDArray,
     start: float,
     step: float,
