@@ -4,7 +4,8 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import chain, count, islice, repeat
+from itertools import count, islice
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,21 @@ if __name__ == "__main__":
 """
 
 
+STARTING = """
+import os
+import time
+from components.collect_structures import workers
+
+def work(seconds):
+    time.sleep(seconds)
+    return os.getpid()
+
+if __name__ == "__main__":
+    workers.STARTING = 0.2
+    print(os.getpid(), *workers.ordered_map(work, [0.3, 0, 0, 0, 0, 0], 2))
+"""
+
+
 @pytest.mark.parametrize(("workers", "starting"), [(1, 0), (2, 0), (2, 10)])
 def test_in_order(workers: int, starting: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STARTING", starting)
@@ -32,17 +48,13 @@ def test_in_order(workers: int, starting: float, monkeypatch: pytest.MonkeyPatch
     assert list(islice(ordered_map(math.sqrt, count(), workers), 3)) == [math.sqrt(n) for n in range(3)]
 
 
-def test_who_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_works(tmp_path: Path) -> None:
     """This process while the others start, they from then on."""
-    monkeypatch.setattr(module, "STARTING", 0.2)
-    waits = chain([0.3], repeat(0.0, 5))
-    found = list(ordered_map(_pid_after, waits, 2))
-    assert found[0] == os.getpid() and os.getpid() not in found[1:]
-
-
-def _pid_after(seconds: float) -> int:
-    time.sleep(seconds)
-    return os.getpid()
+    program = tmp_path / "program.py"
+    program.write_text(STARTING)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True)
+    own, *found = map(int, done.stdout.split())
+    assert found[0] == own and len(found) == 6 and own not in found[1:]
 
 
 def test_workers_leave_when_their_parent_is_killed(tmp_path) -> None:
