@@ -24,7 +24,7 @@ from imitation_refinement.data.patterns import (
     write_xy,
 )
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, write_text
+from imitation_refinement.files import digest, output_folder, write_text
 from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
@@ -165,8 +165,9 @@ def refine_files(
         keep_angles: for patterns of another instrument than the training's; see :func:`load_run`.
 
     Raises:
-        InputError: if the run or a path can't be used, or no pattern is left.
+        InputError: if the folder, the run or a path can't be used, or no pattern is left.
     """
+    output_folder(output)
     model = load_run(run, name, keep_angles)
     if model.zero_error:
         say(
@@ -188,7 +189,6 @@ def refine_files(
             refined.append(refine_pattern(model, pattern))
         except InputError as error:
             rejected.append(error)
-    output.mkdir(parents=True, exist_ok=True)
     write_rejected(output / "rejected.csv", rejected)
     for reason in rejected:
         say(f"left out: {reason}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from imitation_refinement.data.patterns import (
     say_remarks,
 )
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
+from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.progress import progress, say
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 from imitation_refinement.xrd.grid import Grid
@@ -118,9 +119,11 @@ def n_lines(pattern: Pattern) -> int:
     """How many lines of a measured pattern stand :data:`LINE_NOISE` times its noise high."""
     assert pattern.wavelength is not None
     x = np.asarray(pattern.two_theta, float)
+    ends = (x > 0) & (x < 180)  # no line stands at 0 or 180°, and no grid begins or ends there
+    x = x[ends]
     points = max(64, int((x[-1] - x[0]) / (LINE_STEP * pattern.wavelength / REFERENCE)) + 1)
     grid = Grid(start=float(x[0]), stop=float(x[-1]), points=points, wavelength=pattern.wavelength)
-    found = find_peaks(grid.resample(x, pattern.intensity, pattern.wavelength), grid, 0.0, LINE_NOISE)
+    found = find_peaks(grid.resample(x, pattern.intensity[ends], pattern.wavelength), grid, 0.0, LINE_NOISE)
     return len(found.position)
 
 
@@ -136,8 +139,9 @@ def identify_files(
         folder: of a model; the one that comes with the software without it.
 
     Raises:
-        InputError: if the model or a path can't be used, or no pattern is left.
+        InputError: if the folder, the model or a path can't be used, or no pattern is left.
     """
+    output_folder(output)
     model = Model.read(folder)
     option = "--wavelength"
     given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
@@ -147,6 +151,7 @@ def identify_files(
         read, bad = read_patterns(path, given)
         patterns += read
         rejected += bad
+    patterns = _told_apart(patterns)
     say_remarks(patterns)
     found: list[Identified] = []
     for pattern in progress(patterns, "identify", unit="patterns"):
@@ -154,7 +159,6 @@ def identify_files(
             found.append(identify(model, pattern))
         except InputError as error:
             rejected.append(error)
-    output.mkdir(parents=True, exist_ok=True)
     write_rejected(output / "rejected.csv", rejected)
     for reason in rejected:
         say(f"left out: {reason}")
@@ -164,6 +168,17 @@ def identify_files(
     unsure = sum(one.flag is not Flag.ANSWERED for one in found)
     say(f"{output / 'answers.csv'}: {len(found)} patterns, {unsure} of them without a sure answer")
     return found
+
+
+def _told_apart(patterns: Sequence[Pattern]) -> list[Pattern]:
+    """The patterns, with a remark on those that share their names."""
+    named = Counter(pattern.pattern_id for pattern in patterns)
+    return [
+        replace(one, remarks=(*one.remarks, f"{named[one.pattern_id]} patterns have this name; this is {one.where}"))
+        if named[one.pattern_id] > 1
+        else one
+        for one in patterns
+    ]
 
 
 def answers(found: Sequence[Identified]) -> pd.DataFrame:
