@@ -20,24 +20,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from components.collect_structures.imperfect import read_imperfect
 from imitation_refinement.answer.fusion import Opinions
-from imitation_refinement.answer.library import LIBRARY, Library
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import is_calculated, prepare
 from imitation_refinement.answer.search import Search
-from imitation_refinement.data.contracts import parts
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
 from imitation_refinement.progress import progress
 from imitation_refinement.results.metrics import expected_calibration_error
 from imitation_refinement.results.wording import percent, share_interval
+from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX, N_CLASSES
-from pipelines.library import Materials, library_of, read_structures
+from pipelines.library import Materials, read_library
 
 FAMILY = np.array([0, 1, 2, 3, 4, 4, 5])  # trigonal and hexagonal together
 SHARES = (1.0, 0.9, 0.75, 0.5)  # of the patterns that are answered, the surest first
@@ -95,9 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     model = Model.read(options.model)
     if options.library:
-        is_library = set(LIBRARY.names) <= set(pq.read_schema(parts(options.library)[0]).names)
-        library = Library.read(options.library) if is_library else library_of(read_structures(options.library))
-        model = replace(model, search=Search(library, model.search.ranking))
+        model = replace(model, search=Search(read_library(options.library), model.search.ranking))
     library = model.search.library
     rejected: list[InputError] = []
     rows = [r for r in read_imperfect(options.patterns, rejected) if r["crystal_system"] and r["formula"]]
@@ -107,6 +103,9 @@ def main() -> None:
     rows = [r for r in rows if not _left_out(r, rejected)]
     for error in rejected:
         print(f"left out: {error}")
+    if not rows:
+        problem = "has no pattern that can be used with its crystal system and formula."
+        raise InputError(options.patterns, problem, "Give these in its columns.")
     truth = np.array([CLASS_INDEX[r["crystal_system"]] for r in rows])
     groups = np.array([r.get("space_group") or 0 for r in rows])
     materials = Materials.of(library, [r["formula"] for r in rows], groups)
@@ -170,4 +169,5 @@ def _left_out(r: dict, rejected: list[InputError]) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_input_error():
+        main()

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from imitation_refinement.answer.library import LIBRARY, Library
+from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.pattern import is_calculated, prepare
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.answer.search import Answer, Search
@@ -29,8 +28,9 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress
 from imitation_refinement.results.metrics import expected_calibration_error
 from imitation_refinement.results.wording import percent, share_interval
+from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX
-from pipelines.library import Materials, library_of, read_structures
+from pipelines.library import Materials, read_library
 
 FAMILY = np.array([0, 1, 2, 3, 4, 4, 5])  # trigonal and hexagonal together
 
@@ -81,8 +81,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, help="so many patterns, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    is_library = set(LIBRARY.names) <= set(pq.read_schema(parts(options.library)[0]).names)
-    library = Library.read(options.library) if is_library else library_of(read_structures(options.library))
+    library = read_library(options.library)
     patterns = pa.concat_tables([read_table(part, PATTERNS) for part in parts(options.patterns)])
     needed = [patterns[name].is_valid() for name in ("two_theta", "wavelength", "formula", "crystal_system")]
     patterns = patterns.filter(np.logical_and.reduce([np.asarray(mask) for mask in needed]))
@@ -114,10 +113,14 @@ def main() -> None:
     print(f"{len(library)} entries, {library.digest[:16]}; {len(used)} patterns")
     for text in left_out:
         print(f"left out: {text}")
+    if not used:
+        problem = "has no pattern that can be used with its crystal system and formula."
+        raise InputError(options.patterns, problem, "Give these in its columns.")
     truth = np.array([CLASS_INDEX[columns[i]["crystal_system"]] for i in used])
     table(answers, truth, Materials(materials.right[used], materials.own[used]), library)
     print(f"time a pattern: median {np.median(times[1:]):.0f} ms, 90 % {np.quantile(times[1:], 0.9):.0f} ms")
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_input_error():
+        main()

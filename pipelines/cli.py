@@ -305,13 +305,15 @@ def _identify(arguments: argparse.Namespace) -> None:
 
 def _release(arguments: argparse.Namespace) -> None:
     """Makes a model for identify: a library of lines, networks that learn from virtual measurements, their fusion."""
+    from pipelines.processes import signals, stop
     from pipelines.release import read_release, release
 
     given = {"keep_out": arguments.keep_out, "structures": arguments.structures, "seed": arguments.seed}
     config = read_release(
         arguments.set, **{name: value for name, value in given.items() if value not in ("", [], None)}
     )
-    release(arguments.output, config)
+    with signals(stop):
+        release(arguments.output, config)
 
 
 def _tables(arguments: argparse.Namespace) -> None:

@@ -20,14 +20,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from components.simulate.kernel import Structures, reflections, unsupported
-from imitation_refinement.answer.library import MOST_Q, REFERENCE, Library, record
+from imitation_refinement.answer.library import LIBRARY, MOST_Q, REFERENCE, Library, record
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.ranking import Case, Ranking, fit
 from imitation_refinement.answer.search import Search
-from imitation_refinement.data.contracts import STRUCTURES, parts, read_table
+from imitation_refinement.data.contracts import STRUCTURES, open_table, parts, read_table
 from imitation_refinement.data.formula import but_for_hydrogen, one_material
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress, say
+from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
 from imitation_refinement.xrd.diffractometer import Reflections, measure
 from imitation_refinement.xrd.flaws import Ranges, draw
@@ -58,6 +59,16 @@ def read_structures(path: Path) -> pa.Table:
     if bad.all():
         raise InputError(path, "has no structure with form factors.", "Give at least one.")
     return table.filter(pa.array(~bad))
+
+
+def read_library(path: Path) -> Library:
+    """A library, or one made of a table of structures.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    is_library = set(LIBRARY.names) <= set(open_table(parts(path)[0]).column_names)
+    return Library.read(path) if is_library else library_of(read_structures(path))
 
 
 def library_of(structures: pa.Table) -> Library:
@@ -203,4 +214,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_input_error():
+        main()

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,10 @@ from imitation_refinement.answer.model import LIBRARY, RANKING, RECORD, write_re
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
+from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.learning.models import save_model
 from imitation_refinement.learning.stream import apart_from, formulas_of
-from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, train_on_stream
+from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
 from imitation_refinement.options import Seed, StageConfig, config_error
 from imitation_refinement.progress import progress, say
 from imitation_refinement.xrd.bank import Bank
@@ -86,15 +89,19 @@ def release(output: Path, config: ReleaseConfig) -> None:
     Raises:
         InputError: if a source can't be used, or the folder was begun with other options.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    output_folder(output)
     options, written = output / OPTIONS, config.model_dump_json(indent=1) + "\n"
-    if options.exists() and options.read_text(encoding="utf-8") != written:
+    begun = (output / COLLECTED).exists()  # or nothing was made: a source may have been misspelt
+    if begun and options.exists() and options.read_text(encoding="utf-8") != written:
         raise InputError(options, "this model was begun with other options.", "Give the same, or another folder.")
     write_text(options, written)
     formulas = formulas_of(Path(config.keep_out)) if config.keep_out else []
-    if not (output / COLLECTED).exists():
+    if not begun:
         _collect(output, config.structures, formulas)
     structures = read_structures(output / COLLECTED)
+    if own := int((~apart_from(structures["formula"].to_pylist(), formulas)).sum()):
+        problem = f"holds {own} structures of the formulas in {config.keep_out}, which has changed since."
+        raise InputError(output / COLLECTED, problem, "Begin in another folder.")
     if not (output / LIBRARY).exists():
         library_of(structures).write(output / LIBRARY)
     names = _networks(output, config)
@@ -127,6 +134,10 @@ def _networks(output: Path, config: ReleaseConfig) -> list[str]:
         bank, rejected = bank_of([output / COLLECTED])
         for error in rejected:
             say(f"not learnt: {error}")
+        try:
+            split(bank, config.stream.held_out)
+        except ValueError as error:
+            raise InputError(output / COLLECTED, f"{error}.", "Give more, or change stream.held_out.") from None
         bank.save(output / BANK)
     work = [(output, name, _seeded(config, number)) for number, name in missing]
     cores = len(os.sched_getaffinity(0))
@@ -135,10 +146,32 @@ def _networks(output: Path, config: ReleaseConfig) -> list[str]:
             _train(*one)
         return names
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores, len(work)), context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for future in [pool.submit(_train, *one) for one in work]:
-            future.result()
+    with ProcessPoolExecutor(min(cores, len(work)), context, initializer=_beside_others) as pool:
+        try:
+            for future in [pool.submit(_train, *one) for one in work]:
+                future.result()
+        except BaseException as error:
+            for process in multiprocessing.active_children():  # or the pool would wait for their networks
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                problem = "a process that trained a network was killed, by hand or for want of memory."
+                raise InputError(output, problem, "Give the same command again: it goes on.") from None
+            raise
     return names
+
+
+def _beside_others() -> None:
+    """Readies a process that trains beside others: one thread, and it ends when the one that started it does."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all, and the first one ends the others
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
@@ -171,7 +204,12 @@ def _fuse(
     found = list(cases(Search(library, UNFITTED), held_out, measured))
     said = f"{len(found)} searches of {config.measurements} virtual measurements of {held_out.num_rows} structures, "
     said += f"seed {config.seed}"
-    ranked = ranking.fit([case for case, _ in found], said)
+    try:
+        ranked = ranking.fit([case for case, _ in found], said)
+    except ValueError as error:
+        raise InputError(
+            output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
+        ) from None
     ranked.write(output / RANKING)
     asked: dict[int, np.ndarray] = {}
     opinions, truth = [], []

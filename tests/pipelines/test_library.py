@@ -15,7 +15,7 @@ from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import STRUCTURES, write_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
-from pipelines.library import Materials, cases, library_of, main, read_structures, virtual_measurements
+from pipelines.library import Materials, cases, library_of, main, read_library, read_structures, virtual_measurements
 from tests.shared.answer.conftest import CRYSTALS, measured, small_library
 
 
@@ -53,6 +53,14 @@ def test_a_library_is_made_of_a_table(structures: Path) -> None:
     assert found.amplitude == pytest.approx(expected.amplitude, abs=1e-3)
     with pytest.raises(InputError, match="no such file"):
         read_structures(structures.with_name("none.parquet"))
+
+
+def test_a_library_is_read_of_either_table(structures: Path, tmp_path: Path) -> None:
+    made = read_library(structures)
+    made.write(tmp_path / "library.parquet")
+    assert read_library(tmp_path / "library.parquet").digest == made.digest
+    with pytest.raises(InputError, match="no such file"):
+        read_library(tmp_path / "none.parquet")
 
 
 def test_materials_are_told_by_formula_and_space_group() -> None:

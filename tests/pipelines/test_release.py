@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Structure
 
@@ -20,7 +29,7 @@ from imitation_refinement.data.patterns import write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
 from pipelines.cli import main
-from pipelines.release import read_release, release
+from pipelines.release import BANK, COLLECTED, OPTIONS, read_release, release
 from tests.shared.answer.conftest import CRYSTALS, measured
 
 SMALL = [
@@ -82,7 +91,7 @@ def test_identify_uses_what_release_made(model: Path, patterns: Path, tmp_path: 
     assert salt["probability"] >= salt["second_probability"] and salt["crystal_system"] != salt["second_system"]
     assert float(salt[f"p_{salt['crystal_system']}"]) == pytest.approx(float(salt["probability"]))
     glass = found.loc["glass"]
-    assert glass["flag"] == "outside" and "lines of five times its noise" in glass["reason"]
+    assert glass["flag"] == "outside" and "lines of 7 times its noise" in glass["reason"]
 
 
 def test_what_is_there_is_taken_as_it_is(model: Path, structures: Path, tmp_path: Path) -> None:
@@ -126,6 +135,12 @@ def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) 
     (folder / RECORD).write_text(json.dumps(record | {"version": 99}))
     with pytest.raises(InputError, match="version 99"):
         Model.read(folder)
+    (folder / RECORD).write_text(json.dumps(record | {"digests": None}))
+    with pytest.raises(InputError, match="no record of a model"):
+        Model.read(folder)
+    (folder / RECORD).write_text(json.dumps(record | {"fusion": {"weights": [float("nan")] * 4, "fitted_on": ""}}))
+    with pytest.raises(InputError, match="no finite numbers"):
+        Model.read(folder)
     (folder / "network-1.safetensors").unlink()
     (folder / RECORD).write_text(json.dumps(record))
     with pytest.raises(InputError, match="is missing from the model"):
@@ -134,3 +149,70 @@ def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) 
         Model.read(tmp_path)
     with pytest.raises(InputError, match="none comes with this version"):
         Model.read()
+
+
+def test_patterns_of_one_name_are_told_apart(model: Path, patterns: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.copy(patterns / "BaSO4.xy", tmp_path / "other" / "NaCl.xy")
+    same = [str(patterns / "NaCl.xy"), str(tmp_path / "other" / "NaCl.xy")]
+    main(["identify", *same, "--wavelength", "1.5406", "--output", str(tmp_path), "--model", str(model)])
+    found = pd.read_csv(tmp_path / "answers.csv", keep_default_na=False)
+    assert list(found["pattern_id"]) == ["NaCl", "NaCl"]
+    assert all(
+        f"2 patterns have this name; this is {path}" in why for path, why in zip(same, found["reason"], strict=True)
+    )
+
+
+def test_too_few_structures_are_refused_before_anything_is_learnt(structures: Path, tmp_path: Path) -> None:
+    table = pq.read_table(structures)
+    one = tmp_path / "one.parquet"
+    pq.write_table(table.slice(0, 1), one)
+    config = read_release(SMALL, structures=[str(tmp_path / "none.parquet")])
+    folder = tmp_path / "model"
+    with pytest.raises(InputError, match="no such file"):
+        release(folder, config)
+    with pytest.raises(InputError, match="too few structures to hold some out"):  # and the misspelt source is no bar
+        release(folder, config.model_copy(update={"structures": (str(one),)}))
+    assert not list(folder.glob("network*"))
+
+
+def test_what_is_to_be_kept_out_may_not_grow(model: Path, structures: Path, tmp_path: Path) -> None:
+    folder, patterns = tmp_path / "model", tmp_path / "patterns.parquet"
+    shutil.copytree(model, folder)
+    config = read_release(SMALL, structures=[str(structures)], keep_out=str(patterns))
+    (folder / OPTIONS).write_text(config.model_dump_json(indent=1) + "\n")
+    pq.write_table(pa.table({"formula": [KEPT_OUT]}), patterns)
+    with pytest.raises(InputError, match="holds 1 structures of the formulas in"):
+        release(folder, config)
+
+
+def test_networks_trained_beside_each_other_end_with_the_command(model: Path, structures: Path, tmp_path: Path) -> None:
+    """A termination as `kill` sends it: to the one process that was started."""
+    folder, long = tmp_path / "model", [*SMALL, "stream.samples=2100000", "stream.checkpoint_seconds=0"]
+    folder.mkdir()
+    for name in (COLLECTED, "library.parquet", BANK):
+        shutil.copy(model / name, folder)
+    settings = [f"--set={setting}" for setting in long]
+    command = [sys.executable, "-c", "import os; os.sched_getaffinity = lambda _: {0, 1}; "]
+    command[-1] += "from pipelines.cli import main; main()"
+    started = subprocess.Popen(
+        [*command, "release", "--output", str(folder), "--structures", str(structures), *settings],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _until(lambda: len(list(folder.glob("network-*.checkpoint"))) == 2)
+        started.terminate()
+        code = started.wait(30)
+        _until(lambda: subprocess.run(["pgrep", "-g", str(started.pid)], capture_output=True).returncode == 1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+    assert code == 128 + signal.SIGTERM
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -274,6 +274,9 @@ def _weigh(
         square += painted[i]
     if not square > 0:
         return
+    if not product > 0:  # lines in the range, and nothing where they are
+        out[4] = 1.0
+        return
     # The scale by which √(theory) fits √I best.
     expected *= (product / square) ** 2
     free = expected.copy()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,17 @@ from imitation_refinement.answer.library import REFERENCE
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import is_calculated
 from imitation_refinement.answer.search import Candidate
-from imitation_refinement.data.contracts import write_rejected
-from imitation_refinement.data.patterns import (
-    Pattern,
-    check_coverage,
-    check_wavelength,
-    read_patterns,
-    say_remarks,
-)
+from imitation_refinement.data.patterns import Pattern, read_all, report_rejected, say_remarks
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
+from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.progress import progress, say
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.peaks import find_peaks
-from imitation_refinement.xrd.radiation import parse_wavelength
 
-FEWEST_LINES = 4  # so counted, 119 measured minerals show six or more, twenty patterns of noise and glass at most two
-LINE_NOISE = 5.0  # [σ]
+LEAST_COVERAGE = 0.25  # of the networks' axis: from 12 to 30°, from 30 to 60°
+FEWEST_LINES = 3  # so counted, 119 measured minerals show five or more, twenty patterns of noise and glass at most one
+LINE_NOISE = 7.0  # [σ]
 LINE_STEP = 0.05  # [° at the wavelength of copper], at which they are counted: narrower steps show noise as lines
 UNSURE = 0.5  # a first answer that is less probable than all others together is none
 LISTED = 5  # candidates in the table
@@ -99,13 +93,15 @@ def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None =
 def _judged(model: Model, pattern: Pattern, probabilities: NDArray[np.float64]) -> tuple[Flag, str]:
     """Whether a pattern is one that the model can answer to, and why not."""
     assert pattern.wavelength is not None
-    try:
-        check_coverage(pattern, model.ensemble.grid)
-    except InputError as error:
-        return Flag.OUTSIDE, f"{error.problem} {error.remedy}".strip()
+    grid = model.ensemble.grid
+    share = grid.coverage(pattern.two_theta, pattern.wavelength)
+    if share < LEAST_COVERAGE:
+        what = f"log q from {grid.start:g} to {grid.stop:g}° at {grid.wavelength:g} Å"
+        return Flag.OUTSIDE, f"covers {share:.0%} of what networks have learnt ({what}): measure a wider range"
     lines = n_lines(pattern)
     if lines < FEWEST_LINES:
-        return Flag.OUTSIDE, f"shows {lines} lines of five times its noise: amorphous, empty, or measured too briefly"
+        what = "amorphous, empty, or measured too briefly"
+        return Flag.OUTSIDE, f"shows {lines} lines of {LINE_NOISE:g} times its noise: {what}"
     reason = "without noise: a calculated pattern, no measured one" if is_calculated(pattern.intensity) else ""
     first, second = np.argsort(-probabilities)[:2]
     if probabilities[first] < UNSURE:
@@ -118,9 +114,11 @@ def n_lines(pattern: Pattern) -> int:
     """How many lines of a measured pattern stand :data:`LINE_NOISE` times its noise high."""
     assert pattern.wavelength is not None
     x = np.asarray(pattern.two_theta, float)
+    ends = (x > 0) & (x < 180)  # no line stands at 0 or 180°, and no grid begins or ends there
+    x = x[ends]
     points = max(64, int((x[-1] - x[0]) / (LINE_STEP * pattern.wavelength / REFERENCE)) + 1)
     grid = Grid(start=float(x[0]), stop=float(x[-1]), points=points, wavelength=pattern.wavelength)
-    found = find_peaks(grid.resample(x, pattern.intensity, pattern.wavelength), grid, 0.0, LINE_NOISE)
+    found = find_peaks(grid.resample(x, pattern.intensity[ends], pattern.wavelength), grid, 0.0, LINE_NOISE)
     return len(found.position)
 
 
@@ -136,17 +134,12 @@ def identify_files(
         folder: of a model; the one that comes with the software without it.
 
     Raises:
-        InputError: if the model or a path can't be used, or no pattern is left.
+        InputError: if the folder, the model or a path can't be used, or no pattern is left.
     """
+    output_folder(output)
     model = Model.read(folder)
-    option = "--wavelength"
-    given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
-    patterns: list[Pattern] = []
-    rejected: list[InputError] = []
-    for path in paths:
-        read, bad = read_patterns(path, given)
-        patterns += read
-        rejected += bad
+    patterns, rejected = read_all(paths, wavelength)
+    patterns = _told_apart(patterns)
     say_remarks(patterns)
     found: list[Identified] = []
     for pattern in progress(patterns, "identify", unit="patterns"):
@@ -154,16 +147,22 @@ def identify_files(
             found.append(identify(model, pattern))
         except InputError as error:
             rejected.append(error)
-    output.mkdir(parents=True, exist_ok=True)
-    write_rejected(output / "rejected.csv", rejected)
-    for reason in rejected:
-        say(f"left out: {reason}")
-    if not found:
-        raise InputError(", ".join(paths), "no pattern can be used.", f"The reasons are in {output / 'rejected.csv'}.")
+    report_rejected(output, paths, rejected, bool(found))
     write_text(output / "answers.csv", answers(found).to_csv(index=False))
     unsure = sum(one.flag is not Flag.ANSWERED for one in found)
     say(f"{output / 'answers.csv'}: {len(found)} patterns, {unsure} of them without a sure answer")
     return found
+
+
+def _told_apart(patterns: Sequence[Pattern]) -> list[Pattern]:
+    """The patterns, with a remark on those that share their names."""
+    named = Counter(pattern.pattern_id for pattern in patterns)
+    return [
+        replace(one, remarks=(*one.remarks, f"{named[one.pattern_id]} patterns have this name; this is {one.where}"))
+        if named[one.pattern_id] > 1
+        else one
+        for one in patterns
+    ]
 
 
 def answers(found: Sequence[Identified]) -> pd.DataFrame:

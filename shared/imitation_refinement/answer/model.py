@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
@@ -60,8 +61,10 @@ class Model:
         path = folder / RECORD
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            version, digests, about = record["version"], record["digests"], record["about"]
+            version, digests, about = record["version"], dict(record["digests"]), record["about"]
             a, b, c, d = map(float, record["fusion"]["weights"])
+            if not all(map(math.isfinite, (a, b, c, d))):
+                raise ValueError("weights that are no finite numbers")
             fusion = Fusion((a, b, c, d), str(record["fusion"]["fitted_on"]))
             networks = [folder / Path(name).name for name in record["networks"]]
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -92,6 +92,9 @@ class Ranking:
         sizes = {len(values) for values in (found.mean, found.deviation, found.phase, found.system)}
         if names != [e.name.lower() for e in Evidence] or sizes != {len(Evidence)} or tuple(sure) != SURE:
             raise InputError(where, "holds coefficients of other evidence.", "Fit them again.")
+        numbers = (*found.mean, *found.deviation, *found.phase, *found.system, *found.sure)
+        if len(found.sure) != len(SURE) or not np.isfinite(numbers).all() or min(found.deviation) <= 0:
+            raise InputError(where, "holds coefficients that are out of range.", "Fit them again.")
         return found
 
     def write(self, path: str | Path) -> None:
@@ -172,6 +175,8 @@ def _sure_inputs(evidence: Vector, share: Vector, coverage: float) -> Vector:
 def _conditional_logit(inputs: Sequence[Vector], right: Sequence[NDArray[np.bool_]]) -> Vector:
     """Weights that make −log Σ_{right} P smallest on average, with a ridge."""
     told = [(x, r) for x, r in zip(inputs, right, strict=True) if r.any() and not r.all()]
+    if not told:  # as with one crystal system alone: nothing speaks against the ridge
+        return np.zeros(len(Evidence))
 
     def loss(w: Vector) -> tuple[float, Vector]:
         total, gradient = RIDGE * len(told) * float(w @ w), 2 * RIDGE * len(told) * w

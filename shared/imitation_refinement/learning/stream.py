@@ -23,6 +23,7 @@ from imitation_refinement.data.contracts import open_table
 from imitation_refinement.data.formula import normal, one_material, parse, without_hydrogen
 from imitation_refinement.data.patterns import read_manifest
 from imitation_refinement.errors import InputError
+from imitation_refinement.progress import warn
 from imitation_refinement.xrd.bank import Bank
 from imitation_refinement.xrd.diffractometer import add_background, counted, painted
 from imitation_refinement.xrd.effects import add_spikes
@@ -201,20 +202,27 @@ def batches(stream: Stream, size: int, first: int, last: int, workers: int = 0) 
 def formulas_of(path: Path) -> list[str]:
     """The formulas that patterns are said to have, as they are written: those whose structures are to be kept out.
 
+    What is no formula is left out, and it is said.
+
     Args:
         path: a Parquet table with a column ``formula``, or a folder with ``manifest.csv``.
 
     Raises:
-        InputError: if it can't be read or says no formula.
+        InputError: if it can't be read or says no formula that can be read.
     """
     if path.is_dir():
         found = [row.formula for row in read_manifest(path)]
     else:
         table = open_table(path)
         found = table["formula"].to_pylist() if "formula" in table.column_names else []
-    if not any(found):
+    read = [name for name in found if name and _name(str(name))]
+    if not read:
         raise InputError(path, "says no formula.", "Give a table with a column formula, or a folder with manifest.csv.")
-    return [name for name in found if name]
+    if unread := [name for name in found if name not in read]:
+        warn(
+            f"{path}: {len(unread)} of {len(found)} formulas are empty or can't be read, as {unread[0]!r}: not kept out"
+        )
+    return read
 
 
 def without(bank: Bank, formulas: Iterable[str]) -> Bank:

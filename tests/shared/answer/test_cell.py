@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,13 @@ def test_any_wavelength_does(library: Library, wavelength: float) -> None:
     evidence, found, _ = fitted(library, "TiO2", wavelength, strain=(0.003, 0.003, -0.003, 0, 0, 0))
     assert found[:3] == pytest.approx([0.003, 0.003, -0.003], abs=1e-3)
     assert evidence[Evidence.THEORY] > 0.7
+
+
+def test_a_crystal_all_of_whose_lines_are_absent_lacks_all(library: Library) -> None:
+    """What is above the background is a few points, none of them where a line is expected."""
+    pattern = prepare(*measured("NaCl"), 1.5406)
+    net = np.zeros_like(pattern.net)
+    net[10] = 1
+    row = np.array([list(CRYSTALS).index("NaCl")])
+    found = fit(library, row, replace(pattern, net=net), np.zeros(1), np.zeros(1), np.zeros(1, np.float32))
+    assert found[0][0, Evidence.MISSING] == 1 and found[0][0, Evidence.EXPLAINED] == 0

@@ -21,3 +21,13 @@ def test_noise_and_glass_show_none(seed: int, hump: float) -> None:
     expected = 300 + hump * np.exp(-(((axis - 24) / 7) ** 2))
     counts = np.random.default_rng(seed).poisson(expected).astype(float)
     assert n_lines(Pattern("a", axis, counts, 1.5406)) < FEWEST_LINES
+
+
+@pytest.mark.parametrize("ends", [(0.0, 90.0), (1.0, 180.0), (0.0, 180.0)])
+def test_patterns_may_begin_at_0_and_end_at_180(ends: tuple[float, float]) -> None:
+    x, y = measured("BaSO4")
+    axis = np.linspace(*ends, int((ends[1] - ends[0]) / 0.02) + 1)
+    outside = np.random.default_rng(0).poisson(150, len(axis))
+    counts = np.where((axis < x[0]) | (axis > x[-1]), outside, np.interp(axis, x, y))
+    whole, usual = (n_lines(Pattern("a", *points, 1.5406)) for points in ((axis, counts), (x, y)))
+    assert whole == pytest.approx(usual, rel=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,12 @@ def test_coefficients_are_read_as_they_were_written(tmp_path: Path) -> None:
     ranking.write(tmp_path / "ranking.json")
     assert Ranking.read(tmp_path / "ranking.json") == ranking
     text = (tmp_path / "ranking.json").read_text()
-    for broken, problem in (("{}", "holds no coefficients"), (text.replace('"theory"', '"other"'), "other evidence")):
+    flat = json.dumps(json.loads(text) | {"deviation": [0.0] * len(Evidence)})
+    for broken, problem in (
+        ("{}", "holds no coefficients"),
+        (text.replace('"theory"', '"other"'), "other evidence"),
+        (flat, "out of range"),
+    ):
         (tmp_path / "ranking.json").write_text(broken)
         with pytest.raises(InputError, match=problem):
             Ranking.read(tmp_path / "ranking.json")
@@ -83,3 +89,13 @@ def test_the_softwares_own_coefficients_say_what_is_expected() -> None:
     assert own.phase[Evidence.THEORY] > 0 > own.phase[Evidence.SCATTER]
     assert own.phase[Evidence.STRAIN] < 0
     assert replace(own, fitted_on="") != own
+
+
+def test_where_every_crystal_is_of_one_system_all_votes_are_for_it() -> None:
+    rng = np.random.default_rng(0)
+    right = np.arange(5) == 0
+    alike = [
+        Case(rng.normal(size=(5, len(Evidence))), np.arange(5), np.full(5, 6, np.int8), ~right & False, right, 6, 1.0)
+        for _ in range(8)
+    ]
+    assert fit(alike).systems(alike[0].evidence, alike[0].system) == pytest.approx([0, 0, 0, 0, 0, 0, 1])

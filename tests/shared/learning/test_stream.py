@@ -93,3 +93,13 @@ def test_formulas_of_patterns(tmp_path: Path) -> None:
     assert formulas_of(tmp_path / "t.parquet") == ["NaCl"]
     with pytest.raises(InputError, match="says no formula"):
         formulas_of(tmp_path / "none.parquet")
+    for values in (["unknown"], [1, 2]):
+        pq.write_table(pa.table({"formula": values}), tmp_path / "none.parquet")
+        with pytest.raises(InputError, match="says no formula"):
+            formulas_of(tmp_path / "none.parquet")
+
+
+def test_formulas_that_cannot_be_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(pa.table({"formula": ["NaCl", "halite (?)"]}), tmp_path / "t.parquet")
+    assert formulas_of(tmp_path / "t.parquet") == ["NaCl"]
+    assert "1 of 2 formulas are empty or can't be read, as 'halite (?)'" in capsys.readouterr().err
