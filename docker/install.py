@@ -5,7 +5,8 @@ It stands beside setup.cfg and requirements.lock there.
 gather   wheels of all that setup.cfg names, in the lock's versions; ``--torch`` those of the stages with torch
 build    this repository's own wheel
 code     installs that wheel
-NAME …   installs extras of setup.cfg by name; every_stage is what all stages need, kfp's executor included
+NAME …   installs extras of setup.cfg by name; every_stage is what all stages need, kfp's executor included; of the
+         packages whose files are all that is wanted, without what these need
 """
 
 import os
@@ -20,7 +21,8 @@ PIP_CONF = Path("/run/secrets/pip_conf")
 WHEELS = TOOLS / "wheels"
 LOCKED = ("--constraint", str(TOOLS / "requirements.lock"), "--find-links", str(WHEELS), "--no-cache-dir", "--quiet")
 TO_WHEELS, FROM_WHEELS = (*LOCKED, "--wheel-dir", str(WHEELS)), (*LOCKED, "--no-index")
-# Parts of packages that nothing here imports: tests, what C and Cython are compiled against, Arrow's RPC.
+FILES_ALONE = ("minerals", "materials_project_samples")  # extras of packages that are read, not imported
+# Parts of packages that nothing here imports: tests, what C and Cython are compiled against, Arrow's RPC, programs.
 UNUSED = (
     "**/tests",
     "**/*.pyx",
@@ -32,6 +34,7 @@ UNUSED = (
     "pyarrow/libarrow_python.so.*.*.*",
     "pyarrow/libarrow_flight.so*",
     "pyarrow/_flight.*",
+    "larch/bin",
     "torch/include",
     "torch/share",
 )
@@ -58,14 +61,14 @@ def gather(torch: bool) -> None:
     """Downloads wheels, and makes those of packages that have none."""
     wanted = requirements()
     executor = next(line for line in wanted["pipeline"] if line.startswith("kfp>"))
-    stages = [name for name in wanted if name not in ("pipeline", "dev")]
+    stages = [name for name in wanted if name not in ("pipeline", "dev", *FILES_ALONE)]
     lines = {line for name in stages for line in wanted[name]}
     index = os.environ.get("TORCH_INDEX")
     if torch:
         lines = {line + os.environ["TORCH"] for line in lines if line.startswith("torch==")}
     else:
         lines = {line for line in lines if not line.startswith("torch==")} | {"setuptools"}
-        pip("wheel", "--no-deps", *TO_WHEELS, executor)
+        pip("wheel", "--no-deps", *TO_WHEELS, executor, *(line for name in FILES_ALONE for line in wanted[name]))
     pip("wheel", *TO_WHEELS, *(["--extra-index-url", index] if index else []), *sorted(lines))
     if torch and not os.environ["TORCH"] and (found := sorted(WHEELS.glob("torch-*+cpu-*"))):
         sys.exit(
@@ -93,8 +96,10 @@ def main(command: str, *names: str) -> None:
     elif command == "code":
         install("--no-deps", *map(str, (TOOLS / "own").glob("*.whl")))
     else:
-        wanted = requirements()
-        install(*(line for name in (command, *names) for line in wanted[name]))
+        wanted, extras = requirements(), (command, *names)
+        install(*(line for name in extras if name not in FILES_ALONE for line in wanted[name]))
+        if alone := [line for name in extras if name in FILES_ALONE for line in wanted[name]]:
+            install("--no-deps", *alone)
         if command == "every_stage":
             install("--no-deps", "kfp")
 

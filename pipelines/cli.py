@@ -1,4 +1,4 @@
-"""The command line of the whole: ``imitation-refinement run | refine | tables | compile | submit | ui``."""
+"""The command line of the whole: ``imitation-refinement run``, ``refine``, ``identify`` and others."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="SOURCE",
         help="ideal structures: a Parquet table or a folder of them, a folder or an archive of CIFs, "
+        "'minerals' or 'materials-project-samples' (of packages; what to install is told where they are missing), "
         "'materials-project' (key in MP_API_KEY), or 'random' for random crystals (default: built-in prototypes)",
     )
     run.add_argument(
@@ -101,6 +102,49 @@ def _parser() -> argparse.ArgumentParser:
         help="for patterns of another instrument than the training's: don't mend that one's zero error of 2θ",
     )
     refine.set_defaults(command=_refine)
+
+    identify = commands.add_parser(
+        "identify", help="say of which crystal system and phase patterns are", description=_identify.__doc__
+    )
+    identify.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
+    identify.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for what is written")
+    identify.add_argument(
+        "--wavelength",
+        metavar="Å",
+        help="wavelength of patterns whose files do not say, in Å or by name (CuKa1, MoKa, …); never assumed",
+    )
+    identify.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="a model that `release` made (default: that of the software)"
+    )
+    identify.set_defaults(command=_identify)
+
+    made = commands.add_parser("release", help="make the model that identify uses", description=_release.__doc__)
+    made.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="the model; begun before, it goes on"
+    )
+    made.add_argument(
+        "--structures",
+        nargs="+",
+        default=[],
+        metavar="SOURCE",
+        help="what the library and the networks know: tables, folders or archives of CIFs, 'minerals', "
+        "'materials-project-samples' (default: these two packages)",
+    )
+    made.add_argument(
+        "--keep-out",
+        default="",
+        metavar="PATTERNS",
+        help="a table with a column formula, or a folder with manifest.csv: no part learns these materials",
+    )
+    made.add_argument("--seed", type=int, help="seed of everything that is drawn (default: the profile's)")
+    made.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="change one option of pipelines/profiles/release.toml, as stream.samples=300000; may be repeated",
+    )
+    made.set_defaults(command=_release)
 
     tables = commands.add_parser(
         "tables", help="gather runs, one a seed, as the paper does", description=_tables.__doc__
@@ -167,8 +211,8 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
         "--structures",
         default="",
         metavar="SOURCE",
-        help="ideal structures: a path in the cluster's containers, 'materials-project' or 'random' "
-        "(default: built-in prototypes)",
+        help="ideal structures: a path in the cluster's containers, 'minerals' or 'materials-project-samples' (the "
+        "image has them), 'materials-project' or 'random' (default: built-in prototypes)",
     )
     parser.add_argument(
         "--imperfect",
@@ -250,6 +294,26 @@ def _refine(arguments: argparse.Namespace) -> None:
         arguments.model,
         arguments.keep_angles,
     )
+
+
+def _identify(arguments: argparse.Namespace) -> None:
+    """Says of patterns the crystal system with its probability, and candidate phases; writes answers.csv."""
+    from imitation_refinement.answer.identify import identify_files
+
+    identify_files(arguments.paths, arguments.output, arguments.wavelength, arguments.model)
+
+
+def _release(arguments: argparse.Namespace) -> None:
+    """Makes a model for identify: a library of lines, networks that learn from virtual measurements, their fusion."""
+    from pipelines.processes import signals, stop
+    from pipelines.release import read_release, release
+
+    given = {"keep_out": arguments.keep_out, "structures": arguments.structures, "seed": arguments.seed}
+    config = read_release(
+        arguments.set, **{name: value for name, value in given.items() if value not in ("", [], None)}
+    )
+    with signals(stop):
+        release(arguments.output, config)
 
 
 def _tables(arguments: argparse.Namespace) -> None:

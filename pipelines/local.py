@@ -66,8 +66,8 @@ def run_locally(
 
     Args:
         profile: every option.
-        sources: what it is given, by :data:`~pipelines.profiles.SOURCES`: paths, for ``structures`` also
-            materials-project or random; empty or left out where there is none.
+        sources: what it is given, by :data:`~pipelines.profiles.SOURCES`: paths, for ``structures`` also one of
+            NAMED_SOURCES; empty or left out where there is none.
         runs: the folder of all runs.
         runner: what a task is: a subprocess, or a container of its stage's image.
         verbose: whether a person sees all that is said, not a line a stage.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,7 @@ def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
         content = Path(name).read_bytes()
     else:
         raise InputError(f"profile {name}", "there is no such profile.", f"Use {', '.join(BUILT_IN)} or a TOML file.")
-    data = parse_toml(content, f"profile {name}")
-    for setting in settings:
-        _set(data, setting)
+    data = with_settings(parse_toml(content, f"profile {name}"), settings)
     try:
         return Profile.model_validate(data)
     except ValidationError as error:
@@ -134,6 +132,13 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(where, f"is no TOML ({error}).", "Correct that line.") from None
+
+
+def with_settings(data: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """The same data with single options changed; see :func:`read_profile`."""
+    for setting in settings:
+        _set(data, setting)
+    return data
 
 
 def _set(data: dict[str, Any], setting: str) -> None:

@@ -26,7 +26,7 @@ OPTIONS: dict[Loop, type[StageConfig]] = {
 
 LABELLED = (300, 100, 30, 10)  # labelled patterns of the curve in the study "paper"; its last point is all of them
 ABLATIONS = tuple(str(variant) for variant in Variant if variant.removes)
-ARCHITECTURES = tuple(sorted(map(str, Architecture)))
+ARCHITECTURES = tuple(sorted(str(architecture) for architecture in Architecture if architecture.of_paper))
 
 
 class Task(StageConfig):

@@ -92,6 +92,52 @@ def toy_tables(tmp_path: Path) -> dict[str, Path]:
     return write_toy_tables(tmp_path)
 
 
+def toy_cell(system: str, edge: float) -> NDArray[np.float64]:
+    """Rows a, b, c of a lattice [Å] that has the whole symmetry of a crystal system and no more; trigonal: R."""
+    a, b, c, beta = edge, 1.17 * edge, 1.43 * edge, np.radians(107)
+    tilted = [a * np.cos(np.radians(96)), 0.1 * b, b]
+    rows = {
+        "triclinic": [[a, 0, 0], [0.13 * a, b, 0], tilted],
+        "monoclinic": [[a, 0, 0], [0, b, 0], [c * np.cos(beta), 0, c * np.sin(beta)]],
+        "orthorhombic": np.diag([a, b, c]),
+        "tetragonal": np.diag([a, a, c]),
+        "trigonal": a * np.array([[1, 0.2, 0.2], [0.2, 1, 0.2], [0.2, 0.2, 1]]),
+        "hexagonal": [[a, 0, 0], [-a / 2, a * np.sqrt(0.75), 0], [0, 0, c]],
+        "cubic": np.diag([a, a, a]),
+    }
+    return np.array(rows[system], float)
+
+
+@pytest.fixture(scope="session")
+def toy_structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of structures, each one atom in the :func:`toy_cell` of its system: five of each, all elements apart."""
+    from imitation_refinement.data.contracts import STRUCTURES
+    from imitation_refinement.data.formula import SYMBOLS
+
+    path = tmp_path_factory.mktemp("structures") / "structures.parquet"
+    cells = [(system, 3.4 + 0.31 * i) for i in range(5) for system in CRYSTAL_SYSTEMS]
+    columns: dict[str, Any] = {
+        "material_id": [f"s{i}" for i in range(len(cells))],
+        "formula": [SYMBOLS[20 + i] for i in range(len(cells))],
+        "space_group": [1] * len(cells),
+        "crystal_system": [str(system) for system, _ in cells],
+        "lattice": [toy_cell(*cell).ravel() for cell in cells],
+        "atomic_number": [[21 + i] for i in range(len(cells))],
+        "occupancy": [[1.0]] * len(cells),
+        "position": [[0.0, 0.0, 0.0]] * len(cells),
+    }
+    write_table(path, columns, STRUCTURES)
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_bank(toy_structures: Path) -> Any:
+    """The bank of :func:`toy_structures`."""
+    from components.simulate.bank import bank_of
+
+    return bank_of([toy_structures])[0]
+
+
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """:func:`run_toy`, once."""

@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from components.collect_structures import materials_project
 from components.collect_structures.builtin import builtin_materials, builtin_variants
-from components.collect_structures.config import MATERIALS_PROJECT, RANDOM, CollectConfig
+from components.collect_structures.config import MATERIALS_PROJECT, NAMED_SOURCES, RANDOM, CollectConfig
 from components.collect_structures.crystals import Material
 from components.collect_structures.imperfect import Row, read_imperfect
+from components.collect_structures.packaged import PACKAGES, read_packaged
 from components.collect_structures.random_crystals import random_crystals
 from components.collect_structures.specimens import hold_out, specimen_row
 from components.collect_structures.structures import CONTRACT, gather, read_structures
@@ -72,6 +73,9 @@ def collect(
         InputError: if a source gives nothing, or there are patterns to test on and none to train on.
     """
     rejected: list[InputError] = []
+    if structures in NAMED_SOURCES and Path(structures).exists():
+        problem = "is a source of that name, and a file or folder that is here, too."
+        raise InputError(structures, problem, "Give the file's whole path, or start elsewhere for the source.")
     if test and not imperfect:
         raise InputError(test, "is given to test on, but no imperfect patterns to train on.", "Give both, or neither.")
     rows = read_imperfect(imperfect, rejected) if imperfect else []
@@ -86,9 +90,27 @@ def collect(
         found = materials_project.fetch(config.materials_project, pages)
         library, total, specimens = _given(gather(found, structures, rejected), structures, n_specimens, config)
     else:
-        materials = read_structures(Path(structures), rejected, config.workers)
+        materials = materials_of(structures, rejected, config.workers)
         library, total, specimens = _given(materials, structures, n_specimens, config)
     return Collected(library, total, [*(rows or (specimen_row(m) for m in specimens)), *unseen], rejected)
+
+
+def materials_of(source: str, rejected: list[InputError], workers: int = 0) -> list[Material]:
+    """The materials of a path or of a package; what is to be cited is said.
+
+    Args:
+        source: a path, or a key of PACKAGES.
+        rejected: what can't be used is added to it.
+        workers: processes that read many; 0 for as many as there are cores.
+
+    Raises:
+        InputError: if nothing can be used.
+    """
+    if source not in PACKAGES:
+        return read_structures(Path(source), rejected, workers)
+    found = read_packaged(source, workers)
+    say(f"cite: {PACKAGES[source].citation}")
+    return gather(found, source, rejected)
 
 
 def _alone(rows: list[Row], others: list[Row], where: Path) -> list[Row]:
@@ -115,14 +137,14 @@ def _kept_out(rows: list[Row], rejected: list[InputError]) -> list[Row]:
 def _built_in(n_specimens: int, config: CollectConfig) -> Source:
     parents, specimens = builtin_materials(config.n_structures, n_specimens, config.seed)
     more = builtin_variants(parents, config.n_structures, config.seed, config.workers)
-    return chain(_tables(parents), more), config.n_structures, specimens
+    return chain(tables(parents), more), config.n_structures, specimens
 
 
 def _random(n_specimens: int, config: CollectConfig) -> Source:
     specimens = list(random_crystals(n_specimens, config.seed, 1, workers=config.workers))
     formulas = {material.formula for material in specimens}
     library = random_crystals(config.n_structures, config.seed, 0, formulas, config.workers)
-    return _tables(library), config.n_structures, specimens
+    return tables(library), config.n_structures, specimens
 
 
 def _given(materials: list[Material], where: str, n_specimens: int, config: CollectConfig) -> Source:
@@ -133,7 +155,7 @@ def _given(materials: list[Material], where: str, n_specimens: int, config: Coll
         )
     total = max(len(parents), config.augment_to)
     more = variants([(parents, total - len(parents))], config.seed, config.workers)
-    return chain(_tables(parents), more), total, specimens
+    return chain(tables(parents), more), total, specimens
 
 
 def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
@@ -158,7 +180,7 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
     return f"{total} structures, {patterns} imperfect patterns{unseen}" + (f"; {left_out} left out" if left_out else "")
 
 
-def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> tuple[Counter[str], int]:
+def write_structures(path: Path, found: Iterable[pa.Table], total: int) -> tuple[Counter[str], int]:
     """Writes tables as they come, whole or not at all.
 
     Returns:
@@ -168,7 +190,7 @@ def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> tupl
     counts: Counter[str] = Counter()
 
     def counted() -> Iterator[pa.Table]:
-        for table in _row_groups(tables):
+        for table in _row_groups(found):
             nonlocal remarks
             counts.update(table["crystal_system"].to_pylist())
             remarks += table.num_rows - table["remark"].null_count
@@ -179,10 +201,10 @@ def write_structures(path: Path, tables: Iterable[pa.Table], total: int) -> tupl
     return counts, remarks
 
 
-def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _row_groups(found: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in tables of at least ROW_GROUP; the last may be smaller."""
     part: list[pa.Table] = []
-    for table in tables:
+    for table in found:
         part.append(table)
         if sum(t.num_rows for t in part) >= ROW_GROUP:
             yield pa.concat_tables(part).combine_chunks()
@@ -191,7 +213,8 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield pa.concat_tables(part).combine_chunks()
 
 
-def _tables(materials: Iterable[Material]) -> Iterator[pa.Table]:
+def tables(materials: Iterable[Material]) -> Iterator[pa.Table]:
+    """Materials under the STRUCTURES contract, so many at a time as are turned into a table."""
     source = iter(materials)
     while part := list(islice(source, CHUNK)):
         yield to_table(_columns([material.row() for material in part]), STRUCTURES)
@@ -206,8 +229,8 @@ STAGE = Stage(
     name="collect_structures",
     summary="Collects crystal structures and imperfect patterns into checked tables; what can't be used is listed.",
     inputs={
-        "structures": "Parquet table, folder or archive of CIFs, materials-project, or random; built-in structures "
-        "without it",
+        "structures": f"Parquet table, folder or archive of CIFs, or a name: {', '.join(NAMED_SOURCES)}; built-in "
+        "structures without it",
         "imperfect": "Parquet table or folder with manifest.csv, .xy and .cif files; virtual specimens without it",
         "test": "as imperfect: patterns to be tested on alone; those of imperfect are then only trained on",
         "keep_out": "as imperfect: patterns of materials that no classifier learns, to be tested on in another run",

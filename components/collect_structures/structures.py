@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -36,6 +36,23 @@ BATCH, IN_ONE = (
     3000,
 )  # structures that a process reads at a time; so many are read by one: others take seconds to start
 ID_COLUMNS = ("material_id", "id", "amcsd_id", "cod_id")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A structure as it stands in a table or a database.
+
+    Attributes:
+        material_id: its name there.
+        source: where it is from, as the column ``source`` says it.
+        where: the same for messages.
+        record: what a :data:`Reader` reads; ``space_group`` and ``crystal_system`` are its label, where they are.
+    """
+
+    material_id: str
+    source: str
+    where: str
+    record: Mapping[str, Any]
 
 
 def read_structures(path: Path, rejected: list[InputError], workers: int = 1) -> list[Material]:
@@ -200,30 +217,43 @@ def read_structure_table(path: Path, workers: int = 1) -> Iterator[Material | In
     if table.num_rows == 0:
         raise InputError(path, "has no rows.", "Give at least one structure.")
     column = next((name for name in ID_COLUMNS if name in table.column_names), None)
-    rows = _batches(enumerate(records(table), 1))
-    work = partial(_read_rows, read, path, column)
-    found = chain.from_iterable(ordered_map(work, rows, _processes(table.num_rows, workers)))
-    return progress(found, f"reading {path.name}", table.num_rows, "structures")
+    rows = (_row(path, column, number, record) for number, record in enumerate(records(table), 1))
+    return read_rows(read, rows, f"reading {path.name}", table.num_rows, workers)
 
 
-def _read_rows(
-    read: Reader, path: Path, column: str | None, rows: Sequence[tuple[int, Mapping[str, Any]]]
-) -> list[Material | InputError]:
-    return [_read_row(read, path, column, row, record) for row, record in rows]
-
-
-def _read_row(
-    read: Reader, path: Path, column: str | None, row: int, record: Mapping[str, Any]
-) -> Material | InputError:
+def _row(path: Path, column: str | None, number: int, record: Mapping[str, Any]) -> Entry:
     name = record.get(column or "")
-    material_id = f"{path.stem}-{row if name is None else name}" if name is None or _is_number(name) else str(name)
-    where = f"{path}, row {row} ({material_id})"
+    material_id = f"{path.stem}-{number if name is None else name}" if name is None or _is_number(name) else str(name)
+    return Entry(material_id, path.name, f"{path}, row {number} ({material_id})", record)
+
+
+def read_rows(
+    read: Reader, rows: Iterable[Entry], label: str, total: int, workers: int = 1
+) -> Iterator[Material | InputError]:
+    """The materials of rows, in their order.
+
+    Args:
+        read: what a process reads each with.
+        rows: the rows.
+        label: what the work is called.
+        total: how many rows there are.
+        workers: processes that read more than IN_ONE rows; 0 for as many as there are cores.
+    """
+    found = chain.from_iterable(ordered_map(partial(_read_rows, read), _batches(rows), _processes(total, workers)))
+    return progress(found, label, total, "structures")
+
+
+def _read_rows(read: Reader, rows: Sequence[Entry]) -> list[Material | InputError]:
+    return [_read_row(read, row) for row in rows]
+
+
+def _read_row(read: Reader, row: Entry) -> Material | InputError:
     try:
-        found = read(record, where)
+        found = read(row.record, row.where)
         if found is None:
-            raise InputError(where, "has no structure.", "Give one or leave the row out.")
-        label, system = label_of(record, where)
-        return make_material(material_id, _labelled(found, label, system, where), path.name, where)
+            raise InputError(row.where, "has no structure.", "Give one or leave the row out.")
+        label, system = label_of(row.record, row.where)
+        return make_material(row.material_id, _labelled(found, label, system, row.where), row.source, row.where)
     except InputError as error:
         return error
 

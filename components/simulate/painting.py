@@ -17,8 +17,15 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     """Ideal patterns, shape (n, points), each with its maximum at 1; a row without peaks near the grid is 0.
 
     Angles are at the grid's own wavelength. All lines have one profile, cut at ``REACH`` widths, so it is tabulated
-    once, at ``PHASES`` positions between two points, and added as it is.
+    once, at ``PHASES`` positions between two points, and added as it is. That is so on a grid even in 2θ; on another
+    each line is worked out at its points.
     """
+    if grid.axis != "two_theta":
+        axis, centres = grid.two_theta, grid.index_of(peaks.two_theta)
+        reach = REACH * profile.fwhm
+        return _paint_uneven(
+            peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach
+        )
     half = int(np.ceil(REACH * profile.fwhm / grid.step)) + 1
     distance = np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES
     table = pseudo_voigt(distance * grid.step, profile.fwhm, profile.mixing)
@@ -65,6 +72,45 @@ def _paint(
             after = table[p + 1, first - centre + half : last - centre + half]
             for t in range(len(target)):
                 target[t] += lower * before[t] + upper * after[t]
+        top = _largest(row)
+        if top > 0:
+            scale = np.float32(1.0) / top
+            for t in range(points):
+                row[t] *= scale
+    return out
+
+
+@njit(nogil=True, fastmath={"contract", "reassoc", "arcp"})
+def _paint_uneven(
+    offsets: NDArray,
+    two_theta: NDArray,
+    intensity: NDArray,
+    centres: NDArray,
+    axis: NDArray,
+    fwhm: float,
+    mixing: float,
+    reach: float,
+) -> NDArray:
+    """As :func:`_paint`, on any rising axis; ``centres`` are the lines' places on it [points]."""
+    n, points = len(offsets) - 1, len(axis)
+    out = np.zeros((n, points), np.float32)
+    lorentzian, gaussian = mixing * 2 / np.pi / fwhm, (1 - mixing) * 2 * np.sqrt(np.log(2) / np.pi) / fwhm
+    for i in range(n):
+        row = out[i]
+        for j in range(offsets[i], offsets[i + 1]):
+            start = int(min(max(np.ceil(centres[j]), 0), points))
+            for direction in (-1, 1):
+                t = start if direction > 0 else start - 1
+                while 0 <= t < points:
+                    distance = axis[t] - two_theta[j]
+                    if abs(distance) > reach:
+                        break
+                    u2 = (2 * distance / fwhm) ** 2
+                    line = lorentzian / (1 + u2)
+                    if u2 < 40:
+                        line += gaussian * np.exp(-np.log(2) * u2)
+                    row[t] += np.float32(intensity[j] * line)
+                    t += direction
         top = _largest(row)
         if top > 0:
             scale = np.float32(1.0) / top

@@ -63,6 +63,20 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
 
 
+def output_folder(path: Path) -> None:
+    """Makes a folder for what a command writes, before the work begins, if it is not there.
+
+    Raises:
+        InputError: if it can't be made or nothing can be written to it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        problem = f"is no folder that can be written to ({error.strerror})."
+        raise InputError(path, problem, "Give another with --output.") from None
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file whole."""
     with writing(path) as temporary:

@@ -14,24 +14,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from imitation_refinement.data.contracts import write_rejected, write_table
-from imitation_refinement.data.patterns import (
-    Pattern,
-    check_coverage,
-    check_wavelength,
-    read_patterns,
-    say_remarks,
-    write_xy,
-)
+from imitation_refinement.data.contracts import write_table
+from imitation_refinement.data.patterns import Pattern, check_coverage, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, write_text
+from imitation_refinement.files import digest, output_folder, write_text
 from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
 from imitation_refinement.results.figures import pattern_figure, save_figure
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
-from imitation_refinement.xrd.radiation import parse_wavelength
 
 CAVEAT = "A refined pattern is no counting data: give the measured one to Rietveld refinement."
 
@@ -165,22 +157,16 @@ def refine_files(
         keep_angles: for patterns of another instrument than the training's; see :func:`load_run`.
 
     Raises:
-        InputError: if the run or a path can't be used, or no pattern is left.
+        InputError: if the folder, the run or a path can't be used, or no pattern is left.
     """
+    output_folder(output)
     model = load_run(run, name, keep_angles)
     if model.zero_error:
         say(
             f"moved by {-model.zero_error:+.3f}° in 2θ, the zero error of the instrument of {model.name}'s training "
             "patterns; with --keep-angles, for another instrument, peaks stay where they were measured"
         )
-    option = "--wavelength"
-    given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
-    patterns: list[Pattern] = []
-    rejected: list[InputError] = []
-    for path in paths:
-        read, bad = read_patterns(path, given)
-        patterns += read
-        rejected += bad
+    patterns, rejected = read_all(paths, wavelength)
     say_remarks(patterns)
     refined: list[Refined] = []
     for pattern in progress(patterns, f"refine with {model.name}", unit="patterns"):
@@ -188,12 +174,7 @@ def refine_files(
             refined.append(refine_pattern(model, pattern))
         except InputError as error:
             rejected.append(error)
-    output.mkdir(parents=True, exist_ok=True)
-    write_rejected(output / "rejected.csv", rejected)
-    for reason in rejected:
-        say(f"left out: {reason}")
-    if not refined:
-        raise InputError(", ".join(paths), "no pattern can be used.", f"The reasons are in {output / 'rejected.csv'}.")
+    report_rejected(output, paths, rejected, bool(refined))
     _write(refined, model, output)
     say(f"{len(refined)} refined patterns in {output}, {len(rejected)} left out. {CAVEAT}")
     return refined

@@ -29,13 +29,16 @@ class Architecture(Word):
 
     Attributes:
         label: what it is called.
+        of_paper: whether it is one of the paper's two, which every run of the pipeline trains.
     """
 
-    VGG = "vgg", "VGG"
-    DENSENET = "densenet", "DenseNet"
+    VGG = "vgg", "VGG", True
+    DENSENET = "densenet", "DenseNet", True
+    STRIDED = "strided", "Strided CNN"
 
-    def _describe(self, label: str) -> None:
+    def _describe(self, label: str, of_paper: bool = False) -> None:
         self.label = label
+        self.of_paper = of_paper
 
 
 class Block(StrEnum):

@@ -109,11 +109,21 @@ def test_what_is_installed_from_the_lock(tmp_path: Path, monkeypatch: pytest.Mon
     install.gather(torch=False)
     executor, packages = calls
     assert "--no-deps" in executor and any(word.startswith("kfp>=") for word in executor)
+    assert {"xraylarch==0.9.66", "matminer==0.3.2"} <= {*executor} - {*packages}  # for their files alone
     assert {"pymatgen==2026.10.24", "setuptools"} <= set(packages)
     assert not any(word.startswith(("torch", "pytest", "mlflow>")) for word in packages)
     install.gather(torch=True)
     assert [word for word in calls[2] if not word.startswith("-")][-1] == "torch==2.13.0+cpu"
     assert all("--constraint" in call for call in calls)
+
+
+def test_packages_that_are_read_and_not_imported_bring_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(install, "TOOLS", ROOT)
+    monkeypatch.setattr(install, "install", lambda *words: calls.append(words))
+    install.main("collect_structures", "minerals")
+    assert calls[0] == tuple(install.requirements()["collect_structures"])
+    assert calls[1:] == [("--no-deps", "xraylarch==0.9.66")]
 
 
 @pytest.mark.parametrize(("torch", "wheel", "fits"), [("", "+cpu", False), ("", "", True), ("+cpu", "+cpu", True)])

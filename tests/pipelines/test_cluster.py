@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.images import STAGES, TRAINING
@@ -300,7 +301,7 @@ def test_quantities() -> None:
 
 def test_sources_that_pods_can_see() -> None:
     volume = read_cluster(EXAMPLE)
-    for source in ("", "materials-project", "random", "/data", "/data/cifs"):
+    for source in ("", *NAMED_SOURCES, "/data", "/data/cifs"):
         check_source("structures", source, volume)
     for source in ("cifs", "/home/me/cifs", "/database", "/data/../etc"):
         with pytest.raises(InputError, match=rf"structures {source}: is not on the cluster's data volume, /data"):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imitation_refinement.files import as_text, digest, files_in, is_stray, write_text, writing
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import as_text, digest, files_in, is_stray, output_folder, write_text, writing
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
@@ -132,3 +133,12 @@ def test_a_folder_has_the_same_digest_with_hidden_files(tmp_path: Path) -> None:
 def test_text_of_any_encoding() -> None:
     for encoding in ("utf-8", "utf-8-sig", "utf-16", "latin-1"):
         assert as_text("1.54 Å".encode(encoding)) == "1.54 Å"
+
+
+def test_output_folders_are_made_or_refused_before_the_work(tmp_path: Path) -> None:
+    output_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
+        with pytest.raises(InputError, match="is no folder that can be written to"):
+            output_folder(path)

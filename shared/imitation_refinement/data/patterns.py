@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.data.formats import EXTENSIONS, format_of, read_scans
 from imitation_refinement.data.headers import ALIKE
 from imitation_refinement.data.scans import AxisKind, Scan
@@ -99,6 +100,35 @@ def read_patterns(path: str | Path, wavelength: float | None = None) -> tuple[li
         except InputError as error:
             rejected.append(error)
     return patterns, rejected
+
+
+def read_all(paths: Iterable[str], wavelength: str | None) -> tuple[list[Pattern], list[InputError]]:
+    """The checked patterns of several paths of a command line, and what can't be used; see :func:`read_patterns`.
+
+    Args:
+        paths: files or folders.
+        wavelength: the option --wavelength: [Å], or with its unit, or a line's name; None where it is not given.
+
+    Raises:
+        InputError: if a path can't be read at all, or the option is no wavelength.
+    """
+    option = "--wavelength"
+    given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
+    found = [read_patterns(path, given) for path in paths]
+    return [p for patterns, _ in found for p in patterns], [error for _, errors in found for error in errors]
+
+
+def report_rejected(output: Path, paths: Sequence[str], rejected: Sequence[InputError], any_left: bool) -> None:
+    """Writes ``rejected.csv`` and says each reason.
+
+    Raises:
+        InputError: if no pattern is left.
+    """
+    write_rejected(output / "rejected.csv", rejected)
+    for reason in rejected:
+        say(f"left out: {reason}")
+    if not any_left:
+        raise InputError(", ".join(paths), "no pattern can be used.", f"The reasons are in {output / 'rejected.csv'}.")
 
 
 def _scans(path: Path) -> Iterator[Scan | InputError]:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from imitation_refinement.learning.networks import square_root
@@ -50,6 +52,8 @@ class Augmentation:
             patterns: ideal intensities with maximum 1, shape (n, points), on any device.
             generator: source of all draws, on that device; torch's own by default.
         """
+        if self.grid.axis != "two_theta":
+            return self._by_even_axis(patterns, generator)
         r, draw = self.ranges, Draw(len(patterns), patterns.device, generator)
         two_theta = torch.as_tensor(self.grid.two_theta, dtype=patterns.dtype, device=patterns.device)
         impurity = patterns.roll(1, 0) * draw.sometimes(r.impurity_share, draw.log(r.impurity))
@@ -61,6 +65,14 @@ class Augmentation:
         x = torch.poisson(x * counts, generator)
         x = x * self._seen(two_theta, draw)
         return x / x.amax(1, keepdim=True).clamp_min(1.0)
+
+    def _by_even_axis(self, patterns: Tensor, generator: torch.Generator | None) -> Tensor:
+        """The same on a log q axis, by way of as many points even in 2θ: line widths and shifts are made there."""
+        even = self.grid.model_copy(update={"axis": "two_theta"})
+        there = _interpolated(patterns, self.grid.index_of(even.two_theta))
+        flawed = Augmentation(even, self.ranges, self.profile)(there, generator)
+        back = _interpolated(flawed, even.index_of(self.grid.two_theta))
+        return back / back.amax(1, keepdim=True).clamp_min(1e-6)
 
     def _textured(self, patterns: Tensor, draw: Draw) -> Tensor:
         """March–Dollase factors (Dollase 1986, eq. 7) of planes that lie in any direction, each as likely."""
@@ -182,6 +194,15 @@ class Draw:
     def sometimes(self, share: float, value: Tensor, otherwise: float = 0.0) -> Tensor:
         """The value in a share of the patterns."""
         return torch.where(self.point((self.n, 1)) < share, value, otherwise)
+
+
+def _interpolated(x: Tensor, places: NDArray[np.float64]) -> Tensor:
+    """Patterns of shape (n, points) at places between their points, shape (len(places),), linearly."""
+    n = x.shape[1]
+    place = torch.as_tensor(places, dtype=x.dtype, device=x.device).clamp(0, n - 1)
+    left = place.floor().clamp(max=n - 2)
+    share, index = place - left, left.long()
+    return x[:, index] * (1 - share) + x[:, index + 1] * share
 
 
 def _transform(k: Tensor, fwhm: Tensor, mixing: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -108,16 +108,34 @@ def check_unseen(path: str | Path, materials: Iterable[str]) -> None:
         InputError: if it has learnt one of them, or does not say.
     """
     names = sorted(set(materials))
+    known = learnt([path], names)
+    if known.any():
+        problem = f"has learnt {known.sum()} of the materials that it is to be tested on, as {names[known.argmax()]}."
+        raise InputError(path, problem, "Train it with --keep-out and the patterns of these.")
+
+
+def learnt(paths: Iterable[str | Path], materials: Sequence[str]) -> NDArray[np.bool_]:
+    """Which materials the theory of was learnt by at least one of some classifiers, shape (n,); see check_unseen.
+
+    Args:
+        paths: files that :func:`load_classifier` takes.
+        materials: names of n materials, in their normal form.
+
+    Raises:
+        InputError: if a file does not say.
+    """
+    keys = _keys(materials)
+    return np.logical_or.reduce([_knows(path, keys) for path in paths])
+
+
+def _knows(path: str | Path, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
     with safe_open(path, framework="np") as stored:
         if MATERIALS not in stored.keys():  # noqa: SIM118
             raise InputError(path, "does not say what it has learnt: an earlier version made it.", "Train it again.")
         if json.loads((stored.metadata() or {})[METADATA_KEY]).get("naming") != NAMING:
             problem = "calls the materials that it has learnt as an earlier version did; they can't be compared."
             raise InputError(path, problem, "Train it again.")
-        known = np.isin(_keys(names), stored.get_tensor(MATERIALS))
-    if known.any():
-        problem = f"has learnt {known.sum()} of the materials that it is to be tested on, as {names[known.argmax()]}."
-        raise InputError(path, problem, "Train it with --keep-out and the patterns of these.")
+        return np.isin(keys, stored.get_tensor(MATERIALS))
 
 
 def _keys(materials: Iterable[str]) -> NDArray[np.int64]:

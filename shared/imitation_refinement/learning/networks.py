@@ -1,4 +1,4 @@
-"""The networks: 1-D VGG and DenseNet classifiers with prototypes, and the U-Net refiner.
+"""The networks: 1-D VGG, DenseNet and strided classifiers with prototypes, and the U-Net refiner.
 
 Every network takes patterns of shape (n, points): intensities, at least 0, whose maximum is 1. (On their square
 roots, classifiers learn ideal patterns faster, but a few per cent of background then look like a different crystal,
@@ -49,12 +49,15 @@ def _images(channels: list[Tensor]) -> Tensor:
 
 
 def _norm(kind: str, channels: int) -> nn.Module:
-    """Batch norm as in the paper, or group norm of up to eight groups, four times as fast on a CPU."""
+    """Batch norm as in the paper, or group norm of up to eight groups, four times as fast on a CPU, or none."""
+    if kind == "none":
+        return nn.Identity()
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.GroupNorm(math.gcd(8, channels), channels)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(_along(inputs, outputs, kernel, stride, bias=False), _norm(norm, outputs), nn.ReLU())
+    bias = norm == "none"
+    return nn.Sequential(_along(inputs, outputs, kernel, stride, bias=bias), _norm(norm, outputs), nn.ReLU())
 
 
 class _DenseLayer(nn.Module):
@@ -111,9 +114,26 @@ def _densenet(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
     return layers, channels
 
 
+def _strided(config: ClassifierConfig) -> tuple[list[nn.Module], int]:
+    """Convolutions alone, the first of each stage with a stride: nothing is pooled, so that positions stay known.
+
+    Springenberg et al., ICLR 2015 workshop. Pooling tells that there is a line, but not quite where.
+    """
+    layers: list[nn.Module] = []
+    channels = 2
+    for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
+        for index in range(depth):
+            first = stage == index == 0
+            kernel, stride = (config.stem_kernel, config.stem_stride) if first else (config.kernel, 2 - min(index, 1))
+            layers.append(_convolution(channels, width, kernel, stride, config.norm))
+            channels = width
+    return layers, channels
+
+
 LAYERS: dict[Architecture, Callable[[ClassifierConfig], tuple[list[nn.Module], int]]] = {
     Architecture.VGG: _vgg,
     Architecture.DENSENET: _densenet,
+    Architecture.STRIDED: _strided,
 }
 
 
@@ -131,9 +151,11 @@ class Classifier(nn.Module):
         self.config = config
         layers, channels = LAYERS[config.architecture](config)
         self.layers = nn.ModuleList(layers)
-        # Average and maximum over eight stretches of the axis keep where the peaks are, at a small dense head.
+        # Average and maximum over eight stretches of the axis keep where the peaks are, at a small dense head; a map
+        # that is short already is seen whole.
         # The embedding is linear: a squashed one has no slope where patterns are far from ideal.
-        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(16 * channels, config.embedding))
+        features = (config.positions or 16) * channels
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(config.dropout), nn.Linear(features, config.embedding))
         self.output = nn.Linear(config.embedding, N_CLASSES)
         self.register_buffer("prototypes", torch.randn(N_CLASSES, config.embedding))
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
@@ -168,6 +190,8 @@ class Classifier(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """F(x), shape (n, m), of intensities of shape (n, points)."""
         hidden = self._layers(x)
+        if self.config.positions:
+            return self.head(F.adaptive_avg_pool2d(hidden, (1, self.config.positions)))
         pooled = torch.cat([F.adaptive_avg_pool2d(hidden, (1, 8)), F.adaptive_max_pool2d(hidden, (1, 8))], dim=1)
         return self.head(pooled)
 

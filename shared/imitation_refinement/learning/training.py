@@ -358,7 +358,7 @@ def fit(
         sum_gradients(model.parameters())
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate * _rate(step, steps)
+            group["lr"] = options.learning_rate * rate_at(step, steps)
         optimiser.step()
         step += 1
         seen += len(index)
@@ -428,7 +428,7 @@ def _plan(batches: Batches, options: OptimiserConfig) -> list[list[NDArray[np.in
     return plan
 
 
-def _rate(step: int, steps: int) -> float:
+def rate_at(step: int, steps: int) -> float:
     """The learning rate at a step, as a share of the largest."""
     rise = max(1, steps // 10)
     return (step + 1) / rise if step < rise else (1 + math.cos(math.pi * (step - rise) / (steps - rise + 1))) / 2

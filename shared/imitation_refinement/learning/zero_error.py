@@ -16,6 +16,7 @@ from scipy.stats import binom
 
 from imitation_refinement.learning.config import RefineConfig, UNetConfig
 from imitation_refinement.learning.networks import opening
+from imitation_refinement.progress import say
 from imitation_refinement.xrd.grid import Grid
 
 REACH = 0.4  # largest zero error that is looked for [°]
@@ -78,7 +79,8 @@ def with_zero_error(
     """The options of a training with the zero error of its patterns, where it is asked for and certain.
 
     Args:
-        config: the options; non-targeted training, which knows no structures, keeps them.
+        config: the options; non-targeted training, which knows no structures, keeps them, and so does training on a
+            log q axis, along which a zero error is no shift of all lines alike.
         patterns: as in :func:`zero_error`.
         theory: likewise.
         grid: likewise.
@@ -87,6 +89,9 @@ def with_zero_error(
         The options, and what was found; None where nothing was looked for.
     """
     if not config.supervision.learns_from_labels or not config.zero_error:
+        return config, None
+    if grid.axis != "two_theta":
+        say("the zero error of the patterns is not looked for on a log q axis, where it does not shift all lines alike")
         return config, None
     found = zero_error(patterns, theory, grid)
     if found.certain:

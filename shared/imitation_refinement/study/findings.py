@@ -54,7 +54,7 @@ def checks(experiment: Experiment) -> list[Check]:
         _first(experiment),
         *(_above(experiment, name) for name in _refiner_names(experiment)),
         *(_above(experiment, name) for name in _named(experiment)),
-        *(_targeted_above(experiment, architecture) for architecture in sorted(Architecture)),
+        *(_targeted_above(experiment, architecture) for architecture in sorted(Architecture) if architecture.of_paper),
         _gain(experiment),
         _ablation(experiment),
         *(_distances(experiment, name) for name in (*_refiner_names(experiment), *_named(experiment))),

@@ -93,18 +93,7 @@ def measure(
     expected = _phase(reflections, p, p.march_r, p.strain, x[0], step, len(x), wavelength)
     if p.impurity_ratio and impurity is not None:
         expected += p.impurity_ratio * _phase(impurity, p, 1.0, (0.0,) * 6, x[0], step, len(x), wavelength)
-    _add_background(
-        expected,
-        x[0],
-        step,
-        np.asarray(p.polynomial),
-        p.air,
-        p.air_power,
-        p.hump,
-        p.hump_centre,
-        p.hump_fwhm,
-        p.fluorescence,
-    )
+    add_background(p, expected, x[0], step)
     add_spikes(expected, x, p.spikes)
     expected *= p.counts
     counts = expected if p.seed is None else counted(np.random.default_rng(p.seed), expected)
@@ -134,6 +123,33 @@ def _phase(
         p.texture_plane,
         np.asarray(strain),
     )
+    return painted(d, strength, p, wavelength, start, step, points)
+
+
+def painted(
+    d: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    p: Parameters,
+    wavelength: float,
+    start: float,
+    step: float,
+    points: int,
+    negligible: float = NEGLIGIBLE,
+) -> NDArray[np.float64]:
+    """The lines of one phase, with their Kα2 where ``p`` has one, the highest point 1; 0 where there is no line.
+
+    Args:
+        d: spacings [Å], shape (n,).
+        strength: Σ|F|² of each line, shape (n,).
+        p: widths, shifts and factors of the lines.
+        wavelength: Kα1 (or the mean Kα) where there is a Kα2, else any [Å].
+        start, step: of the axis [°].
+        points: of the axis.
+        negligible: tails below this share of the strongest line are not painted.
+
+    Returns:
+        Shape (points,).
+    """
     out = np.zeros(points)
     lines = doublet(wavelength) if p.ka2_ratio else None
     for line, ratio in zip(lines, (1.0, p.ka2_ratio), strict=True) if lines else ((wavelength, 1.0),):
@@ -156,6 +172,7 @@ def _phase(
             start,
             step,
             out,
+            negligible,
         )
     top = out.max()
     return out / top if top > 0 else out
@@ -249,8 +266,12 @@ def _paint_lines(
     start: float,
     step: float,
     out: NDArray,
+    negligible: float,
 ) -> None:
-    """Adds all lines at one wavelength to ``out``, whose point i is at ``start + i step`` degrees."""
+    """Adds all lines at one wavelength to ``out``, whose point i is at ``start + i step`` degrees.
+
+    What is below ``negligible`` of the strongest line is left out.
+    """
     n, largest = len(d), 0.0
     angle, fwhm, mixing, height = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     for i in range(n):
@@ -265,7 +286,7 @@ def _paint_lines(
         height[i] = area / fwhm[i]
         largest = max(largest, height[i])
     for i in range(n):
-        if height[i] <= NEGLIGIBLE * largest:
+        if height[i] <= negligible * largest:
             continue
         shift = displacement_shift(angle[i], displacement, radius) + transparency_shift(angle[i], transparency, radius)
         offset = zero_shift + math.degrees(shift)
@@ -274,7 +295,7 @@ def _paint_lines(
         for node in range(nodes):
             share, weight = _axial_node(node / nodes, (node + 1) / nodes)
             centre = math.degrees(axial_two_theta(angle[i], axial, share)) + offset
-            faint = NEGLIGIBLE * largest * weight
+            faint = negligible * largest * weight
             _add_line(
                 out,
                 (centre - start) / step,
@@ -323,6 +344,22 @@ def _add_line(out: NDArray, centre: float, height: float, fwhm: float, mixing: f
                 part[i] += g
                 g *= ratio
                 ratio *= change
+
+
+def add_background(p: Parameters, expected: NDArray[np.float64], start: float, step: float) -> None:
+    """Adds the background of one measurement to what is expected, shape (n,), point i at ``start + i step`` [°]."""
+    _add_background(
+        expected,
+        start,
+        step,
+        np.asarray(p.polynomial),
+        p.air,
+        p.air_power,
+        p.hump,
+        p.hump_centre,
+        p.hump_fwhm,
+        p.fluorescence,
+    )
 
 
 @njit(nogil=True)

@@ -1,9 +1,13 @@
-"""The common 2θ grid that every network sees, and the way patterns get onto it and back."""
+"""The common grid that every network sees, even in 2θ or in log q, and the way patterns get onto it and back.
+
+On a log q axis (q = 4π sin θ / λ) a crystal whose lattice is a little larger gives the same pattern, shifted.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +22,11 @@ METADATA_KEY = b"imitation_refinement.grid"
 
 
 class Grid(StageConfig):
-    """An even 2θ axis at one wavelength. It travels in the metadata of every gridded Parquet table."""
+    """An axis even in 2θ or in log q at one wavelength. It travels in the metadata of every gridded Parquet table."""
 
+    axis: Literal["two_theta", "log_q"] = Field(
+        "two_theta", description="what the points are even in: two_theta, log_q"
+    )
     start: float = Field(5.0, gt=0, lt=180, description="first 2θ of the grid [°]")
     stop: float = Field(90.0, gt=0, lt=180, description="last 2θ of the grid [°]")
     points: int = Field(2048, ge=64, le=65536, description="number of points of the grid")
@@ -33,17 +40,51 @@ class Grid(StageConfig):
 
     @property
     def two_theta(self) -> NDArray[np.float64]:
-        """The axis, shape (points,), in degrees."""
-        return np.linspace(self.start, self.stop, self.points)
+        """The angles of the points, shape (points,), in degrees."""
+        if self.axis == "two_theta":
+            return np.linspace(self.start, self.stop, self.points)
+        return np.clip(self.angle_at(np.arange(self.points)), self.start, self.stop)
 
     @property
     def step(self) -> float:
-        """Distance of two points in degrees."""
+        """Distance of two points in degrees; on a log q axis the mean, see :attr:`widths`."""
         return (self.stop - self.start) / (self.points - 1)
 
+    @property
+    def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """First and last 2θ of each point's cell [°], both of shape (points,): half a point below and above it."""
+        if self.axis == "two_theta":
+            return self.two_theta - self.step / 2, self.two_theta + self.step / 2
+        index = np.arange(self.points)
+        return self.angle_at(index - 0.5), self.angle_at(index + 0.5)
+
+    @property
+    def widths(self) -> NDArray[np.float64]:
+        """How wide each point's cell is [°], shape (points,)."""
+        if self.axis == "two_theta":
+            return np.full(self.points, self.step)
+        low, high = self.edges
+        return high - low
+
+    def angle_at(self, index: ArrayLike) -> NDArray[np.float64]:
+        """2θ [°] at positions on the axis [points], which may lie between points and beyond the ends; any shape."""
+        place = np.asarray(index, float)
+        if self.axis == "two_theta":
+            return np.asarray(self.start + self.step * place)
+        low, high = np.log(np.sin(np.radians([self.start / 2, self.stop / 2])))
+        return np.degrees(2 * np.arcsin(np.minimum(np.exp(low + (high - low) / (self.points - 1) * place), 1.0)))
+
+    def index_of(self, two_theta: ArrayLike) -> NDArray[np.float64]:
+        """Positions on the axis [points] of angles above 0 [°] at the grid's wavelength, any shape."""
+        angles = np.asarray(two_theta, float)
+        if self.axis == "two_theta":
+            return np.asarray((angles - self.start) / self.step)
+        low, high = np.log(np.sin(np.radians([self.start / 2, self.stop / 2])))
+        return (np.log(np.sin(np.radians(angles / 2))) - low) * (self.points - 1) / (high - low)
+
     def to_metadata(self) -> dict[bytes, bytes]:
-        """The grid as Parquet schema metadata."""
-        record = {"axis": "two_theta", "unit": "degree", **self.model_dump()}
+        """The grid as Parquet schema metadata; ``unit`` is that of ``start`` and ``stop``, on either axis."""
+        record = {"axis": self.axis, "unit": "degree", **self.model_dump()}
         return {METADATA_KEY: json.dumps(record).encode()}
 
     @classmethod
@@ -52,11 +93,11 @@ class Grid(StageConfig):
 
         Raises:
             KeyError: if the metadata hold no grid.
-            ValueError: if the axis is not 2θ in degrees.
+            ValueError: if the axis is none of ours, or its ends are not in degrees.
         """
-        record = json.loads((metadata or {})[METADATA_KEY])
-        if (axis := (record.pop("axis"), record.pop("unit"))) != ("two_theta", "degree"):
-            raise ValueError(f"grid axis {axis} is not two_theta in degrees")
+        record: dict[str, Any] = json.loads((metadata or {})[METADATA_KEY])
+        if (unit := record.pop("unit")) != "degree":
+            raise ValueError(f"the ends of the grid axis {record['axis']} are in {unit}, not in degrees")
         return cls.model_validate(record)
 
     def coverage(self, two_theta: ArrayLike, wavelength: float) -> float:
@@ -67,7 +108,10 @@ class Grid(StageConfig):
             ranges[-1:] = [(ranges[-1][0], low), (high, ranges[-1][1])]
         ends = convert_two_theta(np.array(ranges), wavelength, self.wavelength)
         inside = np.clip(np.nan_to_num(ends, nan=180.0), self.start, self.stop)
-        return float((inside[:, 1] - inside[:, 0]).sum()) / (self.stop - self.start)
+        if self.axis == "two_theta":
+            return float((inside[:, 1] - inside[:, 0]).sum()) / (self.stop - self.start)
+        places = self.index_of(inside)
+        return float((places[:, 1] - places[:, 0]).sum()) / (self.points - 1)
 
     def resample(self, two_theta: ArrayLike, intensity: ArrayLike, wavelength: float) -> NDArray[np.float32]:
         """A pattern on this grid, shape (points,), in the pattern's own intensity units.
@@ -85,25 +129,39 @@ class Grid(StageConfig):
         seen = np.isfinite(x)
         gap = gap_steps(np.asarray(two_theta, float))[: max(int(seen.sum()) - 1, 0)]
         x, y = x[seen], np.asarray(intensity, float)[seen]
-        axis = self.two_theta
         steps = np.diff(x)
-        if np.median(steps) >= self.step:
-            out = np.interp(axis, x, y, left=0.0, right=0.0)
-            for low, high in zip(x[:-1][gap], x[1:][gap], strict=True):
-                out[(axis > low) & (axis < high)] = 0.0
-        else:
-            area = np.concatenate([[0.0], np.cumsum(np.where(gap, 0.0, steps * (y[1:] + y[:-1]) / 2))])
-            low = np.clip(axis - self.step / 2, x[0], x[-1])
-            high = np.clip(axis + self.step / 2, x[0], x[-1])
-            width = high - low
-            if gap.any():
-                missing = np.concatenate([[0.0], np.cumsum(np.where(gap, steps, 0.0))])
-                width -= np.interp(high, x, missing) - np.interp(low, x, missing)
-                width[width < _LEAST_WIDTH * self.step] = 0
-            inside = width > 0
-            out = np.zeros_like(axis)
-            out[inside] = (np.interp(high, x, area) - np.interp(low, x, area))[inside] / width[inside]
-        return out.astype(np.float32)
+        if self.axis == "two_theta":
+            method = _interpolated if np.median(steps) >= self.step else _averaged
+            return method(self, x, y, gap).astype(np.float32)
+        # Points are close together at small angles and far apart at large ones: each is treated by its own.
+        step = steps[np.clip(np.searchsorted(x, self.two_theta) - 1, 0, len(steps) - 1)]
+        coarse = step >= self.widths
+        return np.where(coarse, _interpolated(self, x, y, gap), _averaged(self, x, y, gap)).astype(np.float32)
+
+
+def _interpolated(grid: Grid, x: NDArray, y: NDArray, gap: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The pattern (x, y) at the points of a grid, linear between its own, shape (points,); 0 outside and in gaps."""
+    axis = grid.two_theta
+    out = np.interp(axis, x, y, left=0.0, right=0.0)
+    for low, high in zip(x[:-1][gap], x[1:][gap], strict=True):
+        out[(axis > low) & (axis < high)] = 0.0
+    return out
+
+
+def _averaged(grid: Grid, x: NDArray, y: NDArray, gap: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean of the pattern (x, y) over each cell of a grid, shape (points,); 0 outside and in gaps."""
+    steps = np.diff(x)
+    area = np.concatenate([[0.0], np.cumsum(np.where(gap, 0.0, steps * (y[1:] + y[:-1]) / 2))])
+    low, high = (np.clip(edge, x[0], x[-1]) for edge in grid.edges)
+    width = high - low
+    if gap.any():
+        missing = np.concatenate([[0.0], np.cumsum(np.where(gap, steps, 0.0))])
+        width -= np.interp(high, x, missing) - np.interp(low, x, missing)
+        width[width < _LEAST_WIDTH * grid.step] = 0
+    inside = width > 0
+    out = np.zeros(grid.points)
+    out[inside] = (np.interp(high, x, area) - np.interp(low, x, area))[inside] / width[inside]
+    return out
 
 
 def gap_steps(two_theta: NDArray[np.float64]) -> NDArray[np.bool_]:

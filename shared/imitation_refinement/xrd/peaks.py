@@ -18,7 +18,7 @@ from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, signal
+from scipy import signal
 
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.line import Profile
@@ -115,13 +115,20 @@ def find_peaks(
     kept = above & (heights >= least_height * greatest)
     tops, heights = tops[kept], heights[kept]
     bases = properties["left_bases"][kept], properties["right_bases"][kept]
-    feet = ndimage.minimum_filter1d(smooth, 2 * round(FOOT / grid.step) + 1)[tops]
+    steps = grid.widths[tops]
+    feet = _feet(smooth, tops, np.rint(FOOT / steps).astype(np.intp))
     free = heights >= FREE * (smooth[tops] - feet)
     return Peaks(
-        grid.start + grid.step * (tops + _summit(smooth, tops)),
+        grid.angle_at(tops + _summit(smooth, tops)),
         heights / (greatest or 1),
-        np.where(free, grid.step * _widths(raw, smooth, tops, heights, bases), np.nan),
+        np.where(free, steps * _widths(raw, smooth, tops, heights, bases), np.nan),
     )
+
+
+def _feet(smooth: Vector, tops: Indices, reach: Indices) -> Vector:
+    """The least of a pattern within ``reach`` [points] of each top, shape (k,)."""
+    found = [smooth[max(0, i - n) : i + n + 1].min() for i, n in zip(tops, reach, strict=True)]
+    return np.array(found, float)
 
 
 def match_peaks(found: ArrayLike, expected: ArrayLike, tolerance: float = TOLERANCE) -> tuple[int, int, int]:

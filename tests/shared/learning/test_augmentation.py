@@ -206,3 +206,16 @@ def test_every_pattern_has_flaws_of_its_own_and_a_seed_gives_them_again() -> Non
     assert len(torch.unique(found, dim=0)) == 64
     assert found.shape == pattern.shape and found.isfinite().all() and found.min() >= 0
     assert torch.equal(found.amax(1), torch.ones(64))
+
+
+def test_on_log_q_flaws_are_those_of_an_even_axis() -> None:
+    grid = Grid(axis="log_q", points=8192)
+    x, centre = grid.two_theta, 40.0
+    pattern = pseudo_voigt(x - centre, Profile().fwhm, Profile().mixing)
+    given = torch.from_numpy((pattern / pattern.max()).astype(np.float32))[None]
+    ranges = Ranges.model_validate({**NONE, "zero_shift": (0.2, 0.2), "w": (0.04, 0.04)})
+    found = Augmentation(grid, ranges, Profile())(given)[0].numpy()
+    assert x[found.argmax()] == pytest.approx(centre + 0.2, abs=0.01)
+    above = x[found >= found.max() / 2]
+    assert np.ptp(above) == pytest.approx(0.2, abs=0.02)  # Caglioti: √W
+    assert found.max() == 1

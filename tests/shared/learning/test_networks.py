@@ -19,6 +19,7 @@ CONFIGS = [
     {"architecture": "vgg", "depths": (1, 2), "widths": (8, 16), "embedding": 12},
     {"architecture": "vgg", "depths": (2, 1, 1), "widths": (8, 8, 16), "embedding": 12, "stem_stride": 4},
     {"architecture": "densenet", "depths": (2, 1), "widths": (16, 8), "embedding": 12},
+    {"architecture": "strided", "depths": (1, 2, 1), "widths": (8, 8, 16), "embedding": 12},
 ]
 
 
@@ -178,3 +179,14 @@ def test_the_root_of_a_portable_run_is_correctly_rounded(monkeypatch: pytest.Mon
     assert torch.equal(square_root(x), x.sqrt())
     monkeypatch.setenv(PORTABLE_VARIABLE, "1")
     np.testing.assert_array_equal(square_root(x).numpy(), np.sqrt(x.numpy()))
+
+
+def test_strided_has_its_own_sizes_and_keeps_positions() -> None:
+    model = classifier(architecture="strided")
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(0.65e6, rel=0.05)
+    assert not any(isinstance(m, nn.MaxPool2d | nn.AvgPool2d) for m in model.modules())
+    x = intensities(2, 3072)
+    hidden = model._layers(x)
+    assert hidden.shape == (2, 128, 1, 24)  # as long as the head is: nothing is pooled
+    torch.testing.assert_close(model.embed(x), model.head(hidden))
+    assert not any(isinstance(m, nn.GroupNorm) for m in classifier(architecture="strided", norm="none").modules())

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imitation_refinement.learning.zero_error import zero_error
+from imitation_refinement.learning.config import RefineConfig
+from imitation_refinement.learning.zero_error import with_zero_error, zero_error
 from imitation_refinement.xrd.grid import Grid
 
 GRID = Grid(start=10, stop=60, points=1024)
@@ -59,3 +60,10 @@ def test_patterns_without_theory_tell_nothing() -> None:
     nothing = zero_error(patterns, np.full_like(theory, np.nan), GRID)
     assert nothing.n == 0
     assert not nothing.certain
+
+
+def test_on_log_q_none_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    config = RefineConfig()
+    grid = GRID.model_copy(update={"axis": "log_q"})
+    assert with_zero_error(config, *made(10, 0, np.full(10, 0.1)), grid) == (config, None)
+    assert "not looked for on a log q axis" in "".join(capsys.readouterr())

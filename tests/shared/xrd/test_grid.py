@@ -173,3 +173,55 @@ def test_a_gap_counts_at_the_grids_wavelength() -> None:
     low, high = (2 * np.degrees(np.arcsin(2 * np.sin(np.radians(a / 2)))) for a in (9.98, 20))
     end = 2 * np.degrees(np.arcsin(2 * np.sin(np.radians(x[-1] / 2))))
     assert GRID.coverage(x, half) == pytest.approx((low - 10.027 + end - high) / 80, abs=2e-3)
+
+
+LOG_Q = Grid(axis="log_q", points=3072)
+
+
+def test_a_log_q_axis_is_even_in_log_q() -> None:
+    q = 4 * np.pi * np.sin(np.radians(LOG_Q.two_theta / 2)) / LOG_Q.wavelength
+    steps = np.diff(np.log(q))
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+    assert LOG_Q.two_theta[[0, -1]] == pytest.approx([5.0, 90.0], abs=1e-12)
+
+
+@pytest.mark.parametrize("grid", [Grid(), LOG_Q])
+def test_places_and_angles_are_each_others_inverse(grid: Grid) -> None:
+    places = np.array([0.0, 0.25, 17.5, grid.points - 1])
+    np.testing.assert_allclose(grid.index_of(grid.angle_at(places)), places, atol=1e-9)
+    low, high = grid.edges
+    np.testing.assert_allclose(low[1:], high[:-1], atol=1e-9)
+    assert grid.widths.sum() == pytest.approx(high[-1] - low[0])
+
+
+def test_a_larger_lattice_is_the_same_pattern_shifted_on_log_q() -> None:
+    d = np.array([4.1, 2.9, 1.7])
+    angles = np.degrees(2 * np.arcsin(LOG_Q.wavelength / (2 * np.outer([1.0, 1.05], d))))
+    shifts = np.diff(LOG_Q.index_of(angles), axis=0)[0]
+    np.testing.assert_allclose(shifts, shifts[0], atol=1e-9)
+    q_step = np.log(np.sin(np.radians(45)) / np.sin(np.radians(2.5))) / (LOG_Q.points - 1)
+    assert shifts[0] == pytest.approx(-np.log(1.05) / q_step)
+
+
+def test_resampling_onto_log_q_averages_where_points_are_dense_and_interpolates_where_they_are_not() -> None:
+    x = np.arange(4.0, 95.0, 0.02)
+    y = 100 + 3 * x
+    found = LOG_Q.resample(x, y, 1.5406)
+    low, high = LOG_Q.edges
+    np.testing.assert_allclose(found, 100 + 3 * (low + high) / 2, rtol=1e-4)  # the mean of a line over a cell
+    noise = LOG_Q.resample(x, np.random.default_rng(0).normal(size=len(x)), 1.5406)
+    assert noise[-300:].std() < 0.6 < noise[:300].std()  # 4 to 5 points in a cell at the end
+    cut = LOG_Q.resample(x[x > 30], y[x > 30], 1.5406)
+    assert (cut[LOG_Q.two_theta < 30] == 0).all() and (cut[LOG_Q.two_theta > 30.1] > 0).all()
+
+
+def test_coverage_of_a_log_q_axis_is_in_log_q() -> None:
+    x = np.arange(20.0, 90.01, 0.02)
+    expected = np.log(np.sin(np.radians(45)) / np.sin(np.radians(10)))
+    expected /= np.log(np.sin(np.radians(45)) / np.sin(np.radians(2.5)))
+    assert LOG_Q.coverage(x, 1.5406) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("grid", [Grid(), LOG_Q])
+def test_metadata_carry_the_axis(grid: Grid) -> None:
+    assert Grid.from_metadata(grid.to_metadata()) == grid

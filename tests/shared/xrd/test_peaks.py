@@ -158,3 +158,12 @@ def test_share_of_peaks_that_are_too_narrow() -> None:
 def test_no_line_of_the_painted_width_is_too_narrow() -> None:
     painted = [paint({20 + d: 1.0, 60 + 2 * d: 0.7}, 0.15) for d in np.linspace(0, GRID.step, 9)]
     assert narrow_share(painted, GRID, least_width(painted, GRID)) == 0
+
+
+def test_peaks_of_a_log_q_grid_are_in_degrees() -> None:
+    grid = Grid(axis="log_q", points=8192)
+    x = grid.two_theta
+    pattern = np.exp(-np.log(2) * (2 * (x - 12.3) / 0.2) ** 2) + 0.6 * np.exp(-np.log(2) * (2 * (x - 70.2) / 0.4) ** 2)
+    found = find_peaks(pattern, grid)
+    np.testing.assert_allclose(found.position, [12.3, 70.2], atol=0.005)
+    np.testing.assert_allclose(found.fwhm, [0.2, 0.4], rtol=0.05)

@@ -1,0 +1,218 @@
+"""The library that patterns are searched in, made of structures, and the ranking that goes with it.
+
+    python -m pipelines.library structures.parquet library.parquet
+    python -m pipelines.library structures.parquet library.parquet --ranking ranking.json
+
+The table is what collect_structures writes. With ``--ranking`` virtual measurements of some of the structures are
+searched in the library, and what makes a true answer is fitted on them: once with all its entries, once without those
+of the pattern's own material.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from components.simulate.kernel import Structures, reflections, unsupported
+from imitation_refinement.answer.library import LIBRARY, MOST_Q, REFERENCE, Library, record
+from imitation_refinement.answer.pattern import prepare
+from imitation_refinement.answer.ranking import Case, Ranking, fit
+from imitation_refinement.answer.search import Search
+from imitation_refinement.data.contracts import STRUCTURES, open_table, parts, read_table
+from imitation_refinement.data.formula import but_for_hydrogen, one_material
+from imitation_refinement.errors import InputError
+from imitation_refinement.progress import progress, say
+from imitation_refinement.running.stage import exit_on_input_error
+from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
+from imitation_refinement.xrd.diffractometer import Reflections, measure
+from imitation_refinement.xrd.flaws import Ranges, draw
+
+AT_A_TIME = 500  # structures
+HIGH = float(np.degrees(2 * np.arcsin(MOST_Q * REFERENCE / (4 * np.pi))))
+# Flaws of the patterns that the ranking is fitted on. Cells differ from the library's by strains from 0.1 to 2.5 %: in
+# solid solutions, at other temperatures, and where the library's cell was calculated.
+RANGES = Ranges(cut_share=0.3, zero_shift=(-0.1, 0.1))
+STRAINS = (0.25, 6.3)  # of RANGES.strain, log
+TEXTURE = (0.0, 0.8)  # standard deviation of the logarithm of each line's intensity, beside the preferred orientation
+AXIS = np.arange(5, 90.001, 0.02)
+BEYOND = 95.0  # 2θ [°]: lines so far still reach in
+UNFITTED = Ranking((), (), (), (), ())  # where only evidence is collected
+
+
+def read_structures(path: Path) -> pa.Table:
+    """A table of structures, in one file or several; those without form factors are left out, and it is said.
+
+    Raises:
+        InputError: if it breaks its contract, or none is left.
+    """
+    table = pa.concat_tables([read_table(part, STRUCTURES) for part in parts(path)])
+    table = table.filter(pa.compute.is_valid(table["lattice"]))
+    bad = unsupported(Structures.from_arrow(table))
+    if bad.any():
+        say(f"{path}: {int(bad.sum())} structures hold elements without form factors: left out")
+    if bad.all():
+        raise InputError(path, "has no structure with form factors.", "Give at least one.")
+    return table.filter(pa.array(~bad))
+
+
+def read_library(path: Path) -> Library:
+    """A library, or one made of a table of structures.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    is_library = set(LIBRARY.names) <= set(open_table(parts(path)[0]).column_names)
+    return Library.read(path) if is_library else library_of(read_structures(path))
+
+
+def library_of(structures: pa.Table) -> Library:
+    """The library of structures under the ``STRUCTURES`` contract, all of them with form factors."""
+    return Library.of(_records(structures))
+
+
+def _records(structures: pa.Table) -> Iterator[dict[str, object]]:
+    crystals = Structures.from_arrow(structures)
+    columns = ("material_id", "formula", "space_group", "source")
+    rows = structures.select(columns).to_pylist()
+    starts = range(0, len(rows), AT_A_TIME)
+    for start in progress(starts, "library", unit=f"batches of {AT_A_TIME}"):
+        part = np.arange(start, min(start + AT_A_TIME, len(rows)))
+        for row, found in zip(part, reflections(crystals.select(part), REFERENCE, HIGH), strict=True):
+            if entry := record(found, *(rows[row][name] for name in columns)):
+                yield entry
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Which entries of a library are of which pattern's material.
+
+    Attributes:
+        right: entries of its formula and space group: the phase itself, shape (patterns, entries).
+        own: entries of its formula, or one that differs in hydrogen alone: what *unseen* leaves out, the same shape.
+    """
+
+    right: NDArray[np.bool_]
+    own: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, library: Library, formulas: list[str], space_groups: NDArray[np.int_]) -> Materials:
+        """Of patterns by their formulas, in the tables' normal form, and space groups, shape (patterns,)."""
+        names = [*library.formula.tolist(), *formulas]
+        same = one_material(names)
+        names = [same.get(name, name) for name in names]
+        family_of = but_for_hydrogen(names)
+        material, family = np.array(names), np.array([family_of.get(name, name) for name in names])
+        n = len(library)
+        equal = material[n:, None] == material[:n]
+        return cls(
+            equal & (np.asarray(space_groups)[:, None] == library.space_group),
+            equal | (family[n:, None] == family[:n]),
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A virtual measurement of one of some structures.
+
+    Attributes:
+        row: of the structure.
+        system: index of its crystal system.
+        two_theta: angles [°], shape (n,).
+        counts: shape (n,).
+    """
+
+    row: int
+    system: int
+    two_theta: NDArray[np.float64]
+    counts: NDArray[np.float64]
+
+
+def virtual_measurements(structures: pa.Table, number: int, seed: int) -> list[Measured]:
+    """Measurements at :data:`REFERENCE` of structures, equally many of each crystal system that is there.
+
+    Args:
+        structures: what to measure; each may be another's impurity.
+        number: of measurements.
+        seed: of the choice and the flaws.
+    """
+    rng = np.random.default_rng(seed)
+    groups = structures["space_group"].to_pylist()
+    systems = np.array([CLASS_INDEX[CrystalSystem.from_space_group(group)] for group in groups])
+    present = np.unique(systems)
+    chosen = np.array([rng.choice(np.flatnonzero(systems == present[i % len(present)])) for i in range(number)])
+    impurities = rng.integers(len(structures), size=number)
+    crystals = Structures.from_arrow(structures)
+    out = []
+    for start in range(0, number, AT_A_TIME):
+        part = slice(start, start + AT_A_TIME)
+        found = reflections(crystals.select(chosen[part]), REFERENCE, BEYOND)
+        others = reflections(crystals.select(impurities[part]), REFERENCE, BEYOND)
+        for row, phase, impurity in zip(chosen[part].tolist(), found, others, strict=True):
+            out.append(Measured(row, int(systems[row]), *_virtual(rng, phase, impurity)))
+    return out
+
+
+def cases(search: Search, structures: pa.Table, measured: Sequence[Measured]) -> Iterator[tuple[Case, Measured]]:
+    """Virtual measurements searched with and without the entries of their own material: two cases each.
+
+    Args:
+        search: the library; its ranking is not used.
+        structures: what was measured.
+        measured: see :func:`virtual_measurements`; one that nothing can be searched of is passed over.
+    """
+    formulas, groups = (structures[name].take([one.row for one in measured]) for name in ("formula", "space_group"))
+    materials = Materials.of(search.library, formulas.to_pylist(), groups.to_numpy())
+    for i, one in enumerate(progress(measured, "virtual measurements searched", unit="patterns")):
+        try:
+            pattern = prepare(one.two_theta, one.counts, REFERENCE)
+        except InputError:  # drawn with so much background that nothing is left: no pattern to learn from
+            continue
+        matched = search.matched(pattern)
+        for allowed in (None, ~materials.own[i]):
+            yield search.case(search.fitted(pattern, allowed, matched), materials.right[i], one.system), one
+
+
+def _virtual(
+    rng: np.random.Generator, phase: Reflections, impurity: Reflections
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Angles and counts of one measurement."""
+    drawn = draw(rng, RANGES)
+    strain = np.exp(rng.uniform(*np.log(STRAINS)))
+    drawn = replace(drawn, strain=tuple(strain * component for component in drawn.strain))
+    factors = np.exp(rng.uniform(*TEXTURE) * rng.standard_normal(len(phase.d)))
+    textured = replace(phase, f2=phase.f2 * np.repeat(factors, np.diff(phase.starts)))
+    counts = measure(textured, drawn, AXIS, REFERENCE, impurity)
+    seen = drawn.observed(AXIS)
+    return AXIS[seen], counts[seen]
+
+
+def main() -> None:
+    """Reads the command line and writes the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("structures", type=Path, help="STRUCTURES table (Parquet)")
+    parser.add_argument("output", type=Path, help="the library (Parquet)")
+    parser.add_argument("--ranking", type=Path, metavar="JSON", help="where the ranking goes, if one is to be fitted")
+    parser.add_argument("--number", type=int, default=1600, help="virtual measurements it is fitted on")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    structures = read_structures(options.structures)
+    library = library_of(structures)
+    library.write(options.output)
+    say(f"{options.output}: {len(library)} crystals, {options.output.stat().st_size / 1e6:.1f} MB")
+    if options.ranking:
+        measured = virtual_measurements(structures, options.number, options.seed)
+        known = [case for case, _ in cases(Search(library, UNFITTED), structures, measured)]
+        said = f"{options.number} virtual measurements, seed {options.seed}, library {library.digest[:16]}"
+        fit(known, said).write(options.ranking)
+        say(f"{options.ranking}: fitted on {len(known)} cases")
+
+
+if __name__ == "__main__":
+    with exit_on_input_error():
+        main()

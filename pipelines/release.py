@@ -1,0 +1,232 @@
+"""``release``: makes the whole answer anew, a folder that ``identify --model`` takes, and goes on where it was stopped.
+
+Structures → the library and the bank of lines → networks that learn from the bank's stream → virtual measurements of
+structures that no network has learnt, searched with and without their own material, on which the ranking of candidates
+and the fusion with the networks are fitted.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field, ValidationError
+
+from components.collect_structures.stage import materials_of, tables, write_structures
+from components.simulate.bank import bank_of
+from imitation_refinement import __version__
+from imitation_refinement.answer import fusion, ranking
+from imitation_refinement.answer.ensemble import Ensemble
+from imitation_refinement.answer.fusion import Opinions
+from imitation_refinement.answer.library import REFERENCE, Library
+from imitation_refinement.answer.model import LIBRARY, RANKING, RECORD, write_record
+from imitation_refinement.answer.search import Search
+from imitation_refinement.data.contracts import write_rejected
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import output_folder, write_text
+from imitation_refinement.learning.models import save_model
+from imitation_refinement.learning.stream import apart_from, formulas_of
+from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
+from imitation_refinement.options import Seed, StageConfig, config_error
+from imitation_refinement.progress import progress, say
+from imitation_refinement.xrd.bank import Bank
+from pipelines.library import UNFITTED, cases, library_of, read_structures, virtual_measurements
+from pipelines.profiles import parse_toml, with_settings
+
+OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
+
+
+class ReleaseConfig(StageConfig):
+    """What a model is made of."""
+
+    structures: tuple[str, ...] = Field(
+        min_length=1, description="as of collect_structures: paths, or packages by name"
+    )
+    keep_out: str = Field("", description="patterns whose materials no part learns; none if empty")
+    networks: int = Field(3, ge=1, le=20, description="networks, each with a seed of its own")
+    stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
+    measurements: int = Field(1000, ge=14, le=1_000_000, description="virtual ones that the answer is fitted on")
+    seed: Seed = Field(0, description="of everything that is drawn")
+
+
+def read_release(settings: Sequence[str] = (), **given: Any) -> ReleaseConfig:
+    """The options of ``profiles/release.toml``, with single ones changed.
+
+    Args:
+        settings: ``option=value`` each, as :func:`.profiles.read_profile` takes them.
+        given: options by name, over all others.
+
+    Raises:
+        InputError: if an option is unknown or out of its range.
+    """
+    content = (resources.files("pipelines") / "profiles" / "release.toml").read_bytes()
+    data = with_settings(parse_toml(content, "profile release"), settings) | given
+    try:
+        return ReleaseConfig.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise config_error("profile release", error) from None
+
+
+def release(output: Path, config: ReleaseConfig) -> None:
+    """Makes a model, or goes on with one that was stopped.
+
+    Args:
+        output: its folder; what is there of the same options is taken as it is.
+        config: what it is made of.
+
+    Raises:
+        InputError: if a source can't be used, or the folder was begun with other options.
+    """
+    output_folder(output)
+    options, written = output / OPTIONS, config.model_dump_json(indent=1) + "\n"
+    begun = (output / COLLECTED).exists()  # or nothing was made: a source may have been misspelt
+    if begun and options.exists() and options.read_text(encoding="utf-8") != written:
+        raise InputError(options, "this model was begun with other options.", "Give the same, or another folder.")
+    write_text(options, written)
+    formulas = formulas_of(Path(config.keep_out)) if config.keep_out else []
+    if not begun:
+        _collect(output, config.structures, formulas)
+    structures = read_structures(output / COLLECTED)
+    if own := int((~apart_from(structures["formula"].to_pylist(), formulas)).sum()):
+        problem = f"holds {own} structures of the formulas in {config.keep_out}, which has changed since."
+        raise InputError(output / COLLECTED, problem, "Begin in another folder.")
+    if not (output / LIBRARY).exists():
+        library_of(structures).write(output / LIBRARY)
+    names = _networks(output, config)
+    if not (output / RECORD).exists():
+        _fuse(output, config, structures, names, formulas)
+    say(f"{output}: {structures.num_rows} structures, {len(names)} networks. Use it: identify --model {output}")
+
+
+def _collect(output: Path, sources: Sequence[str], formulas: Sequence[str]) -> None:
+    """The structures of all sources, without those of some formulas."""
+    rejected: list[InputError] = []
+    materials = [material for source in sources for material in materials_of(source, rejected)]
+    kept = apart_from([material.formula for material in materials], formulas)
+    own = [material for material, keep in zip(materials, kept, strict=True) if keep]
+    if not own:
+        raise InputError(", ".join(sources), "no structure is left.", "Give more, or keep less out.")
+    if len(own) < len(materials):
+        say(f"{len(materials) - len(own)} structures of the {len(set(formulas))} formulas to keep out are left out")
+    write_rejected(output / REJECTED, rejected)
+    write_structures(output / COLLECTED, tables(own), len(own))
+
+
+def _networks(output: Path, config: ReleaseConfig) -> list[str]:
+    """Trains the networks that are not there yet, as many at once as there are cores; their files' names."""
+    names = [f"network-{number}.safetensors" for number in range(1, config.networks + 1)]
+    missing = [(number, name) for number, name in enumerate(names) if not (output / name).exists()]
+    if not missing:
+        return names
+    if not (output / BANK).exists():
+        bank, rejected = bank_of([output / COLLECTED])
+        for error in rejected:
+            say(f"not learnt: {error}")
+        try:
+            split(bank, config.stream.held_out)
+        except ValueError as error:
+            raise InputError(output / COLLECTED, f"{error}.", "Give more, or change stream.held_out.") from None
+        bank.save(output / BANK)
+    work = [(output, name, _seeded(config, number)) for number, name in missing]
+    cores = len(os.sched_getaffinity(0))
+    if len(work) == 1 or cores == 1:
+        for one in work:
+            _train(*one)
+        return names
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(cores, len(work)), context, initializer=_beside_others) as pool:
+        try:
+            for future in [pool.submit(_train, *one) for one in work]:
+                future.result()
+        except BaseException as error:
+            for process in multiprocessing.active_children():  # or the pool would wait for their networks
+                process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                problem = "a process that trained a network was killed, by hand or for want of memory."
+                raise InputError(output, problem, "Give the same command again: it goes on.") from None
+            raise
+    return names
+
+
+def _beside_others() -> None:
+    """Readies a process that trains beside others: one thread, and it ends when the one that started it does."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all, and the first one ends the others
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
+    """The options of a network: all have the same held-out structures, and draws of their own."""
+    return config.stream.model_copy(update={"seed": (config.seed + number) % 2**32})
+
+
+def _train(output: Path, name: str, config: StreamConfig) -> None:
+    """Trains one network, from its checkpoint if there is one."""
+    bank, checkpoint = Bank.load(output / BANK), output / f"{name}.checkpoint"
+
+    def report(metrics: dict[str, float], samples: int) -> None:
+        say(f"{name}: {samples:,} samples, {metrics['validation_accuracy']:.1%} of held-out structures' patterns right")
+
+    model, history = train_on_stream(bank, config, report, checkpoint)
+    about = {"method": "prototypical", "config": config.model_dump(mode="json"), "history": history.metrics}
+    save_model(output / name, model, config.grid, about, bank.formula.tolist())
+    checkpoint.unlink(missing_ok=True)
+
+
+def _fuse(
+    output: Path, config: ReleaseConfig, structures: pa.Table, names: Sequence[str], formulas: Sequence[str]
+) -> None:
+    """Fits the ranking and the fusion on structures that no network has learnt, and finishes the folder."""
+    held_out = structures.filter(pa.array(is_held_out(structures["formula"].to_pylist(), config.stream.held_out)))
+    if not held_out.num_rows:
+        raise InputError(output / COLLECTED, "has no formula that is held out.", "Give more structures.")
+    library, ensemble = Library.read(output / LIBRARY), Ensemble.read([output / name for name in names])
+    measured = virtual_measurements(held_out, config.measurements, config.seed)
+    found = list(cases(Search(library, UNFITTED), held_out, measured))
+    said = f"{len(found)} searches of {config.measurements} virtual measurements of {held_out.num_rows} structures, "
+    said += f"seed {config.seed}"
+    try:
+        ranked = ranking.fit([case for case, _ in found], said)
+    except ValueError as error:
+        raise InputError(
+            output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
+        ) from None
+    ranked.write(output / RANKING)
+    asked: dict[int, np.ndarray] = {}
+    opinions, truth = [], []
+    for case, one in progress(found, "networks asked", unit="searches"):
+        if id(one) not in asked:
+            asked[id(one)] = ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE)
+        share = ranking.phase_shares(ranked.shares(case.evidence, case.mixed), case.phase)
+        sure = float(ranked.sureness(case.evidence, share, case.coverage)[int(share.argmax())])
+        opinions.append(Opinions(asked[id(one)], ranked.systems(case.evidence, case.system), sure))
+        truth.append(case.true_system)
+    fitted = fusion.fit(opinions, np.array(truth), said)
+    about = {
+        "version": __version__,
+        "structures": list(config.structures),
+        "number_of_structures": structures.num_rows,
+        "formulas_kept_out": len(set(formulas)),
+        "samples_a_network": config.stream.samples,
+        "library": library.digest,
+    }
+    write_record(output, names, fitted, about)

@@ -1,0 +1,100 @@
+"""All that answers need, in one folder: a library, its ranking, networks, and how their opinions are fused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from imitation_refinement.answer.ensemble import Ensemble
+from imitation_refinement.answer.fusion import Fusion
+from imitation_refinement.answer.library import Library
+from imitation_refinement.answer.ranking import Ranking
+from imitation_refinement.answer.search import Search
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import digest, write_text
+
+RECORD, LIBRARY, RANKING = "model.json", "library.parquet", "ranking.json"
+VERSION = 1
+REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
+
+
+@dataclass(frozen=True)
+class Model:
+    """What answers.
+
+    Attributes:
+        search: in the folder's library.
+        ensemble: the networks.
+        fusion: of the two.
+        about: what the model was made of, for people.
+        networks: the networks' files.
+    """
+
+    search: Search
+    ensemble: Ensemble
+    fusion: Fusion
+    about: Mapping[str, Any]
+    networks: tuple[Path, ...] = ()
+
+    @classmethod
+    def read(cls, folder: str | Path | None = None) -> Model:
+        """The model in a folder that :func:`write_record` finished; the one that comes with the software without one.
+
+        Raises:
+            InputError: if there is none, a file of it is missing, or is not the one that the record names.
+        """
+        if folder is None:
+            packaged = files("imitation_refinement.answer") / "model"
+            if not packaged.is_dir():
+                raise InputError("model", "none comes with this version.", REMEDY)
+            with as_file(packaged) as path:
+                return cls._read(path)
+        return cls._read(Path(folder))
+
+    @classmethod
+    def _read(cls, folder: Path) -> Model:
+        path = folder / RECORD
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            version, digests, about = record["version"], dict(record["digests"]), record["about"]
+            a, b, c, d = map(float, record["fusion"]["weights"])
+            if not all(map(math.isfinite, (a, b, c, d))):
+                raise ValueError("weights that are no finite numbers")
+            fusion = Fusion((a, b, c, d), str(record["fusion"]["fitted_on"]))
+            networks = [folder / Path(name).name for name in record["networks"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
+        if version != VERSION:
+            raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", REMEDY)
+        for file in (folder / LIBRARY, folder / RANKING, *networks):
+            if not file.is_file():
+                raise InputError(file, "is missing from the model.", REMEDY)
+            if digest(file) != digests.get(file.name):
+                raise InputError(file, f"is not the file that {path} names: its SHA-256 differs.", REMEDY)
+        search = Search(Library.read(folder / LIBRARY), Ranking.read(folder / RANKING))
+        return cls(search, Ensemble.read(networks), fusion, about, tuple(networks))
+
+
+def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: Mapping[str, Any]) -> None:
+    """Finishes a folder with a library, a ranking and networks: writes which files belong together, by their digests.
+
+    Args:
+        folder: holds :data:`LIBRARY`, :data:`RANKING` and the networks.
+        networks: their file names.
+        fusion: of the two opinions.
+        about: what the model was made of, for people; JSON.
+    """
+    names = (LIBRARY, RANKING, *networks)
+    record = {
+        "version": VERSION,
+        "networks": list(networks),
+        "fusion": asdict(fusion),
+        "digests": {name: digest(folder / name) for name in names},
+        "about": dict(about),
+    }
+    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,216 @@
+"""From evidence to probabilities: which crystal it is, whether it is one of the library, and the crystal system.
+
+Two conditional logits (McFadden, 1974) over the crystals that were fitted: P(i) = exp(w·x_i) / Σ_j exp(w·x_j). The one
+is fitted so that the phase itself has the probability, the other so that crystals of its system have it; a temperature
+makes that vote as sure as it may be whether the phase is there or not. A logistic regression says how sure the first
+is: the phase may not be in the library at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit, logsumexp, softmax
+
+from imitation_refinement.answer.cell import Evidence
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import write_text
+from imitation_refinement.xrd.crystal import N_CLASSES
+
+Vector = NDArray[np.float64]
+
+MIXED = 1.0  # off the logit of a solid solution: its formula is one of a continuum, a compound's stands for itself
+RIDGE = 1e-3  # on weights of evidence in its standard deviations
+LEAST_VOTE = 1e-3  # where the true system has no crystal among those fitted
+SURE = ("intercept", "logit of the share", "theory", "explained", "missing", "coverage")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One search whose answer is known.
+
+    Attributes:
+        evidence: of the crystals that were fitted, shape (k, evidence).
+        phase: a number for each crystal's phase, shape (k,).
+        system: of each crystal, shape (k,).
+        mixed: which of them are solid solutions, shape (k,).
+        right: which of them are the phase, shape (k,); none where it is not in the library.
+        true_system: the pattern's.
+        coverage: share of the lines' range that was measured.
+    """
+
+    evidence: Vector
+    phase: NDArray[np.intp]
+    system: NDArray[np.int8]
+    mixed: NDArray[np.bool_]
+    right: NDArray[np.bool_]
+    true_system: int
+    coverage: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Fitted coefficients.
+
+    Attributes:
+        mean, deviation: of each kind of evidence, by which it is standardised.
+        phase: weights of the logit for the phase.
+        system: weights of that for the crystal system.
+        sure: coefficients of :data:`SURE`.
+        fitted_on: what they were fitted on.
+    """
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    phase: tuple[float, ...]
+    system: tuple[float, ...]
+    sure: tuple[float, ...]
+    fitted_on: str = ""
+
+    @classmethod
+    def read(cls, path: str | Path | None = None) -> Ranking:
+        """Coefficients from a file; those that come with the software without one.
+
+        Raises:
+            InputError: if the file does not hold them.
+        """
+        where = Path(path) if path else files("imitation_refinement.answer") / "ranking.json"
+        try:
+            record = json.loads(where.read_text(encoding="utf-8"))
+            names, sure = record.pop("evidence"), record.pop("sure_of")
+            said = record.pop("fitted_on")
+            found = cls(**{name: tuple(map(float, values)) for name, values in record.items()}, fitted_on=said)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(where, f"holds no coefficients ({error}).", "Fit them again.") from None
+        sizes = {len(values) for values in (found.mean, found.deviation, found.phase, found.system)}
+        if names != [e.name.lower() for e in Evidence] or sizes != {len(Evidence)} or tuple(sure) != SURE:
+            raise InputError(where, "holds coefficients of other evidence.", "Fit them again.")
+        numbers = (*found.mean, *found.deviation, *found.phase, *found.system, *found.sure)
+        if len(found.sure) != len(SURE) or not np.isfinite(numbers).all() or min(found.deviation) <= 0:
+            raise InputError(where, "holds coefficients that are out of range.", "Fit them again.")
+        return found
+
+    def write(self, path: str | Path) -> None:
+        """Writes the coefficients as JSON, with what each is of."""
+        record = {"evidence": [e.name.lower() for e in Evidence], "sure_of": SURE, **asdict(self)}
+        write_text(path, json.dumps(record, indent=1) + "\n")
+
+    def standard(self, evidence: Vector) -> Vector:
+        """Evidence in standard deviations from its mean, the same shape."""
+        return np.asarray((evidence - self.mean) / self.deviation)
+
+    def shares(self, evidence: Vector, mixed: NDArray[np.bool_]) -> Vector:
+        """The probability of each crystal if the phase is one of them, shape (k,).
+
+        Args:
+            evidence: of each crystal, shape (k, evidence).
+            mixed: which of them are solid solutions, shape (k,).
+        """
+        return np.asarray(softmax(self.standard(evidence) @ self.phase - MIXED * mixed))
+
+    def systems(self, evidence: Vector, system: NDArray[np.int8]) -> Vector:
+        """The vote: seven probabilities in the order of the crystal systems."""
+        weights = softmax(self.standard(evidence) @ self.system)
+        return np.bincount(system, weights=weights, minlength=N_CLASSES).astype(float)
+
+    def sureness(self, evidence: Vector, share: Vector, coverage: float) -> Vector:
+        """The probability that a crystal is the phase, which may be none of the library; shape (k,).
+
+        Args:
+            evidence: of each crystal, shape (k, evidence).
+            share: of its phase, see :func:`phase_shares`, shape (k,).
+            coverage: share of the lines' range that was measured.
+        """
+        return np.asarray(expit(_sure_inputs(evidence, share, coverage) @ self.sure))
+
+
+def phase_shares(share: Vector, phase: NDArray[np.intp]) -> Vector:
+    """Each crystal's share and those of the other entries of its phase, shape (k,)."""
+    _, which = np.unique(phase, return_inverse=True)
+    return np.asarray(np.bincount(which, weights=share)[which], float)
+
+
+def fit(cases: Sequence[Case], fitted_on: str = "") -> Ranking:
+    """Coefficients fitted on searches whose answer is known.
+
+    The logits are fitted on the cases whose phase was found, which say what makes a true phase; how sure they are, on
+    all.
+
+    Raises:
+        ValueError: if no case has its phase among the crystals fitted.
+    """
+    known = [case for case in cases if case.right.any()]
+    if not known:
+        raise ValueError("no case has its phase among its crystals")
+    everything = np.concatenate([case.evidence for case in cases])
+    mean, deviation = everything.mean(axis=0), np.maximum(everything.std(axis=0), 1e-9)
+    inputs = [(case.evidence - mean) / deviation for case in known]
+    phase = _conditional_logit(inputs, [case.right for case in known])
+    system = _conditional_logit(inputs, [case.system == case.true_system for case in known])
+    system = _temperature(cases, mean, deviation, system) * system
+    zeros = (0.0,) * len(SURE)
+    found = Ranking(tuple(mean), tuple(deviation), tuple(phase), tuple(system), zeros, fitted_on)
+    rows, answers = [], []
+    for case in cases:
+        share = phase_shares(found.shares(case.evidence, case.mixed), case.phase)
+        first = int(share.argmax())
+        rows.append(_sure_inputs(case.evidence[[first]], share[[first]], case.coverage))
+        answers.append(case.right[case.phase == case.phase[first]].any())
+    return replace(found, sure=tuple(_logistic(np.concatenate(rows), np.array(answers))))
+
+
+def _sure_inputs(evidence: Vector, share: Vector, coverage: float) -> Vector:
+    odds = np.log(np.clip(share, 1e-6, 1 - 1e-6) / np.clip(1 - share, 1e-6, 1))
+    columns = (odds, *(evidence[:, e] for e in (Evidence.THEORY, Evidence.EXPLAINED, Evidence.MISSING)))
+    return np.column_stack([np.ones(len(evidence)), *columns, np.full(len(evidence), coverage)])
+
+
+def _conditional_logit(inputs: Sequence[Vector], right: Sequence[NDArray[np.bool_]]) -> Vector:
+    """Weights that make −log Σ_{right} P smallest on average, with a ridge."""
+    told = [(x, r) for x, r in zip(inputs, right, strict=True) if r.any() and not r.all()]
+    if not told:  # as with one crystal system alone: nothing speaks against the ridge
+        return np.zeros(len(Evidence))
+
+    def loss(w: Vector) -> tuple[float, Vector]:
+        total, gradient = RIDGE * len(told) * float(w @ w), 2 * RIDGE * len(told) * w
+        for x, r in told:
+            score = x @ w
+            everything, true = logsumexp(score), logsumexp(score[r])
+            total += everything - true
+            gradient = gradient + np.exp(score - everything) @ x - np.exp(score[r] - true) @ x[r]
+        return total / len(told), gradient / len(told)
+
+    return np.asarray(minimize(loss, np.zeros(len(Evidence)), jac=True, method="L-BFGS-B").x)
+
+
+def _temperature(cases: Sequence[Case], mean: Vector, deviation: Vector, system: Vector) -> float:
+    """The factor, 0.1 to 2, of the vote's logits that makes the true systems most likely."""
+    scores = [((case.evidence - mean) / deviation) @ system for case in cases]
+
+    def loss(factor: float) -> float:
+        total = 0.0
+        for case, score in zip(cases, scores, strict=True):
+            votes = softmax(factor * score)[case.system == case.true_system].sum()
+            total -= np.log(max(votes, LEAST_VOTE))
+        return total
+
+    return float(minimize_scalar(loss, bounds=(0.1, 2.0), method="bounded").x)
+
+
+def _logistic(x: Vector, y: NDArray[np.bool_]) -> Vector:
+    """Coefficients of a logistic regression, with a ridge."""
+    sign = np.where(y, 1.0, -1.0)
+
+    def loss(w: Vector) -> tuple[float, Vector]:
+        margin = sign * (x @ w)
+        gradient = -(expit(-margin) * sign) @ x / len(y)
+        return float(np.logaddexp(0, -margin).mean() + RIDGE * w @ w), gradient + 2 * RIDGE * w
+
+    return np.asarray(minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B").x)

@@ -1,0 +1,94 @@
+"""Libraries made of tables of structures, and rankings fitted on their virtual measurements."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pymatgen.core import Structure
+
+from imitation_refinement.answer.library import Library
+from imitation_refinement.answer.ranking import Ranking
+from imitation_refinement.answer.search import Search
+from imitation_refinement.data.contracts import STRUCTURES, write_table
+from imitation_refinement.errors import InputError
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
+from pipelines.library import Materials, cases, library_of, main, read_library, read_structures, virtual_measurements
+from tests.shared.answer.conftest import CRYSTALS, measured, small_library
+
+
+@pytest.fixture(scope="module")
+def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows: dict[str, list] = {field.name: [] for field in STRUCTURES}
+    for name, (group, lattice, species, positions) in CRYSTALS.items():
+        structure = Structure.from_spacegroup(group, lattice, species, positions)
+        values = {
+            "material_id": f"id-{name}",
+            "formula": name,
+            "space_group": group,
+            "crystal_system": CrystalSystem.from_space_group(group).value,
+            "lattice": structure.lattice.matrix.ravel(),
+            "atomic_number": [site.specie.Z for site in structure],
+            "occupancy": [1.0] * len(structure),
+            "position": structure.frac_coords.ravel(),
+            "source": "by hand",
+            "remark": None,
+        }
+        for key, value in values.items():
+            rows[key].append(value)
+    rows["atomic_number"][-1] = [120] * len(rows["atomic_number"][-1])  # no form factors
+    path = tmp_path_factory.mktemp("structures") / "structures.parquet"
+    write_table(path, rows, STRUCTURES)
+    return path
+
+
+def test_a_library_is_made_of_a_table(structures: Path) -> None:
+    library = small_library()
+    found = library_of(read_structures(structures))
+    expected = library.select(np.arange(len(library) - 1))
+    assert found.formula.tolist() == expected.formula.tolist()
+    assert found.q == pytest.approx(expected.q, rel=1e-6)
+    assert found.amplitude == pytest.approx(expected.amplitude, abs=1e-3)
+    with pytest.raises(InputError, match="no such file"):
+        read_structures(structures.with_name("none.parquet"))
+
+
+def test_a_library_is_read_of_either_table(structures: Path, tmp_path: Path) -> None:
+    made = read_library(structures)
+    made.write(tmp_path / "library.parquet")
+    assert read_library(tmp_path / "library.parquet").digest == made.digest
+    with pytest.raises(InputError, match="no such file"):
+        read_library(tmp_path / "none.parquet")
+
+
+def test_materials_are_told_by_formula_and_space_group() -> None:
+    library = small_library()
+    found = Materials.of(library, ["TiO2", "TiH2O2", "MgO"], np.array([141, 136, 225]))
+    row = library.formula.tolist().index("TiO2")
+    assert not found.right.any()
+    assert np.flatnonzero(found.own[0]).tolist() == np.flatnonzero(found.own[1]).tolist() == [row]
+    assert not found.own[2].any()
+    assert np.argwhere(Materials.of(library, ["TiO2"], np.array([136])).right).tolist() == [[0, row]]
+
+
+def test_cases_are_searched_with_and_without_their_own(structures: Path) -> None:
+    table = read_structures(structures)
+    measured = virtual_measurements(table, 6, 1)
+    both = list(cases(Search(library_of(table)), table, measured))
+    assert [one for _, one in both[::2]] == measured == [one for _, one in both[1::2]]
+    assert [CRYSTAL_SYSTEMS[one.system] for one in measured] == list(CRYSTAL_SYSTEMS)[1:]
+    found = [case for case, _ in both]
+    for known, unseen in zip(found[::2], found[1::2], strict=True):
+        assert known.right.sum() == 1 and not unseen.right.any()
+        assert known.true_system == unseen.true_system == known.system[known.right][0]
+        assert len(unseen.evidence) == len(known.evidence) - 1
+
+
+def test_the_command_writes_both(structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [str(tmp_path / name) for name in ("library.parquet", "ranking.json")]
+    monkeypatch.setattr(sys, "argv", ["library", str(structures), paths[0], "--ranking", paths[1], "--number", "12"])
+    main()
+    search = Search(Library.read(paths[0]), Ranking.read(paths[1]))
+    assert search(*measured("BaSO4"), 1.5406).candidates[0].formula == "BaSO4"

@@ -1,0 +1,218 @@
+"""A model made whole of built-in structures, by the command line, and used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pymatgen.core import Structure
+
+from components.collect_structures.builtin import builtin_materials
+from components.collect_structures.crystals import Material, formula, from_pymatgen
+from components.collect_structures.stage import tables, write_structures
+from imitation_refinement.answer.model import RECORD, Model
+from imitation_refinement.data.formula import without_hydrogen
+from imitation_refinement.data.patterns import write_xy
+from imitation_refinement.errors import InputError
+from imitation_refinement.learning.models import learnt
+from pipelines.cli import main
+from pipelines.release import BANK, COLLECTED, OPTIONS, read_release, release
+from tests.shared.answer.conftest import CRYSTALS, measured
+
+SMALL = [
+    'stream.grid={axis = "log_q", points = 256}',
+    'stream.network={architecture = "strided", depths = [1, 1], widths = [8, 8], embedding = 8, positions = 8}',
+    "stream.samples=105",
+    "stream.batch_size=21",
+    "stream.validation=14",
+    "stream.held_out=0.4",
+    "stream.device=cpu",
+    "networks=2",
+    "measurements=14",
+]
+KEPT_OUT = "NaCl"
+
+
+@pytest.fixture(scope="module")
+def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("structures") / "structures.parquet"
+    parents, _ = builtin_materials(140, 0, 0)
+    for name in ("NaCl", "KCl", "BaSO4"):
+        group, lattice, species, positions = CRYSTALS[name]
+        crystal = from_pymatgen(Structure.from_spacegroup(group, lattice, species, positions).as_dict())
+        parents.append(Material(name, formula(crystal), group, crystal, "by hand"))
+    write_structures(path, tables(parents), len(parents))
+    return path
+
+
+@pytest.fixture(scope="module")
+def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two virtual measurements, and a pattern without lines."""
+    folder = tmp_path_factory.mktemp("patterns")
+    for name in ("NaCl", "BaSO4"):
+        write_xy(folder / f"{name}.xy", *measured(name))
+    axis = np.arange(5, 90, 0.02)
+    write_xy(folder / "glass.xy", axis, np.random.default_rng(0).poisson(500 + 300 * np.exp(-(((axis - 25) / 8) ** 2))))
+    lines = ["pattern,wavelength_angstrom,formula,crystal_system", f"NaCl.xy,1.5406,{KEPT_OUT},cubic"]
+    (folder / "manifest.csv").write_text(
+        "\n".join([*lines, "BaSO4.xy,1.5406,BaSO4,orthorhombic", "glass.xy,1.5406,,", ""])
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(structures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    release(folder, read_release(SMALL, structures=[str(structures)]))
+    return folder
+
+
+def test_identify_uses_what_release_made(model: Path, patterns: Path, tmp_path: Path) -> None:
+    command = ["identify", str(patterns), "--output", str(tmp_path), "--model", str(model)]
+    main(command)
+    found = pd.read_csv(tmp_path / "answers.csv", keep_default_na=False).set_index("pattern_id")
+    systems = [name for name in found if name.startswith("p_")]
+    assert len(systems) == 7 and np.allclose(found[systems].astype(float).sum(axis=1), 1, atol=1e-3)
+    salt = found.loc["NaCl"]  # not first: the ranking is of 14 measurements
+    assert ("NaCl", 225) in [(salt[f"candidate_{i}_formula"], salt[f"candidate_{i}_space_group"]) for i in range(1, 6)]
+    assert salt["probability"] >= salt["second_probability"] and salt["crystal_system"] != salt["second_system"]
+    assert float(salt[f"p_{salt['crystal_system']}"]) == pytest.approx(float(salt["probability"]))
+    glass = found.loc["glass"]
+    assert glass["flag"] == "outside" and "lines of 7 times its noise" in glass["reason"]
+
+
+def test_what_is_there_is_taken_as_it_is(model: Path, structures: Path, tmp_path: Path) -> None:
+    """A stopped release goes on: what is missing is made again, the same; other options need another folder."""
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    before = (folder / RECORD).read_bytes()
+    for name in (RECORD, "network-2.safetensors", "ranking.json"):
+        (folder / name).unlink()
+    config = read_release(SMALL, structures=[str(structures)])
+    release(folder, config)
+    assert (folder / RECORD).read_bytes() == before
+    with pytest.raises(InputError, match="begun with other options"):
+        release(folder, config.model_copy(update={"seed": 1}))
+
+
+def test_no_part_learns_what_is_kept_out(structures: Path, patterns: Path, tmp_path: Path) -> None:
+    settings = [f"--set={setting}" for setting in (*SMALL, "networks=1")]
+    main(
+        ["release", "--output", str(tmp_path), "--structures", str(structures), "--keep-out", str(patterns), *settings]
+    )
+    made = Model.read(tmp_path)
+    names = set(map(without_hydrogen, made.search.library.formula.tolist()))
+    assert without_hydrogen(KEPT_OUT) not in names and without_hydrogen("KCl") in names
+    assert not learnt(made.networks, [KEPT_OUT]).any()
+    assert made.about["formulas_kept_out"] == 2
+
+
+def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"networks: .*greater than or equal to 1"):
+        read_release(["networks=0"], structures=[str(structures)])
+    assert read_release().structures == ("minerals", "materials-project-samples")
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    record = json.loads((folder / RECORD).read_text())
+    ranking = (folder / "ranking.json").read_text()
+    (folder / "ranking.json").write_text(ranking + " ")
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        Model.read(folder)
+    (folder / "ranking.json").write_text(ranking)
+    (folder / RECORD).write_text(json.dumps(record | {"version": 99}))
+    with pytest.raises(InputError, match="version 99"):
+        Model.read(folder)
+    (folder / RECORD).write_text(json.dumps(record | {"digests": None}))
+    with pytest.raises(InputError, match="no record of a model"):
+        Model.read(folder)
+    (folder / RECORD).write_text(json.dumps(record | {"fusion": {"weights": [float("nan")] * 4, "fitted_on": ""}}))
+    with pytest.raises(InputError, match="no finite numbers"):
+        Model.read(folder)
+    (folder / "network-1.safetensors").unlink()
+    (folder / RECORD).write_text(json.dumps(record))
+    with pytest.raises(InputError, match="is missing from the model"):
+        Model.read(folder)
+    with pytest.raises(InputError, match="no record of a model"):
+        Model.read(tmp_path)
+    with pytest.raises(InputError, match="none comes with this version"):
+        Model.read()
+
+
+def test_patterns_of_one_name_are_told_apart(model: Path, patterns: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.copy(patterns / "BaSO4.xy", tmp_path / "other" / "NaCl.xy")
+    same = [str(patterns / "NaCl.xy"), str(tmp_path / "other" / "NaCl.xy")]
+    main(["identify", *same, "--wavelength", "1.5406", "--output", str(tmp_path), "--model", str(model)])
+    found = pd.read_csv(tmp_path / "answers.csv", keep_default_na=False)
+    assert list(found["pattern_id"]) == ["NaCl", "NaCl"]
+    assert all(
+        f"2 patterns have this name; this is {path}" in why for path, why in zip(same, found["reason"], strict=True)
+    )
+
+
+def test_too_few_structures_are_refused_before_anything_is_learnt(structures: Path, tmp_path: Path) -> None:
+    table = pq.read_table(structures)
+    one = tmp_path / "one.parquet"
+    pq.write_table(table.slice(0, 1), one)
+    config = read_release(SMALL, structures=[str(tmp_path / "none.parquet")])
+    folder = tmp_path / "model"
+    with pytest.raises(InputError, match="no such file"):
+        release(folder, config)
+    with pytest.raises(InputError, match="too few structures to hold some out"):  # and the misspelt source is no bar
+        release(folder, config.model_copy(update={"structures": (str(one),)}))
+    assert not list(folder.glob("network*"))
+
+
+def test_what_is_to_be_kept_out_may_not_grow(model: Path, structures: Path, tmp_path: Path) -> None:
+    folder, patterns = tmp_path / "model", tmp_path / "patterns.parquet"
+    shutil.copytree(model, folder)
+    config = read_release(SMALL, structures=[str(structures)], keep_out=str(patterns))
+    (folder / OPTIONS).write_text(config.model_dump_json(indent=1) + "\n")
+    pq.write_table(pa.table({"formula": [KEPT_OUT]}), patterns)
+    with pytest.raises(InputError, match="holds 1 structures of the formulas in"):
+        release(folder, config)
+
+
+def test_networks_trained_beside_each_other_end_with_the_command(model: Path, structures: Path, tmp_path: Path) -> None:
+    """A termination as `kill` sends it: to the one process that was started."""
+    folder, long = tmp_path / "model", [*SMALL, "stream.samples=2100000", "stream.checkpoint_seconds=0"]
+    folder.mkdir()
+    for name in (COLLECTED, "library.parquet", BANK):
+        shutil.copy(model / name, folder)
+    settings = [f"--set={setting}" for setting in long]
+    command = [sys.executable, "-c", "import os; os.sched_getaffinity = lambda _: {0, 1}; "]
+    command[-1] += "from pipelines.cli import main; main()"
+    started = subprocess.Popen(
+        [*command, "release", "--output", str(folder), "--structures", str(structures), *settings],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _until(lambda: len(list(folder.glob("network-*.checkpoint"))) == 2)
+        started.terminate()
+        code = started.wait(30)
+        _until(lambda: subprocess.run(["pgrep", "-g", str(started.pid)], capture_output=True).returncode == 1)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
+    assert code == 128 + signal.SIGTERM
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
