@@ -204,11 +204,21 @@ def test_networks_trained_beside_each_other_end_with_the_command(model: Path, st
         _until(lambda: len(list(folder.glob("network-*.checkpoint"))) == 2)
         started.terminate()
         code = started.wait(30)
-        _until(lambda: subprocess.run(["pgrep", "-g", str(started.pid)], capture_output=True).returncode == 1)
+        _until(lambda: not _lives(started.pid))
     finally:
         with suppress(ProcessLookupError):
             os.killpg(started.pid, signal.SIGKILL)
     assert code == 128 + signal.SIGTERM
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of a group is there."""
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group = entry.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                return True
+    return False
 
 
 def _until(done: Callable[[], bool]) -> None:
