@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from components.collect_structures.cif import read_single
 from components.collect_structures.config import MINERALS, SAMPLES
@@ -179,6 +178,8 @@ def _samples(file: Path, origin: str) -> list[Entry]:
 
     Their space groups are left: the Materials Project's are of 0.1 Å, see :mod:`.materials_project`.
     """
+    import pandas as pd  # a quarter of a second, that other sources need not wait for
+
     try:
         table = pd.read_csv(file, comment="#", usecols=["material_id", "structure"], dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
