@@ -39,7 +39,7 @@ from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.learning.models import save_model
 from imitation_refinement.learning.stream import apart_from, formulas_of
 from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
-from imitation_refinement.options import Seed, StageConfig, config_error
+from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
 from imitation_refinement.xrd.bank import Bank
 from pipelines.library import UNFITTED, cases, library_of, read_structures, virtual_measurements
@@ -73,6 +73,8 @@ def read_release(settings: Sequence[str] = (), **given: Any) -> ReleaseConfig:
     """
     content = (resources.files("pipelines") / "profiles" / "release.toml").read_bytes()
     data = with_settings(parse_toml(content, "profile release"), settings) | given
+    # A part of a section changes that part alone: a network stays strided, a grid even in log q.
+    data = merged({"stream": StreamConfig().model_dump(mode="json")}, data)
     try:
         return ReleaseConfig.model_validate_json(json.dumps(data))
     except ValidationError as error:

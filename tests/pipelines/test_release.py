@@ -120,6 +120,13 @@ def test_no_part_learns_what_is_kept_out(structures: Path, patterns: Path, tmp_p
     assert made.about["formulas_kept_out"] == 2
 
 
+def test_a_part_of_a_section_changes_that_part_alone() -> None:
+    whole, config = read_release(), read_release(["stream.grid.points=4096", "stream.network.norm=none"])
+    assert config.stream.grid == whole.stream.grid.model_copy(update={"points": 4096})
+    assert config.stream.network == whole.stream.network.model_copy(update={"norm": "none"})
+    assert whole.stream.grid.axis == "log_q" and whole.stream.network.architecture == "strided"
+
+
 def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"networks: .*greater than or equal to 1"):
         read_release(["networks=0"], structures=[str(structures)])
