@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest
+from numpy.typing import NDArray
+from worth import phase_places, share, verdicts
 
 from components.collect_structures.imperfect import read_imperfect
 from imitation_refinement.answer.fusion import Opinions
@@ -32,23 +32,17 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
 from imitation_refinement.progress import progress
 from imitation_refinement.results.metrics import expected_calibration_error
-from imitation_refinement.results.wording import percent, share_interval
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX, N_CLASSES
 from pipelines.library import Materials, read_library
 
-FAMILY = np.array([0, 1, 2, 3, 4, 4, 5])  # trigonal and hexagonal together
-SHARES = (1.0, 0.9, 0.75, 0.5)  # of the patterns that are answered, the surest first
+PARTS = (1.0, 0.9, 0.75, 0.5)  # of the patterns that are answered, the surest first
 
 
 def row(protocol: str, name: str, p: NDArray[np.float64], truth: NDArray[np.int_]) -> None:
     """Prints what probabilities, shape (n, 7), are worth."""
-    order = np.argsort(-p, axis=1)
-    right = order[:, 0] == truth
     cells = [
-        _share(right),
-        _share((order[:, :2] == truth[:, None]).any(axis=1)),
-        _share(FAMILY[order[:, 0]] == FAMILY[truth]),
+        *map(share, verdicts(p, truth)),
         f"{expected_calibration_error(p, truth):.3f}" if len(truth) else "–",
     ]
     print(f"| {protocol:6} | {name:16} | {len(truth):5} | " + " | ".join(f"{cell:18}" for cell in cells) + " |")
@@ -58,29 +52,8 @@ def coverage(protocol: str, p: NDArray[np.float64], truth: NDArray[np.int_]) -> 
     """Prints accuracy where only the surest are answered."""
     surest = np.argsort(-p.max(axis=1))
     right = (p.argmax(axis=1) == truth)[surest]
-    cells = [f"{share:.0%}: {100 * right[: max(1, round(share * len(right)))].mean():.1f}" for share in SHARES]
+    cells = [f"{part:.0%}: {100 * right[: max(1, round(part * len(right)))].mean():.1f}" for part in PARTS]
     print(f"{protocol}, accuracy where only the surest are answered: " + ", ".join(cells))
-
-
-def phases(found: list[list[int]], right: NDArray[np.bool_], phase: NDArray[np.intp]) -> None:
-    """Prints how often the phase, where it is in the library, is first, and among ten."""
-    inside = np.flatnonzero(right.any(axis=1))
-    places = []
-    for i in inside:
-        own = set(phase[right[i]].tolist())
-        listed = [phase[r] in own for r in found[i]]
-        places.append(listed.index(True) if True in listed else len(listed) + 10)
-    at = np.array(places)
-    print(f"phase in the library: {len(inside)}; first {_share(at == 0)}, among ten {_share(at < 10)}")
-
-
-def _share(right: ArrayLike) -> str:
-    """A share in %, with its interval; a dash where there is nothing."""
-    answers = np.asarray(right, bool)
-    if not answers.size:
-        return "–"
-    interval = binomtest(int(answers.sum()), answers.size).proportion_ci(method="wilson")
-    return f"{percent(answers.mean())} ({share_interval(interval.low, interval.high)})"
 
 
 def main() -> None:
@@ -145,13 +118,14 @@ def main() -> None:
         }
         for name, p in named.items():
             row(protocol, name, np.stack(p)[which], truth[which])
-        share = np.bincount(truth[which], minlength=N_CLASSES) / max(1, which.sum())
-        row(protocol, "majority", np.tile(share, (int(which.sum()), 1)), truth[which])
+        frequency = np.bincount(truth[which], minlength=N_CLASSES) / max(1, which.sum())
+        row(protocol, "majority", np.tile(frequency, (int(which.sum()), 1)), truth[which])
     print()
     for protocol, which in (("known", np.ones(len(rows), bool)), ("unseen", new)):
         if which.any():
             coverage(protocol, np.stack(answers[protocol])[which], truth[which])
-    phases(listed, materials.right, library.phase)
+    places, inside = phase_places(listed, materials.right, library.phase)
+    print(f"phase in the library: {inside.sum()}; first {share(places == 0)}, among ten {share(places < 10)}")
     print(f"seconds a pattern, search and networks: median {np.median(times):.2f}, 90 % {np.quantile(times, 0.9):.2f}")
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from worth import phase_places, share, verdicts
 
 from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.pattern import is_calculated, prepare
@@ -27,50 +26,28 @@ from imitation_refinement.data.contracts import PATTERNS, parts, read_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress
 from imitation_refinement.results.metrics import expected_calibration_error
-from imitation_refinement.results.wording import percent, share_interval
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX
 from pipelines.library import Materials, read_library
-
-FAMILY = np.array([0, 1, 2, 3, 4, 4, 5])  # trigonal and hexagonal together
 
 
 def table(answers: dict[str, list[Answer]], truth: np.ndarray, materials: Materials, library: Library) -> None:
     """Prints what the answers under both protocols are worth."""
     for protocol, found in answers.items():
         votes = np.stack([answer.systems for answer in found])
-        order = np.argsort(-votes, axis=1)
-        rows = {
-            "crystal system": order[:, 0] == truth,
-            "crystal family": FAMILY[order[:, 0]] == FAMILY[truth],
-            "system among two": (order[:, :2] == truth[:, None]).any(axis=1),
-        }
-        for name, right in rows.items():
-            print(f"| {protocol:6} | {name:28} | {_share(right)} |")
+        names = ("crystal system", "system among two", "crystal family")
+        for name, right in zip(names, verdicts(votes, truth), strict=True):
+            print(f"| {protocol:6} | {name:28} | {share(right)} |")
         print(f"| {protocol:6} | {'calibration error, votes':28} | {expected_calibration_error(votes, truth):5.3f} |")
-    inside = np.flatnonzero(materials.right.any(axis=1))
     ids = {name: i for i, name in enumerate(library.material_id.tolist())}
-    places = []
-    for i in inside:
-        phases = {library.phase[row] for row in np.flatnonzero(materials.right[i])}
-        listed = [library.phase[ids[c.material_id]] in phases for c in answers["known"][i].candidates]
-        places.append(listed.index(True) if True in listed else len(listed) + 99)
-    places = np.array(places)
-    print(f"| known  | {'phase first':28} | {_share(places == 0)} |")
-    print(f"| known  | {'phase among ten':28} | {_share(places < 10)} |")
+    listed = [[ids[c.material_id] for c in answer.candidates] for answer in answers["known"]]
+    places, inside = phase_places(listed, materials.right, library.phase)
+    print(f"| known  | {'phase first':28} | {share(places == 0)} |")
+    print(f"| known  | {'phase among ten':28} | {share(places < 10)} |")
     sure = np.array([answer.candidates[0].probability for answer in answers["known"]])
     hit = np.zeros(len(sure), bool)
-    hit[inside[places == 0]] = True
-    print(f"| known  | {'first is the phase':28} | {_share(hit)}; mean probability {100 * sure.mean():.1f} |")
-
-
-def _share(right: ArrayLike) -> str:
-    """A share in %, with its interval; a dash where there is nothing."""
-    answers = np.asarray(right, bool)
-    if not answers.size:
-        return "–"
-    interval = binomtest(int(answers.sum()), answers.size).proportion_ci(method="wilson")
-    return f"{percent(answers.mean())} ({share_interval(interval.low, interval.high)})"
+    hit[np.flatnonzero(inside)[places == 0]] = True
+    print(f"| known  | {'first is the phase':28} | {share(hit)}; mean probability {100 * sure.mean():.1f} |")
 
 
 def main() -> None:

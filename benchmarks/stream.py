@@ -12,13 +12,13 @@ Whoever keeps out the patterns' formulas measures the protocol *unseen*.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from worth import share, verdicts
 
 from components.simulate.bank import bank_of
 from imitation_refinement.data.contracts import PATTERNS, read_table
@@ -28,7 +28,6 @@ from imitation_refinement.learning.models import load_classifier, probabilities,
 from imitation_refinement.learning.stream import Stream, formulas_of, without
 from imitation_refinement.learning.stream_training import StreamConfig, train_on_stream
 from imitation_refinement.learning.training import Report, train_classifier
-from imitation_refinement.options import merged
 from imitation_refinement.progress import say
 from imitation_refinement.xrd.bank import Bank
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CRYSTAL_SYSTEMS, N_CLASSES
@@ -36,8 +35,7 @@ from imitation_refinement.xrd.flaws import Ranges
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.line import Profile
 from imitation_refinement.xrd.preparation import measured_input
-
-FAMILIES = np.array([0, 1, 2, 3, 4, 4, 5])  # crystal families: trigonal and hexagonal together
+from pipelines.release import read_release
 
 
 def make_bank(arguments: argparse.Namespace) -> None:
@@ -52,20 +50,8 @@ def make_bank(arguments: argparse.Namespace) -> None:
 
 
 def configured(options: list[str]) -> StreamConfig:
-    """The options of ``name=value`` and ``section.name=value``, values as in JSON: a range is ``[0, 0.9]``."""
-    record: dict[str, object] = {}
-    for option in options:
-        name, _, value = option.partition("=")
-        place = record
-        *sections, last = name.split(".")
-        for section in sections:
-            place = place.setdefault(section, {})  # type: ignore[assignment]
-        try:
-            place[last] = json.loads(value)
-        except json.JSONDecodeError:  # a word
-            place[last] = value
-    given = StreamConfig().model_dump(mode="json")
-    return StreamConfig.model_validate_json(json.dumps(merged(given, record)))
+    """The options of ``name=value`` and ``section.name=value``, as `release --set stream.name=value` takes them."""
+    return read_release([f"stream.{option}" for option in options]).stream
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -90,14 +76,11 @@ def accuracy(arguments: argparse.Namespace) -> None:
         x = np.stack([measured_input(*row, grid) for row in rows])
         truth = np.array([CLASS_INDEX[name] for name in table["crystal_system"]])
         p = probabilities(model, x)
-        order = np.argsort(-p, axis=1)
-        right, both = order[:, 0] == truth, (order[:, :2] == truth[:, None]).any(axis=1)
-        family = np.stack([p[:, i == FAMILIES].sum(axis=1) for i in range(6)], axis=1).argmax(axis=1)
-        half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / len(right))
+        right, both, family = verdicts(p, truth)
         each = ", ".join(f"{CRYSTAL_SYSTEMS[i][:5]} {right[truth == i].mean():.0%}" for i in np.unique(truth))
         print(
-            f"{path.name}: {len(truth)} patterns, {right.mean():.1%} ± {half:.1%} right, first two {both.mean():.1%}, "
-            f"families {(family == FAMILIES[truth]).mean():.1%}; mean confidence {p.max(axis=1).mean():.1%}; {each}"
+            f"{path.name}: {len(truth)} patterns, {share(right)} % right, first two {share(both)}, "
+            f"families {share(family)}; mean confidence {p.max(axis=1).mean():.1%}; {each}"
         )
 
 
