@@ -1,0 +1,66 @@
+"""Lines painted on an axis that may be even in anything. Compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from imitation_refinement.xrd.jit import njit
+
+
+@njit(nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
+def largest(row: NDArray) -> np.float32:
+    """The largest value of a row, 0 if none is above; shape (n,)."""
+    top = np.float32(0.0)
+    for value in row:
+        top = max(top, value)
+    return top
+
+
+@njit(nogil=True, fastmath={"contract", "reassoc", "arcp"})
+def paint_uneven(
+    offsets: NDArray,
+    two_theta: NDArray,
+    intensity: NDArray,
+    centres: NDArray,
+    axis: NDArray,
+    fwhm: float,
+    mixing: float,
+    reach: float,
+) -> NDArray:
+    """Lines of many patterns on any rising axis, each pattern's maximum 1, shape (n, points).
+
+    Args:
+        offsets: pattern i owns lines ``offsets[i]:offsets[i + 1]``, shape (n + 1,).
+        two_theta: of the lines [°].
+        intensity: of the lines, integrated.
+        centres: the lines' places on the axis [points].
+        axis: 2θ [°], shape (points,).
+        fwhm, mixing: of :class:`Profile`.
+        reach: [°] beyond which a line is not painted.
+    """
+    n, points = len(offsets) - 1, len(axis)
+    out = np.zeros((n, points), np.float32)
+    lorentzian, gaussian = mixing * 2 / np.pi / fwhm, (1 - mixing) * 2 * np.sqrt(np.log(2) / np.pi) / fwhm
+    for i in range(n):
+        row = out[i]
+        for j in range(offsets[i], offsets[i + 1]):
+            start = int(min(max(np.ceil(centres[j]), 0), points))
+            for direction in (-1, 1):
+                t = start if direction > 0 else start - 1
+                while 0 <= t < points:
+                    distance = axis[t] - two_theta[j]
+                    if abs(distance) > reach:
+                        break
+                    u2 = (2 * distance / fwhm) ** 2
+                    line = lorentzian / (1 + u2)
+                    if u2 < 40:
+                        line += gaussian * np.exp(-np.log(2) * u2)
+                    row[t] += np.float32(intensity[j] * line)
+                    t += direction
+        top = largest(row)
+        if top > 0:
+            scale = np.float32(1.0) / top
+            for t in range(points):
+                row[t] *= scale
+    return out
