@@ -146,23 +146,22 @@ REFINERS: dict[str, type[RefinerConfig]] = {
 
 
 class RootRefinerConfig(StageConfig):
-    """The refiner that learns from pairs: a U-Net on √I, at a quarter of the length and with four points a position."""
+    """The refiner that learns from pairs: a U-Net on √I whose positions hold several points each."""
 
     widths: tuple[Annotated[int, Field(ge=4, le=8192, multiple_of=4)], ...] = Field(
-        (32, 64, 96), min_length=1, description="channels a level, multiples of 4"
+        (32, 48, 64), min_length=1, description="channels a level, multiples of 4"
     )
-    kernel: Odd = Field(7, ge=3, le=31, description="convolution width [positions], odd")
+    kernel: Odd = Field(5, ge=3, le=31, description="convolution width [positions], odd")
     factor: int = Field(4, ge=2, le=8, description="downsampling from level to level")
-    fold: int = Field(4, ge=1, le=16, description="points of the axis that a position holds")
+    fold: int = Field(8, ge=1, le=16, description="points of the axis that a position holds")
     positions: int = Field(24, ge=1, le=1024, description="length of the map that the zero error is told from")
     hidden: int = Field(64, ge=1, le=8192, description="units that the zero error is told by")
-    grid: Grid = Field(Grid(axis="log_q", points=3072), description="the grid of the patterns")
 
-    def build(self) -> RootRefiner:
-        """The network, with fresh weights."""
+    def build(self, grid: Grid) -> RootRefiner:
+        """The network on a grid, with fresh weights."""
         from imitation_refinement.learning.root_refiner import RootRefiner
 
-        return RootRefiner(self)
+        return RootRefiner(self, grid)
 
 
 class OptimiserConfig(StageConfig):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +21,7 @@ from imitation_refinement.xrd.refinable import CHANNELS, even_channels
 Vector = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Pairs:
+class Pairs(NamedTuple):
     """A batch of pairs.
 
     Attributes:
@@ -95,26 +94,19 @@ def ideal_root(
     return np.sqrt(painted / top if top > 0 else painted)
 
 
-def losses(refined: Tensor, shift: Tensor, pair: Pairs) -> dict[str, Tensor]:
-    """What a refined batch is worth, each a batch mean, scaled so that a raw pattern's is about 1.
+class _Batches(Dataset[Pairs]):
+    """Batches of pairs by number, for torch's loader."""
 
-    ℓ1, ℓ2 and KL(ideal ‖ refined) as in :mod:`~imitation_refinement.results.metrics`, of intensities whose maximum is
-    1; the mean of |√I − √I_ideal|, which weak lines count in; the squared error of the shift at 2θ = 40°.
-    """
-    points = refined.shape[1]
-    root = refined / refined.amax(1, keepdim=True).clamp_min(1e-6)
-    intensity, ideal = root.square(), pair.ideal.square()
-    difference = intensity - ideal
-    p, t = (
-        0.99 * x / x.sum(1, keepdim=True).clamp_min(1e-6) + 0.01 / points for x in (intensity, ideal)
+    def __init__(self, stream: Stream, profile: Profile, size: int) -> None:
+        self.stream, self.profile, self.size = stream, profile, size
+
+    def __getitem__(self, number: int) -> Pairs:
+        return pairs(self.stream, number * self.size, self.size, self.profile)
+
+
+def batches(stream: Stream, profile: Profile, size: int, first: int, last: int, workers: int = 0) -> Iterator[Pairs]:
+    """Batches ``first`` to ``last - 1`` of ``size`` pairs each, in order; see :func:`.stream.batches`."""
+    loader = DataLoader(
+        _Batches(stream, profile, size), sampler=range(first, last), batch_size=None, num_workers=workers
     )
-    error = (shift - pair.shift) @ torch.tensor([1.0, 0.94], device=shift.device)
-    terms = {
-        "root": (root - pair.ideal).abs().mean(1) / 0.03,
-        "l1": difference.abs().sum(1) / 40,
-        "l2": (difference.square().sum(1) + 1e-6).sqrt() / 2.5,
-        "kl": (t * (t / p).log()).sum(1) / 0.7,
-        "shift": (error / 0.1).square(),
-    }
-    means = {name: term.mean() for name, term in terms.items()}
-    return {"loss": torch.stack(list(means.values())).sum(), **means}
+    yield from loader

@@ -1,4 +1,4 @@
-"""The refiner that comes with a model: it learns from pairs, moves lines by one zero error, and scales what was seen."""
+"""The refiner of a model: it learns from pairs, moves all lines by one zero error, and scales what was seen."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from torch import Tensor, nn
 
 from imitation_refinement.learning.config import RootRefinerConfig
 from imitation_refinement.learning.networks import _along
+from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.refinable import CHANNELS
 
 MOST_GAIN = 2.0  # of √I: four times the intensity
-TEN = 10.0  # [1/°]: the head's output of 1 is a tenth of a degree
+MIDDLE = 0.94  # cos θ at 2θ = 40°, where shifts are compared
+MOST_SHIFT = 0.06  # [°], of the zero error and of the displacement, each
 
 
 class RootRefiner(nn.Module):
     """R(x) = T(a x + b s): √I as measured, x, and smoothed, s, each with a gain at every angle, moved by T.
 
     The gains go from 0 to :data:`MOST_GAIN`; where neither x nor s shows anything, nothing can be painted. T moves the
-    pattern by a zero error and a displacement, two numbers that a head tells from the U-Net's innermost map (Jaderberg
-    et al., NeurIPS 2015, move images so): an instrument moves all lines together, so no line goes its own way. Kα2,
-    whose lines stand beside the others', is a matter of gains.
+    pattern by a zero error and a displacement, two numbers up to :data:`MOST_SHIFT` that a head tells from the U-Net's
+    innermost map (Jaderberg et al., NeurIPS 2015, move images so): an instrument moves all lines together, so no line
+    goes its own way. Kα2, whose lines stand beside the others', is a matter of gains.
 
-    The U-Net works on a quarter of the length: four neighbouring points are channels of one position (Shi et al., CVPR
+    The U-Net works on an eighth of the length: eight neighbouring points are channels of one position (Shi et al., CVPR
     2016), and nothing is lost. Group norm: a pattern's refinement does not depend on the batch it comes in.
     """
 
     axis: Tensor
     cosine: Tensor
 
-    def __init__(self, config: RootRefinerConfig) -> None:
+    def __init__(self, config: RootRefinerConfig, grid: Grid) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.grid = config, grid
         widths, kernel, fold = config.widths, config.kernel, config.fold
         self.encoders, self.decoders, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         channels = fold * (CHANNELS + 1)
@@ -52,7 +54,7 @@ class RootRefiner(nn.Module):
         nn.init.zeros_(last.bias)
         inputs = config.positions * widths[-1]
         self.head = nn.Sequential(nn.Flatten(), nn.Linear(inputs, config.hidden), nn.SiLU(), last)
-        angles = torch.from_numpy(config.grid.two_theta)
+        angles = torch.from_numpy(grid.two_theta)
         self.register_buffer("axis", angles, persistent=False)
         self.register_buffer("cosine", torch.cos(torch.deg2rad(angles / 2)), persistent=False)
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
@@ -71,7 +73,7 @@ class RootRefiner(nn.Module):
             hidden = encoder(hidden)
             skips.append(hidden)
         skips.pop()
-        shift = self.head(F.adaptive_avg_pool2d(hidden, (1, self.config.positions))) / TEN
+        shift = MOST_SHIFT * torch.tanh(self.head(F.adaptive_avg_pool2d(hidden, (1, self.config.positions))))
         for join, decoder in zip(self.joins, self.decoders, strict=True):
             skip = skips.pop()
             up = F.interpolate(join(hidden), size=skip.shape[-2:], mode="bilinear", align_corners=False)
@@ -79,17 +81,14 @@ class RootRefiner(nn.Module):
         raised = self.gains(hidden).reshape(n, 2, fold, positions).transpose(2, 3).reshape(n, 2, -1)[:, :, :points]
         return MOST_GAIN * torch.sigmoid(raised), shift
 
-    def forward(self, seen: Tensor, moved: bool = True) -> tuple[Tensor, Tensor]:
-        """Refined √I, shape (n, points), and the zero error and displacement that were taken off [°], shape (n, 2).
+    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Refined √I where it was measured, shape (n, points), and zero error and displacement [°], shape (n, 2).
 
         Args:
             seen: what :mod:`~imitation_refinement.xrd.refinable` gives, shape (n, 3, points).
-            moved: whether they are taken off.
         """
         gains, shift = self.corrections(seen)
-        refined = (gains.float() * seen[:, :2]).sum(1) / 2
-        shift = shift.float()
-        return self.moved(refined, shift) if moved else refined, shift
+        return (gains.float() * seen[:, :2]).sum(1) / 2, shift.float()
 
     def moved(self, values: Tensor, shift: Tensor) -> Tensor:
         """Values, shape (n, points), moved down the axis by zero errors and displacements [°], (n, 2); 0 comes in."""
@@ -103,8 +102,8 @@ class RootRefiner(nn.Module):
         return (1 - share) * wide.gather(1, first) + share * wide.gather(1, first + 1)
 
     def _index(self, angles: Tensor) -> Tensor:
-        """Positions on the axis [points] of angles [°]; as :meth:`Grid.index_of <imitation_refinement.xrd.grid.Grid>`."""
-        grid = self.config.grid
+        """Positions on the axis [points] of angles [°], as :meth:`.Grid.index_of`."""
+        grid = self.grid
         if grid.axis == "two_theta":
             return (angles - grid.start) / grid.step
         low, high = np.log(np.sin(np.radians([grid.start / 2, grid.stop / 2])))

@@ -122,7 +122,7 @@ class Stream:
         return Measurement(start, step, counted(rng, expected), label)
 
     def ideal(self, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Parameters]:
-        """What sample ``number`` is of: spacings [Å] and Σ|F|² in its cell without texture, (n,) each; and its flaws."""
+        """What sample ``number`` is of: spacings [Å] and Σ|F|² in its cell, untextured, (n,) each; and its flaws."""
         rng, _, p, _, row = self._begun(number)
         d, _ = self._lines(row, p, rng)
         return d, self.bank.f2[self.bank.line_offsets[row] : self.bank.line_offsets[row + 1]].astype(float), p

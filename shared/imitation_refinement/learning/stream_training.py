@@ -129,7 +129,7 @@ def train_on_stream(
     vx, vy = Stream(held_out, config.grid, config.flaws, config.seed + 1).batch(0, config.validation)
     torch.manual_seed(config.seed)
     model = config.network.build().to(device)
-    mean = AveragedModel(model, multi_avg_fn=_towards(config.average))
+    mean = AveragedModel(model, multi_avg_fn=towards(config.average))
     averaged: Classifier = mean.module  # type: ignore[assignment]
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -194,7 +194,7 @@ def train_on_stream(
     return result.eval(), history
 
 
-def _towards(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+def towards(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """A running mean whose decay is min(``decay``, (1 + n) / (10 + n)) at step n: else a short one is its start."""
 
     @torch.no_grad()

@@ -37,7 +37,7 @@ class Noise:
 
     @classmethod
     def of(cls, intensity: ArrayLike, step: float) -> Noise:
-        """The noise of a pattern, told on the lower half of its intensities by sixth differences: lines hardly reach them.
+        """The noise of a pattern, told on the lower half of its intensities by sixth differences, free of lines.
 
         Where files hold smoothed or interpolated intensities neighbours share their noise: then it is told on every
         second point, too, and the larger counts.

@@ -66,9 +66,7 @@ def even_channels(start: float, step: float, intensity: NDArray[np.float64], gri
     """The same, of a pattern at the grid's own wavelength, point i at ``start + i step`` [°]."""
     found = significance(intensity, step, FWHM * grid.wavelength / REFERENCE)
     place = (grid.two_theta - start) / step
-    return _channels(
-        even_input(start, step, intensity, grid), np.interp(place, np.arange(len(found)), found), grid
-    )
+    return _channels(even_input(start, step, intensity, grid), np.interp(place, np.arange(len(found)), found), grid)
 
 
 def _channels(root: NDArray[np.float32], found: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:

@@ -1,0 +1,134 @@
+"""A refiner on measured patterns: no line without the noise's leave, and back on the pattern's own angles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
+
+from imitation_refinement.data.patterns import Pattern
+from imitation_refinement.errors import InputError
+from imitation_refinement.learning.root_refiner import MIDDLE, RootRefiner
+from imitation_refinement.xrd.grid import Grid, convert_two_theta
+from imitation_refinement.xrd.peaks import find_peaks
+from imitation_refinement.xrd.preparation import WINDOW
+from imitation_refinement.xrd.refinable import measured_channels, measured_significance
+
+Vector = NDArray[np.float64]
+
+LEAST = 3.0  # [σ] of a line
+SURE = 5.0  # [σ]: what shows no such line shows none; in 240 patterns of flat noise the highest were 4.6
+NEAR = 0.08  # [°]: how far from where it stands out of the noise a line may have its top
+WITHIN = 0.2  # [°]: no farther from a refined line, moved by the zero error, is one of the measured pattern
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A refined pattern.
+
+    Attributes:
+        two_theta: the pattern's own angles [°], shape (n,).
+        intensity: refined, the highest line as high as it was measured above its surroundings, shape (n,).
+        on_grid: the same on the refiner's grid, the highest 1, shape (points,).
+        moved: by how much lines were moved at 2θ = 40° [°].
+    """
+
+    two_theta: Vector
+    intensity: Vector
+    on_grid: Vector
+    moved: float
+
+
+@torch.no_grad()
+def refine(refiner: RootRefiner, pattern: Pattern, keep_angles: bool = False) -> Refinement:
+    """Refines one pattern; beyond the refiner's grid, and where no line stands out of the noise, nothing is left.
+
+    Args:
+        refiner: in evaluation mode.
+        pattern: a checked pattern with its wavelength.
+        keep_angles: leave the zero error as it is.
+
+    Raises:
+        InputError: if nothing of the pattern lies on the refiner's grid.
+    """
+    assert pattern.wavelength is not None, "a checked pattern has a wavelength"
+    grid = refiner.grid
+    gridded = grid.resample(pattern.two_theta, pattern.intensity, pattern.wavelength).astype(float)
+    if not gridded.any():
+        raise InputError(pattern.where, "has nothing where patterns are refined.", "Check the wavelength.")
+    seen = measured_channels(pattern.two_theta, pattern.intensity, pattern.wavelength, grid)
+    root, shift = refiner(torch.from_numpy(seen[None]))
+    shift = torch.zeros_like(shift) if keep_angles else shift
+    free = WITHIN - NEAR - float(shift.abs().sum())
+    refined = floored(root[0].double().numpy() ** 2, grid, lines_of(pattern, gridded, grid, free))
+    highest = int(refined.argmax())
+    moved = refiner.moved(torch.from_numpy(refined)[None], shift)[0].numpy()
+    on_grid = moved / moved.max() if moved.max() > 0 else moved
+    angles = convert_two_theta(pattern.two_theta, pattern.wavelength, grid.wavelength)
+    inside = (angles >= grid.start) & (angles <= grid.stop)
+    intensity = np.zeros(len(angles))
+    around = np.abs(grid.two_theta - grid.two_theta[highest]) <= WINDOW / 2
+    height = gridded[highest] - gridded[around & (gridded > 0)].min(initial=gridded[highest])
+    intensity[inside] = np.maximum(PchipInterpolator(grid.two_theta, on_grid)(angles[inside]), 0) * height
+    zero, displacement = shift[0].tolist()
+    return Refinement(pattern.two_theta, intensity, on_grid, -(zero + MIDDLE * displacement))
+
+
+def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
+    """Values without a local maximum farther than :data:`NEAR` from all lines, shape (points,).
+
+    Between two lines values fall, from the one and from the other, to a valley, and never rise again: feet stay, peaks
+    go. Without any line all is 0.
+
+    Args:
+        values: at least 0, shape (points,).
+        grid: of the values.
+        lines: where lines were seen [°], rising, shape (k,).
+    """
+    if not len(lines):
+        return np.zeros_like(values)
+    axis = grid.two_theta
+    nearest = np.clip(np.searchsorted(axis, lines), 1, grid.points - 1)
+    nearest -= lines - axis[nearest - 1] < axis[nearest] - lines
+    free = np.zeros(grid.points, bool)
+    free[nearest] = True
+    for line in lines:
+        first, last = np.searchsorted(axis, (line - NEAR, line + NEAR))
+        free[first:last] = True
+    out = values.copy()
+    ends = np.flatnonzero(np.diff(free.astype(np.int8), prepend=1, append=1))
+    for first, last in zip(ends[::2], ends[1::2], strict=True):  # each stretch without lines
+        part = values[max(first - 1, 0) : last + 1]
+        falling = np.minimum.accumulate(part) if first else np.zeros_like(part)
+        rising = np.minimum.accumulate(part[::-1])[::-1] if last < grid.points else np.zeros_like(part)
+        out[max(first - 1, 0) : last + 1] = np.maximum(falling, rising)
+    return out
+
+
+def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, near: float) -> Vector:
+    """Where lines stand out of a pattern's noise [° at the grid's wavelength], rising, shape (k,).
+
+    Maxima of its significance of :data:`LEAST`, if one is of :data:`SURE`, with a maximum of the pattern itself beside
+    them whose prominence is so many σ, too.
+
+    Args:
+        pattern: as measured.
+        gridded: the same on the grid, shape (points,).
+        grid: of the refiner.
+        near: how far from each the pattern's own maximum may be [°].
+    """
+    assert pattern.wavelength is not None, "a checked pattern has a wavelength"
+    axis, found = measured_significance(pattern.two_theta, pattern.intensity, pattern.wavelength)
+    inner = found[1:-1]
+    tops = 1 + np.flatnonzero((inner >= found[:-2]) & (inner > found[2:]) & (inner >= LEAST))
+    if not (found[tops] >= SURE).any():
+        return np.zeros(0)
+    angles = convert_two_theta(axis[tops], pattern.wavelength, grid.wavelength)
+    angles = angles[(angles >= grid.start) & (angles <= grid.stop)]
+    shown = find_peaks(gridded, grid, 0.0, LEAST).position
+    if not len(shown):
+        return np.zeros(0)
+    return np.asarray(angles[np.abs(angles[:, None] - shown).min(axis=1) <= near])
