@@ -62,8 +62,8 @@ def refine(refiner: RootRefiner, pattern: Pattern, keep_angles: bool = False) ->
     seen = measured_channels(pattern.two_theta, pattern.intensity, pattern.wavelength, grid)
     root, shift = refiner(torch.from_numpy(seen[None]))
     shift = torch.zeros_like(shift) if keep_angles else shift
-    free = WITHIN - NEAR - float(shift.abs().sum())
-    refined = floored(root[0].double().numpy() ** 2, grid, lines_of(pattern, gridded, grid, free))
+    zero, displacement = shift[0].tolist()
+    refined = floored(root[0].double().numpy() ** 2, grid, lines_of(pattern, gridded, grid, zero, displacement))
     highest = int(refined.argmax())
     moved = refiner.moved(torch.from_numpy(refined)[None], shift)[0].numpy()
     on_grid = moved / moved.max() if moved.max() > 0 else moved
@@ -73,12 +73,11 @@ def refine(refiner: RootRefiner, pattern: Pattern, keep_angles: bool = False) ->
     around = np.abs(grid.two_theta - grid.two_theta[highest]) <= WINDOW / 2
     height = gridded[highest] - gridded[around & (gridded > 0)].min(initial=gridded[highest])
     intensity[inside] = np.maximum(PchipInterpolator(grid.two_theta, on_grid)(angles[inside]), 0) * height
-    zero, displacement = shift[0].tolist()
     return Refinement(pattern.two_theta, intensity, on_grid, -(zero + MIDDLE * displacement))
 
 
 def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
-    """Values without a local maximum farther than :data:`NEAR` from all lines, shape (points,).
+    """Values whose local maxima all lie where lines may be, shape (points,).
 
     Between two lines values fall, from the one and from the other, to a valley, and never rise again: feet stay, peaks
     go. Without any line all is 0.
@@ -86,49 +85,51 @@ def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
     Args:
         values: at least 0, shape (points,).
         grid: of the values.
-        lines: where lines were seen [°], rising, shape (k,).
+        lines: first and last angle where each line may have its top [°], shape (k, 2).
     """
     if not len(lines):
         return np.zeros_like(values)
     axis = grid.two_theta
-    nearest = np.clip(np.searchsorted(axis, lines), 1, grid.points - 1)
-    nearest -= lines - axis[nearest - 1] < axis[nearest] - lines
-    free = np.zeros(grid.points, bool)
-    free[nearest] = True
-    for line in lines:
-        first, last = np.searchsorted(axis, (line - NEAR, line + NEAR))
-        free[first:last] = True
+    change = np.zeros(grid.points + 1, int)
+    np.add.at(change, np.searchsorted(axis, lines[:, 0]), 1)
+    np.add.at(change, np.searchsorted(axis, lines[:, 1], side="right"), -1)
+    free = np.cumsum(change[:-1]) > 0
     out = values.copy()
     ends = np.flatnonzero(np.diff(free.astype(np.int8), prepend=1, append=1))
     for first, last in zip(ends[::2], ends[1::2], strict=True):  # each stretch without lines
-        part = values[max(first - 1, 0) : last + 1]
+        begin, end = max(first - 1, 0), min(last + 1, grid.points)
+        part = values[begin:end]
         falling = np.minimum.accumulate(part) if first else np.zeros_like(part)
         rising = np.minimum.accumulate(part[::-1])[::-1] if last < grid.points else np.zeros_like(part)
-        out[max(first - 1, 0) : last + 1] = np.maximum(falling, rising)
+        out[begin:end] = np.maximum(falling, rising)
     return out
 
 
-def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, near: float) -> Vector:
-    """Where lines stand out of a pattern's noise [° at the grid's wavelength], rising, shape (k,).
+def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, displacement: float = 0.0) -> Vector:
+    """First and last angle where each line of a pattern may have its top [° at the grid's wavelength], shape (k, 2).
 
-    Maxima of its significance of :data:`LEAST`, if one is of :data:`SURE`, with a maximum of the pattern itself beside
-    them whose prominence is so many σ, too.
+    A line is a maximum of the pattern's significance of :data:`LEAST`, if one is of :data:`SURE`. It may be so near to
+    that that, moved by the zero error, it is still within :data:`WITHIN` of a maximum of the pattern itself whose
+    prominence is so many σ, too.
 
     Args:
         pattern: as measured.
         gridded: the same on the grid, shape (points,).
         grid: of the refiner.
-        near: how far from each the pattern's own maximum may be [°].
+        zero, displacement: that will be taken off [°].
     """
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
     axis, found = measured_significance(pattern.two_theta, pattern.intensity, pattern.wavelength)
     inner = found[1:-1]
     tops = 1 + np.flatnonzero((inner >= found[:-2]) & (inner > found[2:]) & (inner >= LEAST))
-    if not (found[tops] >= SURE).any():
-        return np.zeros(0)
+    own = find_peaks(gridded, grid, 0.0, LEAST).position
+    if not len(own) or not (found[tops] >= SURE).any():
+        return np.zeros((0, 2))
     angles = convert_two_theta(axis[tops], pattern.wavelength, grid.wavelength)
     angles = angles[(angles >= grid.start) & (angles <= grid.stop)]
-    shown = find_peaks(gridded, grid, 0.0, LEAST).position
-    if not len(shown):
-        return np.zeros(0)
-    return np.asarray(angles[np.abs(angles[:, None] - shown).min(axis=1) <= near])
+    cell = np.interp(angles, grid.two_theta, grid.widths)
+    near = np.maximum(NEAR, cell / 2)  # so that a point of the grid is
+    beside = own[np.abs(angles[:, None] - own).argmin(axis=1)] + zero + displacement * np.cos(np.radians(angles / 2))
+    reach = WITHIN - cell / 2  # a top is told to half a cell
+    lines = np.stack([np.maximum(angles - near, beside - reach), np.minimum(angles + near, beside + reach)], axis=1)
+    return np.asarray(lines[lines[:, 0] <= lines[:, 1]])
