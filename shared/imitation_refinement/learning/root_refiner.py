@@ -14,7 +14,7 @@ from imitation_refinement.xrd.refinable import CHANNELS
 
 MOST_GAIN = 2.0  # of √I: four times the intensity
 MIDDLE = 0.94  # cos θ at 2θ = 40°, where shifts are compared
-MOST_SHIFT = 0.06  # [°], of the zero error and of the displacement, each
+MOST_SHIFT = 0.08  # [°], of the zero error and of the displacement, each
 
 
 class RootRefiner(nn.Module):
