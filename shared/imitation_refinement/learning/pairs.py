@@ -48,7 +48,7 @@ def pairs(stream: Stream, first: int, n: int, profile: Profile) -> Pairs:
         d, f2, p = stream.ideal(first + i)
         ideal[i] = ideal_root(d, f2, stream.grid, profile, seen[i, 0] > 0)
         shift[i] = shift_of(p)
-        label[i] = found.label
+        label[i] = stream.bank.label[found.row]
     return Pairs(*map(torch.from_numpy, (seen, ideal, shift, label)))
 
 

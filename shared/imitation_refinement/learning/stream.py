@@ -71,13 +71,13 @@ class Measurement:
         start: first 2θ [°].
         step: of 2θ [°].
         counts: shape (n,).
-        label: class index.
+        row: of the structure in the bank.
     """
 
     start: float
     step: float
     counts: NDArray[np.float64]
-    label: int
+    row: int
 
     @property
     def two_theta(self) -> NDArray[np.float64]:
@@ -108,7 +108,7 @@ class Stream:
 
     def measurement(self, number: int) -> Measurement:
         """Sample ``number`` before it is prepared. Of as many samples as there are classes each has another one."""
-        rng, label, p, step, row = self._begun(number)
+        rng, p, step, row = self._begun(number)
         start, stop = max(self._ends[0], p.first), min(self._ends[1], p.last)
         expected = np.zeros(int((stop - start) / step) + 1)
         self._add_phase(expected, row, p, rng, start, step, 1.0)
@@ -119,40 +119,39 @@ class Stream:
         if spikes := [spike for spike in p.spikes if start <= spike[0] <= stop]:
             add_spikes(expected, start + step * np.arange(len(expected)), spikes)
         expected *= p.counts
-        return Measurement(start, step, counted(rng, expected), label)
+        return Measurement(start, step, counted(rng, expected), row)
 
     def ideal(self, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Parameters]:
         """What sample ``number`` is of: spacings [Å] and Σ|F|² in its cell, untextured, (n,) each; and its flaws."""
-        rng, _, p, _, row = self._begun(number)
+        rng, p, _, row = self._begun(number)
         d, _ = self._lines(row, p, rng)
         return d, self.bank.f2[self.bank.line_offsets[row] : self.bank.line_offsets[row + 1]].astype(float), p
 
     def sample(self, number: int) -> tuple[NDArray[np.float32], int]:
-        """Sample ``number``: the prepared pattern, shape (points,), and its class index."""
+        """Sample ``number``: the prepared pattern, shape (points,), and the row of its structure in the bank."""
         found = self.measurement(number)
-        return even_input(found.start, found.step, found.counts, self.grid), found.label
+        return even_input(found.start, found.step, found.counts, self.grid), found.row
 
     def batch(self, first: int, n: int) -> tuple[Tensor, Tensor]:
-        """Samples ``first`` to ``first + n - 1``: patterns (n, points), class indices (n,)."""
-        patterns, labels = np.empty((n, self.grid.points), np.float32), np.empty(n, np.int64)
+        """Samples ``first`` to ``first + n - 1``: patterns (n, points), rows of their structures (n,)."""
+        patterns, rows = np.empty((n, self.grid.points), np.float32), np.empty(n, np.int64)
         for i in range(n):
-            patterns[i], labels[i] = self.sample(first + i)
-        return torch.from_numpy(patterns), torch.from_numpy(labels)
+            patterns[i], rows[i] = self.sample(first + i)
+        return torch.from_numpy(patterns), torch.from_numpy(rows)
 
     @property
     def _ends(self) -> tuple[float, float]:
         """First and last 2θ that is measured [°]."""
         return max(self.grid.start - BEYOND, 0.5), min(self.grid.stop + BEYOND, 179.0)
 
-    def _begun(self, number: int) -> tuple[np.random.Generator, int, Parameters, float, int]:
-        """What a sample begins with: its random numbers, class, flaws, step [°] and structure."""
+    def _begun(self, number: int) -> tuple[np.random.Generator, Parameters, float, int]:
+        """What a sample begins with: its random numbers, flaws, step [°] and structure."""
         rng = np.random.default_rng([self.seed, number])
         classes = list(self._of_class)
-        label = classes[number % len(classes)]
+        rows = self._of_class[classes[number % len(classes)]]
         p = draw(rng, self.flaws, *self._ends)
         step = _log_uniform(rng, self.flaws.step)
-        rows = self._of_class[label]
-        return rng, label, p, step, int(rows[rng.integers(len(rows))])
+        return rng, p, step, int(rows[rng.integers(len(rows))])
 
     def _add_phase(
         self,
