@@ -45,7 +45,7 @@ class PairConfig(StageConfig):
     )
     profile: Profile = Field(Profile(), description="the lines of the ideal patterns")
     samples: int = Field(300_000, ge=0, le=10_000_000_000, description="pairs to learn from; 0: no refiner")
-    batch_size: int = Field(32, ge=1, le=65536, description="pairs a batch")
+    batch_size: int = Field(16, ge=1, le=65536, description="pairs a batch")
     learning_rate: float = Field(2e-3, gt=0, le=10, description="AdamW's largest step; it rises, and falls to 0")
     weight_decay: float = Field(0.01, ge=0, le=100, description="AdamW's decoupled weight decay")
     average: float = Field(0.99, ge=0, lt=1, description="decay a batch of the running mean of weights that is kept")
