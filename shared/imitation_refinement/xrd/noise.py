@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 Vector = NDArray[np.float64]
 
 FWHM = 0.15  # [° at the wavelength of copper] of the lines that are looked for
-SURROUNDINGS = 4.0  # times as wide: what a line stands on
+SURROUNDINGS = (4.0, 8.0)  # times as wide: what a line stands on
 LEAST_SIGMA = 0.6  # [points]: a narrower Gaussian is none on the axis
 DIFFERENCES = 6  # order of the differences that tell noise from lines
 LEVEL = 25  # points that the level is the mean of
@@ -64,9 +64,10 @@ class Noise:
 def significance(intensity: ArrayLike, step: float, fwhm: float = FWHM, noise: Noise | None = None) -> Vector:
     """How many standard deviations what is as wide as a line stands above its surroundings, shape (n,).
 
-    A Gaussian as wide as a line, less a mean over :data:`SURROUNDINGS` times as much: it sums to 0, so that level and
-    slope of the background count for nothing, and humps hardly. Over the standard deviation that counting noise gives
-    that sum. Peaks are looked for so in spectra of all kinds (Mariscotti, Nucl. Instrum. Methods 50, 309, 1967).
+    A Gaussian as wide as a line, less means over :data:`SURROUNDINGS` times as much, which have its sum and its second
+    moment: so level, slope and curvature of the background count for nothing, and humps neither. Over the standard
+    deviation that counting noise gives that sum. Peaks are looked for so in spectra of all kinds (Mariscotti, Nucl.
+    Instrum. Methods 50, 309, 1967).
 
     Args:
         intensity: at even steps, shape (n,).
@@ -77,12 +78,18 @@ def significance(intensity: ArrayLike, step: float, fwhm: float = FWHM, noise: N
     y = np.asarray(intensity, float)
     noise = noise or Noise.of(y, step)
     sigma = max(fwhm / math.sqrt(8 * math.log(2)) / step, LEAST_SIGMA)
-    around = max(2 * round(SURROUNDINGS * fwhm / step / 2) + 1, 7)
+    near, far = (
+        max(2 * round(times * fwhm / step / 2) + 1, least) for times, least in zip(SURROUNDINGS, (7, 13), strict=True)
+    )
     line = gaussian_filter1d(y, sigma, mode="nearest", truncate=3)
-    # Σ k² of a Gaussian of area 1 less a box of area 1 that holds it.
-    squares = 1 / (2 * math.sqrt(math.pi) * sigma) - 1 / around
-    net = line - uniform_filter1d(y, around, mode="nearest")
-    return np.asarray(net / np.sqrt(noise.variance(line) * squares))
+    of_near, of_far = ((width**2 - 1) / 12 for width in (near, far))
+    share = (of_far - sigma**2) / (of_far - of_near)
+    rest = 1 - share
+    around = share * uniform_filter1d(y, near, mode="nearest") + rest * uniform_filter1d(y, far, mode="nearest")
+    # Σ k² of a Gaussian of area 1 less the means, both of which hold it, and the wider the narrower.
+    squares = 1 / (2 * math.sqrt(math.pi) * sigma) + (share**2 - 2 * share) / near
+    squares += (rest**2 + 2 * share * rest - 2 * rest) / far
+    return np.asarray((line - around) / np.sqrt(noise.variance(line) * squares))
 
 
 def _flat_variance(y: Vector, level: Vector) -> float:
