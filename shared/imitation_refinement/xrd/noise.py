@@ -14,6 +14,7 @@ Vector = NDArray[np.float64]
 
 FWHM = 0.15  # [° at the wavelength of copper] of the lines that are looked for
 SURROUNDINGS = (4.0, 8.0)  # times as wide: what a line stands on
+FEWEST = (7, 13)  # points of the surroundings
 LEAST_SIGMA = 0.6  # [points]: a narrower Gaussian is none on the axis
 DIFFERENCES = 6  # order of the differences that tell noise from lines
 LEVEL = 25  # points that the level is the mean of
@@ -78,9 +79,8 @@ def significance(intensity: ArrayLike, step: float, fwhm: float = FWHM, noise: N
     y = np.asarray(intensity, float)
     noise = noise or Noise.of(y, step)
     sigma = max(fwhm / math.sqrt(8 * math.log(2)) / step, LEAST_SIGMA)
-    near, far = (
-        max(2 * round(times * fwhm / step / 2) + 1, least) for times, least in zip(SURROUNDINGS, (7, 13), strict=True)
-    )
+    widths = [2 * round(times * fwhm / step / 2) + 1 for times in SURROUNDINGS]
+    near, far = (max(width, least) for width, least in zip(widths, FEWEST, strict=True))
     line = gaussian_filter1d(y, sigma, mode="nearest", truncate=3)
     of_near, of_far = ((width**2 - 1) / 12 for width in (near, far))
     share = (of_far - sigma**2) / (of_far - of_near)
