@@ -130,6 +130,6 @@ def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, d
     cell = np.interp(angles, grid.two_theta, grid.widths)
     near = np.maximum(NEAR, cell / 2)  # so that a point of the grid is
     beside = own[np.abs(angles[:, None] - own).argmin(axis=1)] + zero + displacement * np.cos(np.radians(angles / 2))
-    reach = WITHIN - cell  # tops are told to a cell, after what smooths them
+    reach = np.maximum(WITHIN - cell, near)  # tops are told to a cell, after what smooths them
     lines = np.stack([np.maximum(angles - near, beside - reach), np.minimum(angles + near, beside + reach)], axis=1)
     return np.asarray(lines[lines[:, 0] <= lines[:, 1]])
