@@ -22,6 +22,7 @@ Vector = NDArray[np.float64]
 LEAST = 3.0  # [σ] of a line
 SURE = 6.0  # [σ]: what shows no such line shows none; the highest of 300 patterns of noise and humps was 5.2
 NEAR = 0.08  # [°]: how far from where it stands out of the noise a line may have its top
+FADE = 0.999  # of a value, from a point to the next: a plateau has its top where a line may have one
 WITHIN = 0.2  # [°]: no farther from a refined line, moved by the zero error, is one of the measured pattern
 
 
@@ -99,10 +100,16 @@ def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
     for first, last in zip(ends[::2], ends[1::2], strict=True):  # each stretch without lines
         begin, end = max(first - 1, 0), min(last + 1, grid.points)
         part = values[begin:end]
-        falling = np.minimum.accumulate(part) if first else np.zeros_like(part)
-        rising = np.minimum.accumulate(part[::-1])[::-1] if last < grid.points else np.zeros_like(part)
+        falling = _falling(part) if first else np.zeros_like(part)
+        rising = _falling(part[::-1])[::-1] if last < grid.points else np.zeros_like(part)
         out[begin:end] = np.maximum(falling, rising)
     return out
+
+
+def _falling(values: Vector) -> Vector:
+    """Values that fall from point to point, shape (n,): what lies below these is left, what rises is not."""
+    fade = FADE ** np.arange(len(values))
+    return np.minimum(np.minimum.accumulate(values / fade) * fade, values)
 
 
 def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, displacement: float = 0.0) -> Vector:
