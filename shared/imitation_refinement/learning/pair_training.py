@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -90,7 +90,7 @@ def train_on_pairs(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     same = config.model_copy(update={"workers": 0, "checkpoint_seconds": 0.0})  # whatever these are
-    sources = [bank.hkl, bank.f2, bank.lattice, grid.two_theta]
+    sources: list[Any] = [bank.hkl, bank.f2, bank.lattice, grid.two_theta]
     kept = Checkpoint(checkpoint, identity("pairs", same, sources)) if checkpoint else None
     done, history = 0, History()
     steps = -(-config.samples // config.batch_size)

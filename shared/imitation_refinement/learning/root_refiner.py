@@ -48,7 +48,7 @@ class RootRefiner(nn.Module):
             channels = width
         self.gains = _along(channels, 2 * fold, kernel)
         nn.init.zeros_(self.gains.weight)
-        nn.init.zeros_(self.gains.bias)
+        self.gains.bias = nn.Parameter(torch.zeros(2 * fold))
         last = nn.Linear(config.hidden, 2)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
