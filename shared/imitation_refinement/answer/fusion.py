@@ -77,8 +77,8 @@ class Fusion:
     def __call__(self, opinions: Opinions) -> Vector:
         """The probabilities of the seven crystal systems, shape (7,)."""
         x, system = _inputs(opinions, np.array(self.mean), np.array(self.deviation))
-        p = np.bincount(system, np.exp(log_softmax(x @ self.weights)), N_CLASSES)
-        p = np.maximum(p, LEAST) ** self.power
+        share = np.bincount(system, np.exp(log_softmax(x @ self.weights)), N_CLASSES)
+        p = np.maximum(share, LEAST) ** self.power
         return np.asarray(p / p.sum())
 
     @property

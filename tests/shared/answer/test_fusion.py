@@ -66,7 +66,8 @@ def test_a_record_is_read_as_it_was_written() -> None:
     made = fusion(0.4, (-1.0, 0.8), theory=1.5)
     assert Fusion.read(made.record()) == made
     broken: list[dict[str, Any]] = [
-        {"of": ["other"]}, {"deviation": [0.0] * N}, {"evidence": [1.0]}, {"network": float("nan")}, {"none": [1.0]}, {"power": 0.0}
+        {"of": ["other"]}, {"deviation": [0.0] * N}, {"evidence": [1.0]}, {"network": float("nan")}, {"none": [1.0]},
+        {"power": 0.0},
     ]  # fmt: skip
     for change in broken:
         with pytest.raises(ValueError, match=r"."):
