@@ -11,8 +11,8 @@ Structures are the tables that collect_structures writes, patterns these or a fo
 --keep-out takes. Whoever keeps out the patterns' formulas measures the protocol *unseen*.
 
 ``compare`` trains the same network on the same samples with every combination of axis (log q, 2θ), points and input
-(√I, I), seed after seed, and appends a line to the CSV for each; called again it goes on. ``--until 09:05`` ends it at
-that time. ``compared`` says what each choice adds, all else equal.
+(√I, I), first those that differ from the first of each in one thing, and writes a line of the CSV for each; called
+again it goes on. ``--until 09:05`` ends it at that time. ``compared`` says what each choice adds, all else equal.
 """
 
 from __future__ import annotations
@@ -150,7 +150,10 @@ def compare(arguments: argparse.Namespace) -> None:
     inputs = cache(lambda stem, grid: seen(patterns[stem], grid))
     end = datetime.combine(datetime.now(), datetime.strptime(arguments.until, "%H:%M").time())
     longest = 0.0
-    for seed, *cell in itertools.product(range(arguments.seeds), *AXES.values()):
+    cells = list(itertools.product(*AXES.values()))
+    changes = [sum(value != values[0] for value, values in zip(cell, AXES.values(), strict=True)) for cell in cells]
+    work = [(n > 1, seed, cell) for seed in range(arguments.seeds) for n, cell in zip(changes, cells, strict=True)]
+    for _, seed, cell in sorted(work, key=lambda one: one[:2]):
         what = dict(zip(AXES, cell, strict=True)) | {"seed": seed, "samples": config.samples}
         if any(all(row[name] == value for name, value in what.items()) for row in done):
             continue
