@@ -24,7 +24,6 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,8 +33,8 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 from worth import share, verdicts
 
-from components.collect_structures.imperfect import read_imperfect
 from components.simulate.bank import bank_of
+from imitation_refinement.data.patterns import Pattern, read_patterns
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
 from imitation_refinement.learning.augmentation import Augmentation
@@ -91,9 +90,9 @@ def train(arguments: argparse.Namespace) -> None:
 def accuracy(arguments: argparse.Namespace) -> None:
     model, grid, _ = load_classifier(arguments.model)
     for path in arguments.patterns:
-        rows = labelled(path)
-        truth = np.array([CLASS_INDEX[row["crystal_system"]] for row in rows])
-        p = probabilities(model, seen(rows, grid))
+        patterns = labelled(path)
+        truth = truth_of(patterns)
+        p = probabilities(model, seen(patterns, grid))
         right, both, family = verdicts(p, truth)
         each = ", ".join(f"{CRYSTAL_SYSTEMS[i][:5]} {right[truth == i].mean():.0%}" for i in np.unique(truth))
         print(
@@ -102,20 +101,25 @@ def accuracy(arguments: argparse.Namespace) -> None:
         )
 
 
-def labelled(path: Path) -> list[dict[str, Any]]:
-    """The patterns of a table, or of a folder with manifest.csv, whose crystal system is known."""
-    rejected: list[InputError] = []
-    rows = [row for row in read_imperfect(path, rejected) if row["crystal_system"]]
+def labelled(path: Path) -> list[Pattern]:
+    """The patterns of a table, or of a folder with manifest.csv, whose crystal system is said."""
+    found, rejected = read_patterns(path)
     for error in rejected:
         say(f"left out: {error}")
-    if not rows:
+    patterns = [pattern for pattern in found if pattern.crystal_system]
+    if not patterns:
         raise InputError(path, "has no pattern with a crystal system.", "Give a column crystal_system.")
-    return rows
+    return patterns
 
 
-def seen(rows: list[dict[str, Any]], grid: Grid) -> NDArray[np.float32]:
+def truth_of(patterns: list[Pattern]) -> NDArray[np.int64]:
+    """Class indices of labelled patterns, shape (n,)."""
+    return np.array([CLASS_INDEX[str(pattern.crystal_system)] for pattern in patterns])
+
+
+def seen(patterns: list[Pattern], grid: Grid) -> NDArray[np.float32]:
     """Measured patterns as networks see them, shape (n, points)."""
-    return np.stack([measured_input(r["two_theta"], r["intensity"], r["wavelength"], grid) for r in rows])
+    return np.stack([measured_input(p.two_theta, p.intensity, p.wavelength or 0.0, grid) for p in patterns])
 
 
 class LinearConfig(ClassifierConfig):
@@ -164,9 +168,8 @@ def compare(arguments: argparse.Namespace) -> None:
         checkpoint = output.with_name(f"{output.name}.{'-'.join(map(str, what.values()))}.checkpoint")
         model, history = train_on_stream(bank, own, lambda metrics, samples: None, checkpoint)
         row = what | {"held_out": round(history.metrics["validation_accuracy"][-1], 4)}
-        for stem, rows in patterns.items():
-            truth = np.array([CLASS_INDEX[r["crystal_system"]] for r in rows])
-            right = probabilities(model, inputs(stem, own.grid)).argmax(1) == truth
+        for stem, found in patterns.items():
+            right = probabilities(model, inputs(stem, own.grid)).argmax(1) == truth_of(found)
             row |= {f"{stem}_n": len(right), f"{stem}_right": int(right.sum())}
         longest = max(longest, time.monotonic() - start)
         done.append(row | {"seconds": round(time.monotonic() - start)})
