@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -262,6 +262,31 @@ def training_curves_figure(history: Mapping[str, Sequence[float]], title: str = 
             axes.yaxis.set_major_formatter(PERCENT)
         if "validation" in parts:
             axes.legend()
+    return figure
+
+
+@_styled
+def samples_figure(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Accuracy against samples seen, on a logarithmic axis, each network a line.
+
+    Args:
+        curves: by name, numbers of samples and accuracies from 0 to 1, shape (k,) each.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if not curves:
+        raise ValueError("there is no curve to draw")
+    figure = _figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    for (name, (samples, accuracy)), color in zip(curves.items(), cycle(SYSTEM_COLORS.values()), strict=False):
+        marker = "o" if len(np.asarray(samples)) < 60 else ""
+        axes.plot(samples, accuracy, color=color, marker=marker, markersize=3, linewidth=1.4, label=name)
+    axes.set_xscale("log")
+    axes.grid()
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set(xlabel="samples seen", ylabel="accuracy")
+    figure.legend(loc="outside lower center", ncols=min(4, len(curves)))
     return figure
 
 

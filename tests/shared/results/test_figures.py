@@ -173,3 +173,13 @@ def test_calibration_shows_reliability_and_the_surest() -> None:
     assert "raw (error 0.050)" in texts(figure)
     with pytest.raises(ValueError, match="no probabilities"):
         figures.calibration_figure([])
+
+
+def test_accuracy_against_samples() -> None:
+    figure = figures.samples_figure({"first": ([1e5, 2e5], [0.4, 0.5]), "second": ([1e5], [0.3])})
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log" and len(axes.lines) == 2
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [0.4, 0.5]
+    assert {"first", "second", "samples seen"} <= set(texts(figure))
+    with pytest.raises(ValueError, match="no curve"):
+        figures.samples_figure({})
