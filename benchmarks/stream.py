@@ -181,19 +181,32 @@ def compare(arguments: argparse.Namespace) -> None:
 def compared(arguments: argparse.Namespace) -> None:
     """Prints means over seeds of every combination, and what each choice adds where all else is equal."""
     table = pd.read_csv(arguments.output)
-    stems = [name.removesuffix("_right") for name in table if name.endswith("_right")]
-    table = table.assign(**{stem: table[f"{stem}_right"] / table[f"{stem}_n"] for stem in stems})
-    stems.append("held_out")
+    stems = [*accuracies(table)]
     print(f"| axis | points | input | seeds | {' | '.join(stems)} |\n|---|--:|---|--:|{'--:|' * len(stems)}")
     for cell, rows in table.groupby(list(AXES), sort=False):
-        cells = [f"{100 * rows[s].mean():.1f} ± {100 * rows[s].std():.1f}" for s in stems]
+        found = accuracies(rows)
+        cells = [f"{100 * found[stem].mean():.1f} ± {100 * found[stem].std():.1f}" for stem in stems]
         print(f"| {' | '.join(map(str, cell))} | {len(rows)} | {' | '.join(cells)} |")
-    print(f"\n| instead of | pairs | {' | '.join(stems)} |\n|---|--:|{'--:|' * len(stems)}")
+    print(f"\n| | {' | '.join(stems)} |\n|---|{'--:|' * len(stems)}")
+    for what, cells in differences(table).items():
+        print(f"| {what} | {' | '.join(cells[stem] for stem in stems)} |")
+
+
+def accuracies(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """The accuracies of each training by what they are of, 0 to 1."""
+    stems = [name.removesuffix("_right") for name in table if name.endswith("_right")]
+    return {stem: table[f"{stem}_right"] / table[f"{stem}_n"] for stem in stems} | {"held_out": table["held_out"]}
+
+
+def differences(table: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """What each choice adds in points, all else equal, by its name: what it is of → the difference."""
+    found, table = {}, table.assign(**accuracies(table))
     for name, (first, second) in AXES.items():
         rest = [*(other for other in AXES if other != name), "seed", "samples"]
         pairs = table[table[name] == first].merge(table[table[name] == second], on=rest, suffixes=("", "_other"))
-        cells = [difference((pairs[s] - pairs[f"{s}_other"]).to_numpy()) for s in stems]
-        print(f"| {first} instead of {second} | {len(pairs)} | {' | '.join(cells)} |")
+        what = f"{name}: {first} instead of {second} ({len(pairs)} pairs)"
+        found[what] = {s: difference((pairs[s] - pairs[f"{s}_other"]).to_numpy()) for s in accuracies(table)}
+    return found
 
 
 def difference(values: NDArray[np.float64]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,14 @@ from components.baselines.stage import STAGE
 from imitation_refinement.data.contracts import ANSWERS, read_gridded, read_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.vocabulary import Kind, Method
-from tests.shared.answer.conftest import small_library
 
 OPTIONS = {"dwt": {"levels": [3, 2], "wavelets": ["sym4", "haar"]}}
 
 
 def baselines(tables: dict[str, Path], folder: Path, config: dict[str, Any] = OPTIONS) -> dict[str, Path]:
-    shards = library_shards(tables["ideal_dataset"], folder.parent)
     out = {"dwt": folder / "dwt.parquet", "answers": folder / "answers.parquet", "search": folder / "search.csv"}
-    STAGE.execute({**tables, "library": shards, **out}, config)
+    STAGE.execute({**tables, "library": [tables["library"]], **out}, config)
     return out
-
-
-def library_shards(ideal: Path, folder: Path) -> list[Path]:
-    """Two shards of a library whose crystals are called as the ideal dataset's first ones."""
-    library = small_library()
-    names = pq.read_table(ideal, columns=["material_id"])["material_id"].to_pylist()[: len(library)]
-    shards = [folder / f"lines-{k}.parquet" for k in range(2)]
-    for k, shard in enumerate(shards):
-        replace(library, material_id=np.array(names)).select(np.arange(k, len(library), 2)).write(shard)
-    return shards
 
 
 def changed(path: Path, column: str, values: Any, out: Path) -> Path:
