@@ -73,6 +73,8 @@ class Files:
 def main() -> int:
     started = time.monotonic()
     options = arguments()
+    signal.signal(signal.SIGALRM, time_is_over)
+    signal.setitimer(signal.ITIMER_REAL, options.seconds)
     files = Files(options.state, options.output, options.number)
     for folder in (files.state, files.output):
         output_folder(folder)
@@ -87,6 +89,11 @@ def main() -> int:
     done = left(bank, config, files)
     say(f"{files.output}: {done:,} of {config.samples:,} samples, {time.monotonic() - started:.0f} s")
     return 0 if files.finished.exists() else UNFINISHED
+
+
+def time_is_over(number: int, frame: object) -> None:
+    """Ends what takes longer than it may, as a check of a machine that is busy."""
+    raise TimeoutError("time is over before all was left; give the command again")
 
 
 def arguments() -> argparse.Namespace:
@@ -177,8 +184,8 @@ def train_until(end: float, bank: Path, config: StreamConfig, files: Files) -> N
     process = multiprocessing.get_context("spawn").Process(target=train, args=(bank, config, files))
     process.start()
     assert process.pid is not None
-    structures, seen = Bank.load(bank), 0
     try:
+        structures, seen = Bank.load(bank), 0
         while process.is_alive() and time.monotonic() < end:
             process.join(min(1.0, max(0.0, end - time.monotonic())))
             if files.checkpoint.exists() and (at := files.checkpoint.stat().st_mtime_ns) != seen:
@@ -221,5 +228,8 @@ def left(bank: Bank, config: StreamConfig, files: Files) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except TimeoutError as error:
+        say(str(error))
+        sys.exit(UNFINISHED)
     except (InputError, RuntimeError) as error:
         sys.exit(f"error: {error}")

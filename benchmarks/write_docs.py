@@ -32,6 +32,7 @@ from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CRYSTAL_SYSTEMS
 
 DOCS = Path(__file__).parents[1] / "docs"
+KEPT = (".parquet", ".safetensors", ".json")  # of a model's folder
 SYSTEMS = [f"p_{system}" for system in CRYSTAL_SYSTEMS]
 # What each part of an answer adds: its name, what is compared, by the names of identify.py.
 PARTS = (
@@ -72,7 +73,7 @@ class Judged:
 
 
 def gained(right: pd.Series, other: pd.Series) -> str:
-    """How many points more of the patterns that both answer are right, with its interval; a dash where there are none."""
+    """How many points more are right of the patterns of both, with its interval; a dash where there are none."""
     ids = right.index.intersection(other.index)
     if not len(ids):
         return MISSING
@@ -88,9 +89,8 @@ def ablation(options: argparse.Namespace) -> None:
         table = pd.read_csv(options.comparison)
         for what, found in differences(table).items():
             cells = [found.get(Path(one.results["patterns"]).stem, MISSING) for one in own]
-            rows.append(
-                [f"{what} (networks, {int(table['samples'].max()):,} samples)", MISSING, cells[0], MISSING, cells[1]]
-            )
+            name = f"{what}, networks of {int(table['samples'].max()):,} samples"
+            rows.append([name, MISSING, cells[0], MISSING, cells[1]])
     for what, *folders in options.against:
         others = [Judged(Path(folder)) for folder in folders]
         pairs = [(a, b, protocol) for a, b in zip(own, others, strict=True) for protocol in PROTOCOLS]
@@ -105,28 +105,24 @@ def ablation(options: argparse.Namespace) -> None:
 
 def card(options: argparse.Namespace) -> None:
     own = [Judged(folder) for folder in options.folders]
-    about = own[0].results["model"] | {"networks": own[0].results["networks"]}
-    library = own[0].results["library"]
-    bytes_ = sum(file.stat().st_size for file in options.model.iterdir() if file.suffix in KEPT) if options.model else 0
-    lines = [
-        f"{about['networks']} networks of {about.get('samples_a_network', 0):,} samples each, from "
-        f"{about.get('number_of_structures', 0):,} structures, {about.get('formulas_kept_out', 0):,} formulas kept out; searched: "
-        f"{library['crystals']:,} crystals (`{library['digest'][:16]}`)"
-        + (f"; {bytes_ / 1e6:.1f} MB." if bytes_ else "."),
-        "",
-        worth_table(own),
-        "",
-        system_table(own),
-        "",
-    ]
+    about, library = own[0].results["model"], own[0].results["library"]
+    made = (
+        f"{own[0].results['networks']} networks of {about.get('samples_a_network', 0):,} samples each, from "
+        f"{about.get('number_of_structures', 0):,} structures, {about.get('formulas_kept_out', 0):,} formulas kept out;"
+        f" searched: {library['crystals']:,} crystals (`{library['digest'][:16]}`)."
+    )
+    if options.model:
+        size = sum(file.stat().st_size for file in options.model.iterdir() if file.suffix in KEPT)
+        made += f" Files of {size / 1e6:.1f} MB."
+    lines = [made, "", worth_table(own), "", system_table(own), ""]
     for name, one in zip(("Measured", "Simulated"), own, strict=True):
-        first, ten = one.results["phase"]["first"], one.results["phase"]["among ten"]
+        found = one.results["phase"]
         surest = [f"{percent((one.rows(p)[ANSWER]['surest'] or {}).get('0.5'))} % {p}" for p in PROTOCOLS]
-        lines += [
-            f"- {name}: of {first['n']} phases in the library {said(first)} % are first, {said(ten)} % among ten. The surest half: "
-            f"{', '.join(surest)}. Left out as calculated: {len(one.results['calculated'])}; refused and counted as wrong: "
-            f"{len(one.results['refused'])}."
-        ]
+        lines.append(
+            f"- {name}: of {found['first']['n']} phases in the library {said(found['first'])} % are first, "
+            f"{said(found['among ten'])} % among ten. The surest half: {', '.join(surest)}. Left out as calculated: "
+            f"{len(one.results['calculated'])}; refused, and counted as wrong: {len(one.results['refused'])}."
+        )
     if options.window:
         cut = Judged(options.window)
         low, high = cut.results["window"]
@@ -136,9 +132,6 @@ def card(options: argparse.Namespace) -> None:
     ids = [one.answers.drop_duplicates("pattern_id")[["pattern_id", "formula", "crystal_system"]] for one in own]
     named = [part.assign(patterns=name) for part, name in zip(ids, ("measured", "simulated"), strict=True)]
     write_text(options.ids, pd.concat(named)[["patterns", *ids[0].columns]].to_csv(index=False))
-
-
-KEPT = (".parquet", ".safetensors", ".json")
 
 
 def worth_table(own: list[Judged]) -> str:
