@@ -193,7 +193,10 @@ def train_until(end: float, bank: Path, config: StreamConfig, files: Files) -> N
                 seen = at
     finally:
         if process.is_alive():
-            os.killpg(process.pid, signal.SIGKILL)
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:  # it has not got so far as to have a group of its own
+                process.kill()
         process.join()
     if process.exitcode and process.exitcode != -signal.SIGKILL:
         raise RuntimeError(f"the training ended with status {process.exitcode}")

@@ -241,6 +241,8 @@ def test_report_table_and_figures(toy_run: Path) -> None:
         "predicted",
         "patterns",
         "embedding",
+        "calibration-vgg",
+        "calibration-densenet",
         *(f"confusion-{name}" for name in NAMES if name.endswith(("raw", "targeted"))),
         *(f"training-{name}" for name in ("vgg", "densenet", *REFINERS)),
     }
