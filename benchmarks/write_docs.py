@@ -6,9 +6,9 @@
         --comparison comparison.csv
 
 Folders are what `identify.py --parts --output` wrote of one model, on the two sets in turn; `--against` names those of
-another model, of which something is said in a word or two: what is different. ``card`` fills docs/model.md and writes
-the identifiers of all test patterns to docs/test_patterns.csv; ``ablation`` fills docs/results.md. Differences are of
-the same patterns, with the 95 % bootstrap interval of the pairs.
+another model, of which something is said in a word or two: what is different. ``card`` fills docs/model.md, writes the
+identifiers of all test patterns to docs/test_patterns.csv and, of a model with --model, draws docs/samples.png;
+``ablation`` fills docs/results.md. Differences are of the same patterns, with the bootstrap's 95 % interval of the pairs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from worth import verdicts
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import write_text
+from imitation_refinement.learning.models import load_classifier
+from imitation_refinement.results.figures import samples_figure, save_figure
 from imitation_refinement.results.metrics import compare
 from imitation_refinement.results.table import Table
 from imitation_refinement.results.wording import MISSING, number, percent, points, points_interval, share_interval
@@ -128,6 +130,16 @@ def card(options: argparse.Namespace) -> None:
         low, high = cut.results["window"]
         found = ", ".join(f"{said(cut.rows(p)[ANSWER]['system'])} % {p}" for p in PROTOCOLS)
         lines += [f"- Measured, cut to {low:g}–{high:g}° (copper), the window of the best published figure: {found}."]
+    if options.model:
+        curves = {}
+        for file in sorted(options.model.glob("network-*.safetensors")):
+            history: Any = load_classifier(file)[2]["history"]
+            curves[file.stem] = history["samples"], history["validation_accuracy"]
+        save_figure(samples_figure(curves), options.into.with_name("samples.png"))
+        lines += [
+            "",
+            "![Accuracy on virtual measurements of stoichiometries not learnt, against samples seen](samples.png)",
+        ]
     into(options.into, "figures", "\n".join(lines))
     ids = [one.answers.drop_duplicates("pattern_id")[["pattern_id", "formula", "crystal_system"]] for one in own]
     named = [part.assign(patterns=name) for part, name in zip(ids, ("measured", "simulated"), strict=True)]

@@ -19,14 +19,14 @@ from imitation_refinement.progress import progress, warn
 from imitation_refinement.vocabulary import Method
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 
-ASKED = ("validation", "test")  # parts whose patterns are searched; those to learn from need no answer
+ASKED = "test"  # the part whose patterns are searched: nothing is chosen by these answers, so others need none
 
 
 def search_match(data: Dataset, shards: Sequence[Path], ideal: Path) -> dict[Method, NDArray[np.str_]]:
     """The crystal system that a search of the structures' lines votes for.
 
     Args:
-        data: imperfect patterns; those of :data:`ASKED` are searched.
+        data: imperfect patterns; those of the part :data:`ASKED` are searched.
         shards: the structures' lines, a table a shard.
         ideal: the ideal dataset, which says the structures' splits.
 
@@ -50,7 +50,7 @@ def search_match(data: Dataset, shards: Sequence[Path], ideal: Path) -> dict[Met
     usual = {m: np.bincount(library.system[a], minlength=N_CLASSES).argmax() for m, a in allowed.items()}
     found = {method: np.full(len(data.rows), "", "<U16") for method in allowed}
     search, unsearched = Search(library), 0
-    asked = np.flatnonzero(data.rows["split"].isin(ASKED).to_numpy())
+    asked = np.flatnonzero((data.rows["split"] == ASKED).to_numpy())
     for i in progress(asked.tolist(), "search-match", unit="patterns"):
         measured = np.flatnonzero(data.intensity[i])
         part = slice(measured[0], measured[-1] + 1)

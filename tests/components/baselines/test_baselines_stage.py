@@ -58,7 +58,7 @@ def test_stage(toy_tables: dict[str, Path], tmp_path: Path) -> None:
     assert by_method.keys() == {method for method in Method if method.kind is Kind.ANSWERS}
     found = nearest(raw["intensity"], grid, toy_tables["ideal_dataset"], NearestConfig())
     for method, part in by_method.items():
-        searched = before["split"] != "train" if str(method).startswith("search") else before["split"] != ""
+        searched = before["split"] == "test" if str(method).startswith("search") else before["split"] != ""
         assert part["pattern_id"].tolist() == before["pattern_id"][searched].tolist()
         if method in found:
             assert part["crystal_system"].tolist() == found[method].tolist()
