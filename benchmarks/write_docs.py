@@ -8,7 +8,7 @@
 Folders are what `identify.py --parts --output` wrote of one model, on the two sets in turn; `--against` names those of
 another model, of which something is said in a word or two: what is different. ``card`` fills docs/model.md, writes the
 identifiers of all test patterns to docs/test_patterns.csv and, of a model with --model, draws docs/samples.png;
-``ablation`` fills docs/results.md. Differences are of the same patterns, with the bootstrap's 95 % interval of the pairs.
+``ablation`` fills docs/results.md. Differences are of the same patterns, with the bootstrap's 95 % interval.
 """
 
 from __future__ import annotations
