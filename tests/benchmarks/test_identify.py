@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
-import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from imitation_refinement.answer.fusion import Opinions
 from imitation_refinement.answer.model import LIBRARY, RANKING, write_record
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.data.patterns import write_xy
+from imitation_refinement.errors import InputError
 from imitation_refinement.learning.config import ClassifierConfig
 from imitation_refinement.learning.models import save_model
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
@@ -69,19 +71,20 @@ def patterns(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*arguments: object, script: str = "identify.py") -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+def run(*arguments: object, script: str = "identify") -> str:
+    """What a benchmark prints, which is run as by its command line."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        patch.setattr(sys, "argv", [script, *map(str, arguments)])
+        importlib.import_module(script).main()
+    return printed.getvalue()
 
 
 @pytest.fixture(scope="module")
 def judged(model: Path, patterns: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that was written, and what was printed."""
     out = tmp_path_factory.mktemp("judged")
-    done = run(patterns, "--model", model, "--parts", "--output", out)
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout
+    return out, run(patterns, "--model", model, "--parts", "--output", out)
 
 
 def test_numbers_again(judged: tuple[Path, str]) -> None:
@@ -126,8 +129,8 @@ def test_windows_cut_before_anything_is_seen(model: Path, patterns: Path, tmp_pa
     write_xy(tmp_path / "short" / "TiO2.xy", x[inside], y[inside])
     manifest = "pattern,wavelength_angstrom,formula,crystal_system\nTiO2.xy,1.5406,TiO2,tetragonal\n"
     (tmp_path / "short" / "manifest.csv").write_text(manifest)
-    assert run(patterns, "--model", model, "--window", 12, 51, "--output", cut).returncode == 0
-    assert run(tmp_path / "short", "--model", model, "--output", whole).returncode == 0
+    run(patterns, "--model", model, "--window", 12, 51, "--output", cut)
+    run(tmp_path / "short", "--model", model, "--output", whole)
     one, other = (pd.read_csv(folder / "answers.csv").query("pattern_id == 'TiO2'") for folder in (cut, whole))
     pd.testing.assert_frame_equal(one.reset_index(drop=True), other.reset_index(drop=True))
 
@@ -136,25 +139,23 @@ def test_pages_are_filled(judged: tuple[Path, str], tmp_path: Path) -> None:
     out, _ = judged
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- figures: written by benchmarks/write_docs.py -->\nold\n<!-- /figures -->\nz\n")
-    done = run("card", out, out, "--into", page, "--ids", tmp_path / "ids.csv", script="write_docs.py")
-    assert done.returncode == 0, done.stderr
+    run("card", out, out, "--into", page, "--ids", tmp_path / "ids.csv", script="write_docs")
     text = page.read_text()
     assert text.startswith("a\n<!-- figures") and text.endswith("<!-- /figures -->\nz\n") and "old" not in text
     found = json.loads((out / "results.json").read_text())["protocols"]["known"]["answer"]["system"]
     assert f"| answer | {100 * found['share']:.1f} (" in text
     assert len(pd.read_csv(tmp_path / "ids.csv")) == 2 * (len(LABELLED) + 1)
     page.write_text("<!-- ablation: written by benchmarks/write_docs.py -->\n<!-- /ablation -->\n")
-    done = run("ablation", out, out, "--against", "the same", out, out, "--into", page, script="write_docs.py")
-    assert done.returncode == 0, done.stderr
+    run("ablation", out, out, "--against", "the same", out, out, "--into", page, script="write_docs")
     assert "| instead of the same: answer | +0.0 (+0.0 to +0.0) |" in page.read_text()
-    done = run("card", out, out, "--into", page, script="write_docs.py")
-    assert done.returncode == 2 and "has no place for figures" in done.stderr
+    with pytest.raises(InputError, match="has no place for figures"):
+        run("card", out, out, "--into", page, script="write_docs")
 
 
 def test_what_can_t_be_asked(model: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("pattern,wavelength_angstrom\na.xy,1.5406\n")
     write_xy(tmp_path / "a.xy", *measured("NaCl"))
-    done = run(tmp_path, "--model", model)
-    assert done.returncode == 2 and "has no pattern of known crystal system" in done.stderr
-    done = run(tmp_path, "--model", model, "--window", 51, 12)
-    assert done.returncode == 2 and "--window: is no range of 2θ" in done.stderr
+    with pytest.raises(InputError, match="has no pattern of known crystal system"):
+        run(tmp_path, "--model", model)
+    with pytest.raises(InputError, match="--window: is no range of 2θ"):
+        run(tmp_path, "--model", model, "--window", 51, 12)

@@ -22,7 +22,7 @@ from tests.shared.answer.conftest import CRYSTALS, measured, small_library
 
 GRID = Grid()
 NAMES = ("TiO2", "BaSO4", "NaCl", "flat", "CaSO4")
-SPLITS = ("test", "test", "test", "test", "validation")
+SPLITS = ("test", "test", "test", "test", "train")
 HELD_OUT = ("TiO2", "NaCl")
 
 
@@ -79,7 +79,7 @@ def test_each_library_is_searched_as_by_itself(
     counts = pd.Series([str(CRYSTAL_SYSTEMS[i]) for i in others.system]).value_counts()
     assert counts[found["search"][3]] == counts.max()  # of a pattern without lines
     assert "search: 1 patterns show nothing to search" in capsys.readouterr().err
-    assert found["search"][4] == found["search_in_library"][4] == ""  # nothing is chosen by it
+    assert found["search"][4] == found["search_in_library"][4] == ""  # to learn from
 
 
 def test_libraries_that_cannot_be_used(patterns: Dataset, tmp_path: Path) -> None:
