@@ -179,7 +179,7 @@ def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts:
                 cosine = np.where(allowed, matched[0], -1)
                 ten = np.argsort(-cosine, kind="stable")[:10]
                 said = {
-                    ANSWER: model.fusion(Opinions(network, answer.systems, answer.candidates[0].probability)),
+                    ANSWER: model.fusion(Opinions.of(network, answer)),
                     SEARCH: answer.systems,
                     NETWORKS: np.exp(network),
                     NEAREST: np.eye(N_CLASSES)[library.system[ten[0]]],

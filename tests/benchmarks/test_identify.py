@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from imitation_refinement.answer import fusion
-from imitation_refinement.answer.fusion import Opinions
+from imitation_refinement.answer.cell import Evidence
+from imitation_refinement.answer.fusion import Fusion
 from imitation_refinement.answer.model import LIBRARY, RANKING, write_record
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.data.patterns import write_xy
@@ -47,9 +47,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny = {"architecture": "strided", "depths": [1, 1], "widths": [8, 8], "embedding": 8, "positions": 8}
     network = ClassifierConfig.model_validate(tiny | {"norm": "group"}).build()
     save_model(folder / "network-1.safetensors", network, Grid(axis="log_q", points=256), {}, library.formula.tolist())
-    rng = np.random.default_rng(0)
-    opinions = [Opinions(np.log(rng.dirichlet(np.ones(7))), np.eye(7)[i % 7], 0.5) for i in range(14)]
-    write_record(folder, ["network-1.safetensors"], fusion.fit(opinions, np.arange(14) % 7), {"samples_a_network": 0})
+    n = len(Evidence)
+    fused = Fusion((0.0,) * n, (1.0,) * n, (0.1,) * n, 0.5, (0.0, 1.0))
+    write_record(folder, ["network-1.safetensors"], fused, {"samples_a_network": 0})
     return folder
 
 
