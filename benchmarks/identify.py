@@ -5,8 +5,8 @@
 
 Two protocols. *Known*: the whole library. *Unseen*: without the library's entries of the pattern's own formula (or one
 that differs in hydrogen alone), and only patterns whose formula no network has learnt; train with `release --keep-out
-PATTERNS` for these. `--library` searches in another library, of a STRUCTURES table, so that a model that was trained
-with --keep-out can be tried under both. `--window 12 51` cuts each pattern to these angles, as they are with copper
+PATTERNS` for these, and with `--set whole_library=true` for both protocols by one model. `--library` searches in
+another library, of a STRUCTURES table. `--window 12 51` cuts each pattern to these angles, as they are with copper
 (1.5406 Å), before anything sees it.
 
 Needed is each pattern's crystal system; one without a formula counts as *known* alone, one without formula or space

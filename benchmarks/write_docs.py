@@ -1,6 +1,6 @@
 """Writes figures that benchmarks left as files into the pages that show them, between two comments.
 
-    python benchmarks/identify.py PATTERNS --model FOLDER --library STRUCTURES --parts --output measured   # and so on
+    python benchmarks/identify.py MEASURED --model FOLDER --parts --output measured        # and so on
     python benchmarks/write_docs.py card measured simulated --window cut --model FOLDER
     python benchmarks/write_docs.py ablation measured simulated --against "networks of 20,000 samples" m s
         --comparison comparison.csv
