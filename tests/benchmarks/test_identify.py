@@ -159,3 +159,19 @@ def test_what_can_t_be_asked(model: Path, tmp_path: Path) -> None:
         run(tmp_path, "--model", model)
     with pytest.raises(InputError, match="--window: is no range of 2θ"):
         run(tmp_path, "--model", model, "--window", 51, 12)
+
+
+def test_labels_that_are_said_need_no_structure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CIF that can't be used costs no pattern that says what it is of."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    (tmp_path / "bad.cif").write_text("data_x\n_cell_length_a ?\n")
+    for name in ("a", "b"):
+        write_xy(tmp_path / f"{name}.xy", *measured("TiO2"))
+    rows = ["pattern,structure,wavelength_angstrom,formula,space_group,crystal_system"]
+    rows += ["a.xy,bad.cif,1.5406,O4Ti2,136,", "b.xy,bad.cif,1.5406,,,", "c.xy,,1.5406,TiO2,136,"]
+    (tmp_path / "manifest.csv").write_text("\n".join([*rows, ""]))
+    found = importlib.import_module("worth").read_labelled(tmp_path)
+    (row,) = found.rows
+    assert (row["pattern_id"], row["formula"], row["crystal_system"]) == ("a", "TiO2", "tetragonal")
+    assert row["space_group"] == 136 and len(row["two_theta"]) == len(measured("TiO2")[0])
+    assert found.unlabelled == ["b"] and len(found.refused) == 1 and "c.xy" in str(found.refused[0])
