@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from imitation_refinement.errors import InputError
@@ -91,26 +92,31 @@ def serve(
     pool = Workers(workers or min(2, len(os.sched_getaffinity(0))), model)
     try:
         app = make_app(pool, Access(frozenset(name.lower() for name in (*allowed, host, socket.gethostname())), token))
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=3,
-        )
         shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
         say(f"The page: {address} (Ctrl-C ends it)")
         if browse:
             webbrowser.open(address)
-        uvicorn.Server(config).run(sockets=[listening])
+        server(app).run(sockets=[listening])
     finally:
         pool.end()
         listening.close()
+
+
+def server(app: ASGIApp) -> uvicorn.Server:
+    """What serves an app over :class:`Connection`, and writes no line a request."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    return uvicorn.Server(config)
 
 
 def _token(host: str) -> str:

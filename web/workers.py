@@ -1,4 +1,4 @@
-"""Processes that answer, so that the page stays alive: a bounded queue before them, limits of time and memory on each."""
+"""Processes that answer, so that the page stays alive: a bounded queue before them, time and memory limits on each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 import signal
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,10 @@ def _work(connection: Connection, folder: Path | None) -> None:
         connection.send(error)
         return
     _limit_memory()
-    connection.send(about(model))
-    while True:
-        try:
-            question = connection.recv()
-        except EOFError:
-            return
-        connection.send(_reply(model, question))
+    with suppress(EOFError, BrokenPipeError):  # nobody asks any more
+        connection.send(about(model))
+        while True:
+            connection.send(_reply(model, connection.recv()))
 
 
 def _reply(model: Any, question: Question) -> tuple[bool, bytes]:

@@ -113,5 +113,6 @@ export function degrees(value) {
 }
 
 function signed(value, digits) {
-  return (value < 0 ? "−" : "+") + Math.abs(value).toFixed(digits);
+  const shown = Math.abs(value).toFixed(digits);
+  return (value < 0 && Number(shown) > 0 ? "−" : "+") + shown;
 }

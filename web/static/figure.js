@@ -17,7 +17,10 @@ export function inkOf(root, printed) {
   return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
-/** Lines of one candidate as sticks, apart by gaps: all on the plot's axis, with what they are. */
+/**
+ * Lines of one candidate, apart by gaps, on the plot's axis, with what they are.
+ * In a row under the pattern they are as high as √I; without a row they run through the pattern from end to end.
+ */
 export function sticks(candidate, hand, pattern, choice, row) {
   const angles = linesOf(candidate, hand.strain, hand.zero, pattern.wavelength);
   const places = onAxis(angles, pattern.wavelength, choice.axis, choice.wavelength);
@@ -26,7 +29,8 @@ export function sticks(candidate, hand, pattern, choice, row) {
   angles.forEach((angle, i) => {
     if (!(angle >= first && angle <= last)) return;
     x.push(places[i], places[i], null);
-    y.push(row, row + 0.1 + 0.75 * Math.sqrt(candidate.height[i]), null);
+    if (row === null) y.push(0, 1, null);
+    else y.push(row, row + 0.1 + 0.75 * Math.sqrt(candidate.height[i]), null);
     const said = `${candidate.formula} (${candidate.hkl[i]})<br>2θ ${angle.toFixed(3)}°, ${(100 * candidate.height[i]).toFixed(1)} %`;
     text.push(said, said, "");
   });
@@ -85,8 +89,13 @@ export function figure(shown, choice, ink, width) {
   const rows = choice.curves.lines ? candidates : [];
   rows.forEach(({ candidate, hand, colour, focused }, i) => {
     const row = rows.length - 1 - i;
+    const meta = { id: candidate.id, row };
+    if (focused) {
+      traces.push({ type: "scatter", mode: "lines", meta: { id: candidate.id, row: null }, yaxis: "y4", ...sticks(candidate, hand, active, choice, null),
+        hoverinfo: "skip", line: { color: colour, width: 1, dash: "dot" }, opacity: 0.55, showlegend: false });
+    }
     traces.push({
-      type: "scatter", mode: "lines", name: LINES + candidate.formula, meta: candidate.id, yaxis: "y3", ...sticks(candidate, hand, active, choice, row),
+      type: "scatter", mode: "lines", name: LINES + candidate.formula, meta, yaxis: "y3", ...sticks(candidate, hand, active, choice, row),
       hovertemplate: "%{text}<extra></extra>", line: { color: colour, width: focused ? 2.2 : 1.5 }, showlegend: false,
     });
   });
@@ -96,9 +105,9 @@ export function figure(shown, choice, ink, width) {
   const axis = { gridcolor: ink.grid, linecolor: ink.soft, zerolinecolor: ink.grid, tickcolor: ink.soft, ticks: "outside", automargin: true };
   const layout = {
     paper_bgcolor: ink.ground, plot_bgcolor: ink.ground, font: { color: ink.text, size: narrow ? 11 : 13 },
-    margin: { l: narrow ? 44 : 64, r: 12, t: 12, b: 44 }, hovermode: "closest", dragmode: choice.pan ? "pan" : "zoom", uirevision: `${choice.axis}`,
+    margin: { l: narrow ? 44 : 64, r: 12, t: 12, b: 58 }, hovermode: "closest", dragmode: choice.pan ? "pan" : "zoom", uirevision: `${choice.axis}`,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: narrow ? 10 : 12 } }, showlegend: true,
-    xaxis: { ...axis, anchor: rows.length ? "y3" : difference ? "y2" : "y", title: { text: axisLabel(choice) },
+    xaxis: { ...axis, anchor: rows.length ? "y3" : difference ? "y2" : "y", title: { text: axisLabel(choice), standoff: 6 }, automargin: false,
       type: choice.axis === "d" ? "log" : "linear", ...(choice.axis === "d" ? { autorange: "reversed", dtick: "D2" } : {}) },
     yaxis: { ...axis, domain: [lines + below + (below || lines ? 0.03 : 0), 1], title: { text: intensityLabel(many, choice.scale) }, uirevision: choice.scale + many,
       type: choice.scale === "log" ? "log" : "linear", ...(choice.scale === "root" ? rootTicks(0, Math.sqrt(most)) : {}),
@@ -106,6 +115,9 @@ export function figure(shown, choice, ink, width) {
       ...(choice.scale === "log" && most > 0 ? { range: [Math.log10(Math.max(least, most * 1e-5)) - 0.05, Math.log10(most) + 0.05] } : {}) },
   };
   if (difference) layout.yaxis2 = { ...axis, domain: [lines + (lines ? 0.03 : 0), lines + below], nticks: 4, zerolinecolor: ink.soft };
+  if (rows.some(({ focused }) => focused)) {
+    layout.yaxis4 = { overlaying: "y", range: [0, 1], fixedrange: true, visible: false };
+  }
   if (rows.length) {
     layout.yaxis3 = { ...axis, domain: [0, lines], range: [-0.08, rows.length], fixedrange: true, showgrid: false, zeroline: false, ticks: "",
       tickvals: rows.map((_, i) => rows.length - 0.6 - i), ticktext: rows.map(({ candidate }) => formulaHtml(candidate.formula, narrow ? 9 : 14)),
@@ -132,20 +144,18 @@ function scaler(scale) {
 /** Ticks of a root axis between two places on it, at round intensities. */
 export function rootTicks(low, high) {
   const tickvals = [], ticktext = [], apart = (high - low) / 9;
-  let last = -Infinity;
+  const tick = (place, text) => {
+    tickvals.push(place);
+    ticktext.push(text);
+  };
+  if (low <= 0) tick(0, "0");
   const power = Math.floor(Math.log10(Math.max(high * high, 1e-30)));
   for (let p = power - 4; p <= power; p += 1) {
     for (const digit of [1, 2, 5]) {
       const value = digit * 10 ** p, place = Math.sqrt(value);
-      if (place < low || place > high || place - last < apart) continue;
-      tickvals.push(place);
-      ticktext.push(String(Number(value.toPrecision(3))));
-      last = place;
+      if (place < low || place > high || place - (tickvals.at(-1) ?? -Infinity) < apart) continue;
+      tick(place, String(Number(value.toPrecision(3))));
     }
-  }
-  if (low <= 0 && (!tickvals.length || tickvals[0] > apart)) {
-    tickvals.unshift(0);
-    ticktext.unshift("0");
   }
   return { tickmode: "array", tickvals, ticktext };
 }

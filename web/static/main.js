@@ -144,7 +144,8 @@ function showPatterns() {
     const compare = document.createElement("input");
     compare.type = "checkbox";
     compare.checked = entry.compared;
-    compare.title = "compare";
+    const label = document.createElement("label");
+    label.append(compare, "compare");
     compare.setAttribute("aria-label", `compare ${entry.pattern.name}`);
     compare.addEventListener("change", () => {
       entry.compared = compare.checked;
@@ -159,7 +160,7 @@ function showPatterns() {
       showPatterns();
       showAnswer();
     });
-    item.append(swatch, name, compare, gone);
+    item.append(swatch, name, label, gone);
     return item;
   }));
 }
@@ -168,6 +169,7 @@ function showAnswer() {
   const entry = state.active;
   for (const id of ["answer", "tools", "plot"]) $(id).hidden = !entry;
   $("empty").hidden = Boolean(entry);
+  showHand();
   if (!entry) return;
   const { pattern } = entry;
   $("verdict").textContent = `${pattern.name}: ${verdict(pattern)}`;
@@ -180,7 +182,6 @@ function showAnswer() {
   $("no-refiner").hidden = Boolean(pattern.refined);
   showSystems(pattern);
   showCandidates(entry);
-  showHand();
   draw();
 }
 
@@ -231,7 +232,7 @@ function showCandidates(entry) {
     swatch.className = "swatch";
     swatch.style.cssText = "display:inline-block";
     swatch.style.background = colourOf(entry, candidate);
-    cell(row, "", { of: "lines" }).append(box, swatch);
+    cell(row, "").append(box, swatch);
     cell(row, candidate.formula, { small: [candidate.id, candidate.made].filter(Boolean).join("; ") }).title = candidate.source;
     cell(row, `${candidate.symbol} (${candidate.space_group})`, { small: candidate.crystal_system, of: "space group" });
     cell(row, percent(candidate.probability), { number: true, of: "probability" });
@@ -290,13 +291,10 @@ function setHand(name, value) {
   const hand = { ...handOf(now.entry, now.candidate), [name]: value };
   now.entry.hands.set(now.candidate.id, hand);
   showHand();
-  const plot = $("plot");
-  const index = plot.data?.findIndex((trace) => trace.meta === now.candidate.id) ?? -1;
-  if (index < 0) return;
-  const shown = [...now.entry.pattern.candidates].filter((one) => now.entry.shown.has(one.id));
-  const row = shown.length - 1 - shown.indexOf(now.candidate);
-  const { x, y, text } = sticks(now.candidate, hand, now.entry.pattern, choice(), row);
-  Plotly.restyle(plot, { x: [x], y: [y], text: [text] }, [index]);
+  const plot = $("plot"), own = [...(plot.data ?? [])].flatMap((trace, i) => (trace.meta?.id === now.candidate.id ? [i] : []));
+  if (!own.length) return;
+  const moved = own.map((i) => sticks(now.candidate, hand, now.entry.pattern, choice(), plot.data[i].meta.row));
+  Plotly.restyle(plot, { x: moved.map((one) => one.x), y: moved.map((one) => one.y), text: moved.map((one) => one.text) }, own);
 }
 
 // ---- the plot

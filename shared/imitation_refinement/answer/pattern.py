@@ -73,7 +73,7 @@ class Prepared:
     @property
     def two_theta(self) -> Vector:
         """Angles of the points [°], shape (n,)."""
-        return self.start + self.step * np.arange(len(self.net))
+        return np.asarray(self.start + self.step * np.arange(len(self.net)), float)
 
     def on_log_q(self, zeros: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """``root`` less :data:`MEAN` of its mean on :func:`log_q`, its norm 1, for each zero error taken off.
