@@ -82,16 +82,6 @@ def answer(model: Model, question: Question) -> dict[str, Any]:
     return {"patterns": patterns, "rejected": rejected, "asks_wavelength": asks}
 
 
-def warm(model: Model) -> None:
-    """Answers a made-up pattern of the library's first crystal, so that no person waits for what is compiled once."""
-    library, wavelength = model.search.library, 1.5406
-    sine = library.q[: library.offsets[1]].astype(float) * (wavelength / (4 * np.pi))
-    axis, places = np.arange(5, 90, 0.05), np.degrees(2 * np.arcsin(sine[sine < 1]))
-    lines = np.exp(-(((axis[:, None] - places) / 0.1) ** 2)).sum(axis=1)
-    counts = np.random.default_rng(0).poisson(50 + 1000 * lines).astype(float)
-    _pattern(model, identify(model, Pattern("warm", axis, counts, wavelength)))
-
-
 def about(model: Model) -> dict[str, Any]:
     """What the page says of the model."""
     return {"crystals": len(model.search.library), "networks": len(model.networks)}

@@ -151,12 +151,13 @@ def _work(connection: Connection, folder: Path | None) -> None:
     import torch
 
     from imitation_refinement.answer.model import Model
-    from web.answer import about, warm
+    from web.answer import about
+    from web.warm import warm
 
     torch.set_num_threads(1)
     try:
         model = Model.read(folder)
-        warm(model)
+        warm()
     except InputError as error:
         connection.send(error)
         return

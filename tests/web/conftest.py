@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from imitation_refinement.answer.fusion import Fusion
-from imitation_refinement.answer.model import LIBRARY, RANKING, write_record
+from imitation_refinement.answer.model import LIBRARY, RANKING, Model, write_record
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.learning.config import ClassifierConfig
 from imitation_refinement.learning.models import save_model
@@ -111,3 +111,8 @@ def page(answers: Answers) -> Iterator[str]:
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(server.TOKEN_VARIABLE, raising=False)
     assert server.TOKEN_VARIABLE not in os.environ
+
+
+@pytest.fixture(scope="session")
+def model(model_folder: Path) -> Model:
+    return Model.read(model_folder)
