@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.answer.fusion import Fusion
 from imitation_refinement.answer.model import LIBRARY, RANKING, Model, write_record
 from imitation_refinement.answer.ranking import Ranking
@@ -43,7 +44,10 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = ClassifierConfig.model_validate(config).build().eval()
     save_model(folder / "network-1.safetensors", network, Grid(axis="log_q", points=256), {})
-    write_record(folder, ["network-1.safetensors"], Fusion((0.1, 0.0, 1.0, 0.0)), {})
+    n = len(Evidence)
+    weights = tuple(20.0 * (kind is Evidence.THEORY) for kind in Evidence)
+    fusion = Fusion((0.0,) * n, (1.0,) * n, weights, 0.1, (0.0, 0.1))
+    write_record(folder, ["network-1.safetensors"], fusion, {})
     return folder
 
 
