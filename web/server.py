@@ -10,6 +10,7 @@ import socket
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -24,6 +25,7 @@ TOKEN_VARIABLE = "IMITATION_REFINEMENT_WEB_TOKEN"
 SHORTEST_TOKEN = 16
 HEAD_S = 10.0  # until a request's head is there
 CONNECTION_S = 180.0  # a connection's whole life: the longest upload, wait and answer, and its slowest download
+MOST_OPEN = 512  # connections; one more, and the oldest is cut off
 MOST_HEADLESS = 256  # connections that have not sent their request's head; one more, and the oldest gives way
 END_OF_HEAD = b"\r\n\r\n"
 
@@ -31,7 +33,8 @@ END_OF_HEAD = b"\r\n\r\n"
 class Connection(H11Protocol):
     """A connection that is not waited for without an end; a flood of them gets into its own way alone."""
 
-    _headless: dict[Connection, None] = {}  # noqa: RUF012 – of all connections
+    _open: ClassVar[dict[Connection, None]] = {}  # by age
+    _headless: ClassVar[dict[Connection, None]] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clocks."""
@@ -39,7 +42,11 @@ class Connection(H11Protocol):
         loop = asyncio.get_running_loop()
         self._tail, self._wire = b"", transport
         self._clocks = [loop.call_later(HEAD_S, self._give_up), loop.call_later(CONNECTION_S, transport.abort)]
-        self._headless[self] = None
+        self._open[self] = self._headless[self] = None
+        if len(self._open) > MOST_OPEN:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest._wire.abort()
         if len(self._headless) > MOST_HEADLESS:
             next(iter(self._headless))._give_up()
 
@@ -56,6 +63,7 @@ class Connection(H11Protocol):
         """Stops both clocks."""
         self._has_head()
         self._clocks[1].cancel()
+        self._open.pop(self, None)
         super().connection_lost(exc)
 
     def _has_head(self) -> None:

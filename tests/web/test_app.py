@@ -204,6 +204,18 @@ def test_a_flood_of_silent_connections_gets_into_its_own_way(page: str, monkeypa
         one.close()
 
 
+def test_a_flood_of_those_who_read_nothing_gets_into_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MOST_OPEN", 4)
+    large = b"1" * (64 << 20)
+    answers = Answers(lambda question: (True, large if question.data == b"1" else b"{}"))
+    with served(answers) as address:
+        flood = [connect(address, head(1) + b"1") for _ in range(8)]
+        assert post(address, b"22").json() == {}
+        assert len(read(flood[0])) < len(large)
+        for one in flood:
+            one.close()
+
+
 def test_a_flood_of_slow_files_gets_into_its_own_way(
     page: str, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
