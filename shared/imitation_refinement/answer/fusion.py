@@ -3,7 +3,8 @@
 P(k) ∝ Σ_{i of k} exp(w·x_i + a n_k) + exp(c + b n_k): a conditional logit (McFadden, 1974) over the crystals that were
 fitted, where the evidence x_i and the networks' log-probability n_k of its crystal system speak for each, and over
 seven more, one a system, that stand for a phase that is none of them and have the networks alone for them. Where one
-crystal fits far better than all others it outweighs the networks; where none does, they are heard.
+crystal fits far better than all others it outweighs the networks; where none does, they are heard. In the end a
+temperature: measured patterns are harder than the virtual ones that all this is fitted on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ Vector = NDArray[np.float64]
 
 LEAST = 1e-4  # a probability of nothing rules nothing out
 START = (0.3, 0.0, 0.7)  # of a, c and b
+# Of the probabilities, then scaled to 1: their −log is the least with it on both development sets, measured patterns
+# and simulated imperfect ones, whose answers are 5 and 12 points too sure without it.
+POWER = 0.75
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Fusion:
         evidence: w.
         network: a.
         none: c and b.
+        power: of the probabilities: one over the temperature.
         fitted_on: what they were fitted on.
     """
 
@@ -66,13 +71,14 @@ class Fusion:
     evidence: tuple[float, ...]
     network: float
     none: tuple[float, float]
+    power: float = 1.0
     fitted_on: str = ""
 
     def __call__(self, opinions: Opinions) -> Vector:
         """The probabilities of the seven crystal systems, shape (7,)."""
         x, system = _inputs(opinions, np.array(self.mean), np.array(self.deviation))
-        p = np.bincount(system, np.exp(log_softmax(x @ self.weights)), N_CLASSES)
-        p = np.maximum(p, LEAST)
+        share = np.bincount(system, np.exp(log_softmax(x @ self.weights)), N_CLASSES)
+        p = np.maximum(share, LEAST) ** self.power
         return np.asarray(p / p.sum())
 
     @property
@@ -95,16 +101,28 @@ class Fusion:
             raise ValueError("weights of other evidence")
         mean, deviation, evidence = (tuple(map(float, record[name])) for name in ("mean", "deviation", "evidence"))
         c, b = map(float, record["none"])
-        found = cls(mean, deviation, evidence, float(record["network"]), (c, b), str(record["fitted_on"]))
+        found = cls(
+            mean,
+            deviation,
+            evidence,
+            float(record["network"]),
+            (c, b),
+            float(record["power"]),
+            str(record["fitted_on"]),
+        )
         if {len(mean), len(deviation), len(evidence)} != {len(Evidence)}:
             raise ValueError("weights of too few or too many kinds of evidence")
-        if not np.isfinite([*found.weights, *mean, *deviation]).all() or min(deviation) <= 0:
+        if not np.isfinite([*found.weights, *mean, *deviation, found.power]).all() or min(*deviation, found.power) <= 0:
             raise ValueError("weights that are no finite numbers")
         return found
 
 
 def fit(
-    opinions: Sequence[Opinions], truth: NDArray[np.integer], often: ArrayLike | None = None, fitted_on: str = ""
+    opinions: Sequence[Opinions],
+    truth: NDArray[np.integer],
+    often: ArrayLike | None = None,
+    fitted_on: str = "",
+    power: float = POWER,
 ) -> Fusion:
     """The weights under which the true systems are most likely, with a small ridge.
 
@@ -113,6 +131,7 @@ def fit(
         truth: their class indices, shape (n,).
         often: how often each system is met where answers are asked for, shape (7,); as in ``truth`` without it.
         fitted_on: what they are, for the record.
+        power: of the probabilities, in the end.
 
     Raises:
         ValueError: if there are none.
@@ -127,10 +146,8 @@ def fit(
     ridge = np.array([RIDGE] * len(Evidence) + [0.0] * len(START))
     found = conditional_logit([x for x, _ in parts], right, weights, start, ridge).tolist()
     n = len(Evidence)
-    return Fusion(
-        tuple(mean.tolist()), tuple(deviation.tolist()), tuple(found[:n]), found[n], (found[n + 1], found[n + 2]),
-        fitted_on,
-    )  # fmt: skip
+    a, c, b = found[n:]
+    return Fusion(tuple(mean.tolist()), tuple(deviation.tolist()), tuple(found[:n]), a, (c, b), power, fitted_on)
 
 
 def _inputs(opinions: Opinions, mean: Vector, deviation: Vector) -> tuple[Vector, NDArray[np.int_]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ def test_a_fusion_by_hand() -> None:
         total[system] += np.exp(score)
     total += np.exp(-1.0 + 0.8 * one.network)
     np.testing.assert_allclose(made(one), total / total.sum(), rtol=1e-3)
+    np.testing.assert_allclose(replace(made, power=0.5)(one), np.sqrt(total) / np.sqrt(total).sum(), rtol=1e-3)
     alone = fusion(0.0, (50.0, 1.0))(one)  # as good as certainly none of them: the networks' answer
     np.testing.assert_allclose(alone, softmax(one.network), atol=1e-3)
 
@@ -41,7 +43,7 @@ def test_weights_that_made_the_answers_are_found_again() -> None:
     for _ in range(3000):
         found.append(opinions(rng))
         truth.append(rng.choice(7, p=made(found[-1])))
-    again = fit(found, np.array(truth))
+    again = fit(found, np.array(truth), power=1.0)
     scaled = np.array(again.evidence) / again.deviation * 2
     assert scaled == pytest.approx(made.evidence, abs=0.15)
     assert again.network == pytest.approx(0.5, abs=0.15) and again.none[1] == pytest.approx(0.9, abs=0.2)
@@ -64,7 +66,8 @@ def test_a_record_is_read_as_it_was_written() -> None:
     made = fusion(0.4, (-1.0, 0.8), theory=1.5)
     assert Fusion.read(made.record()) == made
     broken: list[dict[str, Any]] = [
-        {"of": ["other"]}, {"deviation": [0.0] * N}, {"evidence": [1.0]}, {"network": float("nan")}, {"none": [1.0]}
+        {"of": ["other"]}, {"deviation": [0.0] * N}, {"evidence": [1.0]}, {"network": float("nan")}, {"none": [1.0]},
+        {"power": 0.0},
     ]  # fmt: skip
     for change in broken:
         with pytest.raises(ValueError, match=r"."):
