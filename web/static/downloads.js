@@ -99,9 +99,10 @@ export function verdict(pattern) {
   return pattern.flag === "" ? `${first.name[0].toUpperCase()}${first.name.slice(1)}, ${percent(first.answer)}` : `Not sure: ${both}`;
 }
 
+/** A share; what is not quite nothing, or not quite all, is not shown as such. */
 export function percent(value) {
   const shown = 100 * value;
-  return `${shown > 0 && shown < 0.95 ? "< 1" : shown.toFixed(0)} %`;
+  return `${shown > 0 && shown < 0.95 ? "< 1" : shown > 99.05 && shown < 100 ? "> 99" : shown.toFixed(0)} %`;
 }
 
 export function strain(value) {

@@ -358,7 +358,9 @@ async function takeAway(what) {
   const entry = state.active, { pattern } = entry;
   if (what === "xy") return save(fileName(pattern, "_refined.xy"), xy(pattern, pattern.refined, "refined"), "text/plain");
   if (what === "above") return save(fileName(pattern, "_above_baseline.xy"), aboveBaseline(pattern), "text/plain");
-  const printed = figure(shownNow(), choice(), inkOf(null, true), 720);
+  const shown = shownNow();
+  shown.candidates.forEach((one) => Object.assign(one, { focused: false })); // its lines through the pattern are help to move them
+  const printed = figure(shown, choice(), inkOf(null, true), 720);
   const x = $("plot").layout.xaxis.range;
   Object.assign(printed.layout.xaxis, { range: x, autorange: false }); // as far as the person zoomed in
   if (what === "report") {
