@@ -369,6 +369,23 @@ def units_below(names: Sequence[str], units: Sequence[str]) -> list[str] | None:
 
 # ---------------------------------------------------------------------------------------------------- columns
 
+COUNTS = "counts"
+
+
+def intensity_unit(text: str) -> str:
+    """A unit of intensities by one name however it is written: ``counts``, ``cps``; others as they stand.
+
+    >>> intensity_unit("cts"), intensity_unit("Counts/s"), intensity_unit("a. u.")
+    ('counts', 'cps', 'a. u.')
+    """
+    plain = re.sub(r"[\s._]+", "", text).casefold()
+    if re.fullmatch(r"(?:counts?|cts?|cnts?)", plain):
+        return COUNTS
+    if re.fullmatch(r"cps|(?:counts?|cts?|cnts?)(?:/|per)s(?:ec(?:onds?)?)?", plain):
+        return "cps"
+    return text
+
+
 _SIGMA = re.compile(
     r"(?:sigma|σ|esd|e\.?s\.?d\.?|std(?:dev)?|stddeviation|standarddeviation|err(?:or)?s?|unc(?:ertainty)?|di|dy|dintensity)"
     r"(?:i|y|intensity|\(?(?:i|y|intensity)\)?)?|(?:i|y|int|intensity|counts?)(?:sigma|esd|err(?:or)?s?|std|unc(?:ertainty)?)"

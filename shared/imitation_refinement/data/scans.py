@@ -60,7 +60,8 @@ class Axis:
             raise InputError(
                 where,
                 f"its axis is {self.name!r}, not 2θ.",
-                "Give the pattern over 2θ, or name the axis and its unit, as 'q (1/nm)', 'd (Å)' or 'theta (deg)'.",
+                "Give the pattern over 2θ, or name the axis and its unit, above its column or with --axis, as "
+                "'q (1/nm)', 'd (Å)' or 'theta (deg)'.",
             )
         if wavelength is None:
             raise InputError(

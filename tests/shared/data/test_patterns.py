@@ -192,9 +192,9 @@ def test_hidden_files_and_copies_are_passed_over(tmp_path: Path, capsys: pytest.
 def test_unusable_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_patterns(tmp_path / "nothing.xy")
-    (tmp_path / "x.raw").write_text("")
+    (tmp_path / "x.png").write_text("")
     with pytest.raises(InputError, match="unknown suffix"):
-        read_patterns(tmp_path / "x.raw")
+        read_patterns(tmp_path / "x.png")
     (tmp_path / "x.parquet").write_text("no parquet")
     patterns, (error,) = read_patterns(tmp_path / "x.parquet")
     assert not patterns and "not a readable Parquet" in str(error)

@@ -45,6 +45,12 @@ def format_of(path: Path) -> Format:
     raise InputError(path, problem, "Give it in another form, as two columns of text.")
 
 
+def is_meant(path: Path) -> bool:
+    """Whether a file that stands in a folder is meant for a pattern; structures are CIFs, too."""
+    known = [form for form in FORMATS if path.name.lower().endswith(form.extensions)]
+    return any(form.found(path) for form in known)
+
+
 def read_scans(path: Path) -> Iterator[Scan | InputError]:
     """The scans of a file in its order, unchecked; an error in the place of one that can't be read.
 

@@ -31,7 +31,7 @@ from imitation_refinement.data.headers import (
     mentions_other_axis,
     units_below,
 )
-from imitation_refinement.data.scans import Axis, Format, Scan
+from imitation_refinement.data.scans import Axis, AxisKind, Format, Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
 
@@ -179,11 +179,7 @@ def _columns(lines: _Lines, path: Path) -> Columns:
         return named[-1]
     axes = [axis for line in lines.header if (axis := find_axis(line)) is not None]
     if not axes and (line := next(filter(mentions_other_axis, lines.header), "")):
-        raise InputError(
-            path,
-            f"says {line[:80]!r}, but not which column is what.",
-            "Name the columns in a line above the data, as 'q (1/nm)  intensity' or '2theta  intensity'.",
-        )
+        axes = [Axis(AxisKind.OTHER, 1.0, line[:80])]  # refused, unless --axis says what it is
     has_sigma = width == 3 and path.suffix.lower() == ".xye"
     return Columns(axes[-1] if axes else Axis(), (0, 1, 2 if has_sigma else None))
 

@@ -133,9 +133,9 @@ def test_other_axes_are_turned_into_two_theta(tmp_path: Path, head: str, axis: n
         ("x unit: rad", "not 2θ"),
         ("voltage current counts", "none is an angle"),
         ("voltage counts", "none is an angle"),
-        ("# momentum transfer along the radius in 1/A and counts", "but not which column is what"),
-        ("# column 1: d-spacing (A), column 2: intensity", "but not which column is what"),
-        ("# angles in radians", "but not which column is what"),
+        ("# momentum transfer along the radius in 1/A and counts", "not 2θ"),
+        ("# column 1: d-spacing (A), column 2: intensity", "not 2θ"),
+        ("# angles in radians", "not 2θ"),
         ("2theta Icalc", "which one is the measured intensity is not said"),
     ],
 )
