@@ -247,7 +247,8 @@ def _listed(found: Sequence[Scan | InputError]) -> str:
             shown.append(f"{number} ({item.problem.rstrip('.')})")
             continue
         unit = "°" if item.axis.kind is AxisKind.TWO_THETA and item.axis.scale == 1 else f" {item.axis.name}"
-        ends = f"{item.values[0]:g} to {item.values[-1]:g}{unit}" if len(item.values) else "no points"
+        ends = f"{item.values[0]:g} to {item.values[-1]:g}{unit}, " if len(item.values) else ""
+        ends += f"{len(item.values)} points"
         shown.append(f"{number} ({', '.join(filter(None, (item.label, ends)))})")
     rest = f", … {len(found)}" if len(found) > MOST_LISTED else ""
     return f"{len(found)} scan{'s' * (len(found) > 1)}: {', '.join(shown)}{rest}"

@@ -22,13 +22,13 @@ from imitation_refinement.data.readers import (
     tube_lines,
     written,
 )
-from imitation_refinement.data.scans import Axis, AxisKind, Format, Scan
+from imitation_refinement.data.scans import Format, Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
 
 KEY = re.compile(r"_\+?(\w+)\s*=\s*(.*)")
 BLOCK = re.compile(r"_(2THETA)?(COUNTS|CPS)")
-TWO_THETA = ("PSDSCAN", "PSDFIXEDSCAN")  # of a position-sensitive detector, beside the drives that rietx knows
+TWO_THETA = ("PSDSCAN", "PSDFIXEDSCAN")  # drives of position-sensitive detectors
 
 
 def read(path: Path) -> Iterator[Scan | InputError]:
@@ -49,27 +49,30 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         if reading.said.get("scan_count") != str(len(headers)):
             raise InputError(where, f"holds {len(headers)} blocks, of which not all are whole.", AGAIN)
         check_count(reading, said.get("STEPCOUNT"), where, "_STEPCOUNT")
-        axis = reading.axis
-        if axis.kind is AxisKind.OTHER and axis.name.upper() in TWO_THETA:
-            axis = Axis(name="2θ")
         label = ", ".join(filter(None, (said.get("SAMPLE"), said.get("DRIVE"))))
-        return scan_of(reading, path, where, _lines(said, where), axis=axis, label=label)
+        return scan_of(reading, path, where, _lines(said, where), label=label)
 
     yield from scans(path, len(headers), one)
 
 
 def _blocks(text: str) -> tuple[list[str], list[dict[str, str]]]:
-    """The lines of a file with one count a line where no angles stand, and the keys that hold for each block."""
+    """The lines of a file as rietx reads them all, and the keys that hold for each block.
+
+    Where no angles stand it is given one count a line, and ``COUPLED`` for other drives that step 2θ.
+    """
     lines: list[str] = []
     headers: list[dict[str, str]] = []
     keys: dict[str, str] = {}
     alone = False
-    for line in map(str.strip, text.splitlines()):
+    for stripped in map(str.strip, text.splitlines()):
+        line = stripped
         if block := BLOCK.fullmatch(line):
             alone = block[1] is None
             headers.append(dict(keys))
         elif key := KEY.fullmatch(line):
-            keys[key[1].upper()] = key[2].strip("'\" ")
+            keys[key[1].upper()] = value = key[2].strip("'\" ")
+            if key[1].upper() == "DRIVE" and value.upper() in TWO_THETA:
+                line = "_DRIVE='COUPLED'"
         elif alone and line and not line.startswith((";", "_")):
             lines += line.split()
             continue
