@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 import xml.etree.ElementTree as ET
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -350,7 +352,7 @@ def members(path: Path) -> dict[str, bytes]:
                 if len(found[info.filename.replace("\\", "/")]) > LARGEST_MEMBER:
                     problem = f"its part {info.filename!r} is larger than {LARGEST_MEMBER >> 20} MiB."
                     raise InputError(path, problem, "Export the integrated scan alone.")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError, struct.error) as error:
         raise InputError(path, f"is no whole archive ({error}).", "Copy it again.") from None
     return found
 

@@ -45,7 +45,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     try:
         tube, ranges = _raw4(data) if data.startswith(b"RAW4") else _raw3(data)
     except struct.error:
-        raise InputError(path, "ends inside of a header; it is not whole.", "Copy it again.") from None
+        raise InputError(path, "holds a header that is not whole.", "Copy it again.") from None
     if not ranges:
         raise InputError(path, "holds no range.", AGAIN)
 
@@ -73,7 +73,9 @@ def _raw3(data: bytes) -> tuple[Tube, list[Range]]:
         (used,) = struct.unpack_from("<d", data, place + USED)
         datum, extra = struct.unpack_from("<ii", data, place + DATUM)
         ranges.append((points, used))
-        place += max(length, 1) + extra + datum * points
+        if min(length, points, datum) <= 0 or extra < 0:
+            raise struct.error  # as where the file ends: no header of a range stands there
+        place += length + extra + datum * points
     return struct.unpack_from("<5d", data, TUBE), ranges
 
 

@@ -119,8 +119,13 @@ def test_what_is_refused(tmp_path: Path) -> None:
     for data in (raw3()[:-8], raw4()[:-8]):
         for error in scans_of(tmp_path, data):
             assert isinstance(error, InputError)
-    with pytest.raises(InputError, match="ends inside of a header"):
+    with pytest.raises(InputError, match="holds a header that is not whole"):
         scans_of(tmp_path, raw3()[:800])
+    backwards = bytearray(raw3())
+    struct.pack_into("<i", backwards, 12, 2**31 - 1)
+    struct.pack_into("<i", backwards, 712 + 256, -304 - 4 * 72)
+    with pytest.raises(InputError, match="holds a header that is not whole"):
+        scans_of(tmp_path, bytes(backwards))
     for magic, version in ((b"RAW ", 1), (b"RAW2", 2)):
         with pytest.raises(InputError, match=rf"of version {version}, which is not read.*xyconv"):
             scans_of(tmp_path, magic + bytes(3000))
