@@ -6,11 +6,12 @@ FOLDER holds files of diffractometers and a table SOURCES.tsv, separated by tabs
 empty or JSON: `n`, the points of the first scan, `x`, its first and last angle, `sum` and `max` of its intensities,
 `scans`, how many the file holds. Each file is read as `identify` does, with all scans. A row a file:
 
-    right    the first scan is as the header says, the file holds as many scans, and no pattern is left out
-    refused  it is not read, or a scan is left out, for the reason that stands beside it: judge whether it is true
+    right    the first scan is as the header says, and the file holds as many scans
     read     without an error; there is nothing to compare with
+    refused  for the reason that stands beside it: judge whether it is true
     WRONG    read, and not as the header says
 
+A scan that is read may still be of no use as a pattern, as one of few points; that stands beside it, too.
 The time is that of the processor for one file, without that of importing the libraries. Exit status 1 if one is WRONG.
 """
 
@@ -61,24 +62,22 @@ def judge(path: Path, said: dict[str, Any]) -> tuple[str, str]:
     except InputError as error:
         return "refused", error.problem
     scans = [scan for scan in found if isinstance(scan, Scan)]
-    reasons = [item.problem for item in found if isinstance(item, InputError)]
-    if scans and (wrong := differences(scans[0], len(found), said)) and not reasons:
-        return "WRONG", "; ".join(wrong)
-    said_too: list[str] = []
+    notes = [item.problem for item in found if isinstance(item, InputError)]
+    if not scans:
+        return "refused", "; ".join(notes)
     for scan in scans:
         try:
-            said_too += pattern_of(scan, GIVEN).remarks
+            notes += pattern_of(scan, GIVEN).remarks
         except InputError as error:
-            reasons.append(error.problem)
-    if reasons:
-        return "refused", reasons[0]
+            notes.append(f"of no use as a pattern: {error.problem}")
     first = scans[0]
     lines = " and ".join(f"{value:g}" for value in first.wavelengths) or "no wavelength"
     ratio = "" if first.ratio is None else f", ratio {first.ratio:g}"
-    about = (
-        f"{len(first.values)} points, {first.values[0]:g} to {first.values[-1]:g}, {lines}{ratio}, {first.unit or '–'}"
-    )
-    return ("right" if said else "read"), "; ".join((about, *dict.fromkeys(said_too)))
+    about = f"{len(found)} scans, " if len(found) > 1 else ""
+    about += f"{len(first.values)} points, {first.values[0]:g} to {first.values[-1]:g}, {lines}{ratio}"
+    wrong = differences(first, len(found), said)
+    verdict = "WRONG" if wrong else "right" if said else "read"
+    return verdict, "; ".join(dict.fromkeys((*wrong, about, *notes)))
 
 
 def main() -> None:

@@ -72,29 +72,30 @@ class Reading:
         return said
 
 
-def read_both(path: Path, where: str, index: int = 0, **options: int | str) -> Reading:
+def read_both(path: Path, where: str, form: str, index: int = 0, **options: int) -> Reading:
     """One scan by rietx, compared with geddes's reading of it.
 
     Args:
         path: the file.
         where: file and scan, for messages.
+        form: how rietx calls the form that the file is to be read as.
         index: of the scan in the file, from 0, as geddes counts.
-        options: how rietx is told the scan: ``scan``, ``bank`` or ``block``.
+        options: how rietx is told the scan: ``scan`` or ``bank``.
 
     Raises:
         InputError: if rietx can't read it, or the two differ.
     """
-    found = by_rietx(path, where, **options)
+    found = by_rietx(path, where, form, **options)
     if found.axis.kind is AxisKind.TWO_THETA:
         compare((found.values, found.intensity), by_geddes(path, index), where, "rietx", "geddes")
     return found
 
 
-def by_rietx(path: Path, where: str, **options: int | str) -> Reading:
+def by_rietx(path: Path, where: str, form: str, **options: int) -> Reading:
     """One scan by rietx; what it repaired or applied is said.
 
     Raises:
-        InputError: with its reason, if it can't.
+        InputError: with its reason, if it can't, or takes the file for another form, as for plain columns.
     """
     read_pattern = library("rietx.io.readers", where).read_pattern
     notes: list[Any] = []
@@ -103,6 +104,8 @@ def by_rietx(path: Path, where: str, **options: int | str) -> Reading:
     except Exception as error:  # whatever a parser stumbles over in a broken file
         raise InputError(where, f"can't be read: {_reason(error, path)}", AGAIN) from None
     said = {str(key): str(value) for key, value in found.metadata.items()}
+    if not said.get("format", "").startswith(form):
+        raise InputError(where, f"is taken for {said.get('format')} instead of {form}.", AGAIN)
     axis, remarks = Axis(name="2θ"), []
     for note in notes:
         if note.code == "PATTERN_INTENSITY_SCALED":

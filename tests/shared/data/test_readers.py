@@ -28,10 +28,15 @@ def ras(tmp_path: Path) -> Path:
 
 
 def test_both_read_it(ras: Path) -> None:
-    first, second = by_rietx(ras, "a", scan=0), by_geddes(ras)
+    first, second = by_rietx(ras, "a", "ras", scan=0), by_geddes(ras)
     assert second is not None
     np.testing.assert_allclose(first.values, second[0])
     np.testing.assert_allclose(first.intensity, second[1])
+
+
+def test_a_file_that_is_taken_for_another_form_is_refused(ras: Path) -> None:
+    with pytest.raises(InputError, match="is taken for ras instead of gsas"):
+        by_rietx(ras, "a", "gsas", scan=0)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_whatever_a_parser_raises_is_told_in_one_line(ras: Path, monkeypatch: py
 
     monkeypatch.setattr(readers, "library", lambda name, where: SimpleNamespace(read_pattern=broken))
     with pytest.raises(InputError, match=r"^here: can't be read: too large for an int\. Second sentence\. Export it"):
-        by_rietx(ras, "here")
+        by_rietx(ras, "here", "ras")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pkgutil import iter_modules
 from imitation_refinement.data.scans import Format, Scan
 from imitation_refinement.errors import InputError
 
-HEAD = 4096  # bytes that a form is told by
+HEAD = 1 << 16  # bytes that a form is told by
 
 FORMATS: tuple[Format, ...] = tuple(
     import_module(f"{__name__}.{name}").FORMAT for name in sorted(module.name for module in iter_modules(__path__))

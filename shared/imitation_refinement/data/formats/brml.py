@@ -49,7 +49,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         above, experiment, _, name = found[index]
         own = [entry for entry in found if entry[:2] == (above, experiment)]
         with packed(path.name, _experiment(files, above, experiment)) as archive:
-            reading = read_both(archive, where, own.index(found[index]), scan=own.index(found[index]))
+            reading = read_both(archive, where, "brml", own.index(found[index]), scan=own.index(found[index]))
         if reading.said.get("scan_count") != str(len(own)):
             problem = f"names {reading.said.get('scan_count')} scans, but holds {len(own)} in Experiment{experiment}."
             raise InputError(where, problem, AGAIN)

@@ -50,7 +50,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         raise InputError(path, "holds no range.", AGAIN)
 
     def one(index: int, where: str) -> Scan:
-        reading = read_both(path, where, index, scan=index)
+        reading = read_both(path, where, "bruker_raw", index, scan=index)
         if reading.said.get("scan_count") != str(len(ranges)):
             problem = f"two readers disagree: it holds {reading.said.get('scan_count')} or {len(ranges)} ranges."
             raise InputError(where, problem, AGAIN)

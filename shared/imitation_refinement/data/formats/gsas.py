@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imitation_refinement.data.headers import choose_wavelengths, find_unit, find_wavelengths
-from imitation_refinement.data.readers import AGAIN, check_count, read_both, scan_of, scans
+from imitation_refinement.data.readers import AGAIN, check_count, read_both, scan_of, scans, written
 from imitation_refinement.data.scans import Format, Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
 
 EXTENSIONS = (".gsas", ".gsa", ".gda", ".gss", ".xra", ".fxye", ".std", ".esd", ".raw", ".dat", ".txt", ".xye")
 BANK = re.compile(r"^(#?)[ \t]*BANK[ \t]+(\d+)[ \t]+(\d+)[ \t]+\d+[ \t]+[A-Za-z]", re.MULTILINE)
+
+FAR = 3000  # characters above the first BANK that rietx surely looks past
 
 
 def read(path: Path) -> Iterator[Scan | InputError]:
@@ -35,9 +37,14 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     unit = next((unit for line in header if (unit := find_unit(line))), "")
     wavelengths, chosen = choose_wavelengths([s for line in header for s in find_wavelengths(line, path, unit)])
 
+    begin = banks[0].start()
+    long_remarks = begin > FAR and "TIME_MAP" not in text[:begin]
+    body = f"{path.stem:80}\n{text[begin:]}" if long_remarks else text
+
     def one(index: int, where: str) -> Scan:
         number, points = int(banks[index][2]), banks[index][3]
-        reading = read_both(path, where, index, bank=number)
+        with written(path.name, body) as file:
+            reading = read_both(file, where, "gsas", index, bank=number)
         check_count(reading, points, where, f"BANK {number}")
         remarks = (*reading.remarks, *chosen)
         return scan_of(reading, path, where, (wavelengths, None), label=f"bank {number}", remarks=remarks)

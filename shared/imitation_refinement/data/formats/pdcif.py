@@ -192,7 +192,7 @@ def _cross_check(block: Any, points: Points, tags: Sequence[str], where: str) ->
     with written("pattern.cif", joined(lines)) as file:
         compare(points, by_geddes(file), where, "gemmi", "geddes")
         try:
-            found = by_rietx(file, where)
+            found = by_rietx(file, where, "pdcif")
         except InputError:
             return  # it reads columns of angles alone
         compare(points, (found.values, found.intensity), where, "gemmi", "rietx")

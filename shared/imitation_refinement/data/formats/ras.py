@@ -34,7 +34,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         raise InputError(path, "holds no block of points (*RAS_INT_START).", AGAIN)
 
     def one(index: int, where: str) -> Scan:
-        reading = read_both(path, where, index, scan=index)
+        reading = read_both(path, where, "ras", index, scan=index)
         if reading.said.get("scan_count") != str(len(headers)):
             raise InputError(where, f"holds {len(headers)} blocks, of which not all are whole.", AGAIN)
         check_count(reading, headers[index].get("MEAS_DATA_COUNT"), where, "*MEAS_DATA_COUNT")

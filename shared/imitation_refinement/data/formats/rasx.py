@@ -52,9 +52,9 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         if above:
             inside = {name.removeprefix(above): data for name, data in files.items() if name.startswith(above)}
             with packed(path.name, inside) as archive:
-                reading = read_both(archive, where, index, scan=index)
+                reading = read_both(archive, where, "rasx", index, scan=index)
         else:
-            reading = read_both(path, where, index, scan=index)
+            reading = read_both(path, where, "rasx", index, scan=index)
         if reading.said.get("scan_count") != str(len(found)):
             problem = f"its list names {reading.said.get('scan_count')} scans, but it holds {len(found)} profiles."
             raise InputError(where, problem, AGAIN)

@@ -18,7 +18,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         InputError: if it is not whole, or its counts are not as many as its angles.
     """
     where = str(path)
-    reading = read_both(path, where)
+    reading = read_both(path, where, "udf")
     head = decode(path).partition("RawScan")[0]
     said = {key.strip(): rest.split(",")[0].strip() for key, _, rest in (s.partition(",") for s in head.splitlines())}
     first, second = (length(said.get(f"LabdaAlpha{i}"), None, where) for i in (1, 2))

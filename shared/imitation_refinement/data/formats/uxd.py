@@ -45,7 +45,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     def one(index: int, where: str) -> Scan:
         said = headers[index]
         with written(path.name, text) as plain:
-            reading = read_both(plain, where, index, scan=index)
+            reading = read_both(plain, where, "uxd", index, scan=index)
         if reading.said.get("scan_count") != str(len(headers)):
             raise InputError(where, f"holds {len(headers)} blocks, of which not all are whole.", AGAIN)
         check_count(reading, said.get("STEPCOUNT"), where, "_STEPCOUNT")

@@ -51,7 +51,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
 
     def one(index: int, where: str) -> Scan:
         measurement, scan = pairs[index]
-        found = read_both(path, where, index, scan=index)
+        found = read_both(path, where, "xrdml", index, scan=index)
         lines = _lines(child(measurement, "usedWavelength"), where)
         label = found.said.get("scan_axis", "") + _fixed(scan)
         return scan_of(found, path, where, lines, label=label)

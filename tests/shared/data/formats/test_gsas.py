@@ -76,9 +76,10 @@ def test_several_counters_are_no_counts(tmp_path: Path) -> None:
     assert found.intensity.tolist() == COUNTS.tolist()
 
 
-def test_a_wavelength_in_the_remarks(tmp_path: Path) -> None:
-    (found,) = scans_of(tmp_path, "# Calibrated wavelength = 4.13263E-01\n", fxye())
-    assert isinstance(found, Scan) and found.wavelengths == (0.413263,)
+def test_a_wavelength_in_long_remarks(tmp_path: Path) -> None:
+    remarks = "# Calibrated wavelength = 4.13263E-01\n" + "# and more of this kind\n" * 400
+    (found,) = scans_of(tmp_path, remarks, fxye())
+    assert isinstance(found, Scan) and found.wavelengths == (0.413263,) and len(found.values) == 73
 
 
 def test_fewer_points_than_the_bank_says(tmp_path: Path) -> None:
