@@ -122,7 +122,9 @@ def by_rietx(path: Path, where: str, form: str, **options: int) -> Reading:
             else:
                 remarks.append("the file does not say what its axis is; 2θ in degrees is taken")
         elif note.code not in ("PATTERN_MULTISCAN_DEFAULTED", "PATTERN_X_AXIS_IMPLAUSIBLE"):
-            remarks.append(_sentence(note.message, path))
+            # XRDML's <counts> are multiplied by the factor, its <intensities> were already
+            applied = "It was applied to the intensities and to σ."
+            remarks.append(_sentence(note.message.replace(applied, "Intensities and σ account for it."), path))
     if found.tof is not None:
         axis = Axis(AxisKind.OTHER, 1.0, "time of flight (µs)")
     return Reading(

@@ -26,6 +26,7 @@ from imitation_refinement.data.headers import (
     find_anode,
     find_axis,
     find_columns,
+    find_ratio,
     find_unit,
     find_wavelengths,
     mentions_other_axis,
@@ -79,6 +80,9 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     unit = next((unit for line in lines.header if (unit := find_unit(line))), "")
     statements = [s for line in lines.header for s in find_wavelengths(line, path, unit)]
     wavelengths, chosen = choose_wavelengths(statements)
+    ratio = next((ratio for line in lines.header if (ratio := find_ratio(line)) is not None), None)
+    if ratio == 0 or len(wavelengths) < 2:
+        wavelengths, ratio = wavelengths[:1], None
     sigma = None if k is None else _numbers(table[k], decimal, lines, path)
     yield Scan(
         path.stem,
@@ -91,6 +95,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         next((anode for line in lines.header if (anode := find_anode(line))), ""),
         remarks=(*remarks, *chosen),
         where=str(path),
+        ratio=ratio,
     )
 
 

@@ -226,3 +226,25 @@ def test_bytes_are_no_text(tmp_path: Path) -> None:
 def test_whole_degrees_that_are_named_are_no_row_numbers(tmp_path: Path) -> None:
     found = pattern_in(tmp_path, "2theta counts\n" + rows(np.arange(1, 101), COUNTS))
     assert found.two_theta.tolist() == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("said", "wavelengths", "ratio"),
+    [
+        ("Ratio K-Alpha2/K-Alpha1,0.5", (1.540598, 1.544426), 0.5),
+        ("Ratio K-Alpha2/K-Alpha1,0", (1.540598,), None),  # a monochromator's
+        ("# Kα2/Kα1: 0.49", (1.540598, 1.544426), 0.49),
+        ("# ratio of phases 0.3", (1.540598, 1.544426), None),
+        ("", (1.540598, 1.544426), None),
+    ],
+)
+def test_the_doublet_s_own_ratio(
+    tmp_path: Path, said: str, wavelengths: tuple[float, ...], ratio: float | None
+) -> None:
+    """As HighScore exports it."""
+    head = "[Measurement conditions]\nScan axis,Gonio\nAnode material,Cu\nK-Alpha1 wavelength,1.540598\n"
+    head += f"K-Alpha2 wavelength,1.544426\n{said}\nMonochromator used,No\n[Scan points]\n"
+    body = rows(ANGLES, np.full(100, 18.87), COUNTS, COUNTS**0.5, separator=",")
+    found = scan_of(tmp_path, f"{head}Angle,TimePerStep,Intensity,ESD\n{body}", "a.csv")
+    assert found.wavelengths == wavelengths and found.ratio == ratio and found.anode == "Cu"
+    np.testing.assert_allclose(found.intensity, COUNTS)
