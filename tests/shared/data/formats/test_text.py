@@ -248,3 +248,13 @@ def test_the_doublet_s_own_ratio(
     found = scan_of(tmp_path, f"{head}Angle,TimePerStep,Intensity,ESD\n{body}", "a.csv")
     assert found.wavelengths == wavelengths and found.ratio == ratio and found.anode == "Cu"
     np.testing.assert_allclose(found.intensity, COUNTS)
+
+
+def test_one_wrong_byte_in_a_long_file_is_found(tmp_path: Path) -> None:
+    """No number may be matched in two ways, or the search for another takes as long as there are lines to the power."""
+    x = np.linspace(10, 80, 3000)
+    body = rows(x, np.arange(1000, 4000), form=".5f").replace(".00000", "")
+    wrong = body.replace(" 2500\n", " 25\x1400\n")
+    assert wrong != body
+    with pytest.raises(InputError, match=r"line 1501: holds no angle and intensity"):
+        scan_of(tmp_path, wrong)
