@@ -100,7 +100,8 @@ def by_rietx(path: Path, where: str, form: str, **options: int) -> Reading:
     read_pattern = library("rietx.io.readers", where).read_pattern
     notes: list[Any] = []
     try:
-        found = read_pattern(path, diagnostics=notes, **options)
+        with np.errstate(all="ignore"):
+            found = read_pattern(path, diagnostics=notes, **options)
     except Exception as error:  # whatever a parser stumbles over in a broken file
         raise InputError(where, f"can't be read: {_reason(error, path)}", AGAIN) from None
     said = {str(key): str(value) for key, value in found.metadata.items()}
@@ -385,16 +386,17 @@ def written(name: str, text: str) -> Iterator[Path]:
 # ---------------------------------------------------------------------------------------------- libraries
 
 
-def library(name: str, where: object) -> Any:
+def library(name: str, where: object, problem: str = "", remedy: str = INSTALL) -> Any:
     """A package that reads files, imported where it is needed: other stages run without them.
 
     Raises:
-        InputError: if it is not installed.
+        InputError: if it is not installed, with what is said of that.
     """
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise InputError(where, f"needs a package that is not installed ({error.name}).", INSTALL) from None
+        problem = problem or f"needs a package that is not installed ({error.name})."
+        raise InputError(where, problem, remedy) from None
 
 
 def _reason(error: Exception, path: Path) -> str:

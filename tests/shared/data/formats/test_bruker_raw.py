@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,8 +127,43 @@ def test_what_is_refused(tmp_path: Path) -> None:
     struct.pack_into("<i", backwards, 712 + 256, -304 - 4 * 72)
     with pytest.raises(InputError, match="holds a header that is not whole"):
         scans_of(tmp_path, bytes(backwards))
-    for magic, version in ((b"RAW ", 1), (b"RAW2", 2)):
-        with pytest.raises(InputError, match=rf"of version {version}, which is not read.*xyconv"):
-            scans_of(tmp_path, magic + bytes(3000))
     with pytest.raises(InputError, match="is no Bruker RAW or GSAS powder data"):
         scans_of(tmp_path, b"\x01\x02" * 2000)
+
+
+def raw1(ranges: Sequence[np.ndarray] = (COUNTS,)) -> bytes:
+    """Version 1: for each range a header of 156 bytes, and a float32 a point."""
+    out = b""
+    for left, counts in zip(reversed(range(len(ranges))), ranges, strict=True):
+        head = bytearray(156)
+        head[:4] = b"RAW "
+        struct.pack_into("<IffIIffff", head, 4, len(counts), 4.0, 0.02, 0, 0, ANGLES[0], -1e6, -1e6, -1e6)
+        head[40:44] = b"mica"
+        struct.pack_into("<ff", head, 72, 1.5406, 1.54439)
+        struct.pack_into("<I", head, 152, left)
+        out += bytes(head) + np.asarray(counts, "<f4").tobytes()
+    return out
+
+
+def test_older_versions_by_xylib(tmp_path: Path) -> None:
+    pytest.importorskip("xylib", reason="no requirement: it has no wheels for this Python")
+    found = scans_of(tmp_path, raw1([COUNTS, COUNTS + 1]))
+    assert len(found) == 2
+    for i, scan in enumerate(found):
+        assert isinstance(scan, Scan)
+        np.testing.assert_allclose(scan.values, ANGLES, atol=1e-5)
+        assert scan.intensity.tolist() == (COUNTS + i).tolist() and scan.unit == "counts"
+        assert scan.wavelengths == pytest.approx((1.5406, 1.54439), rel=1e-5) and scan.ratio is None
+        assert scan.label == "mica" and "xylib alone" in scan.remarks[0]
+    with pytest.raises(InputError, match=r"can't be read|says more points"):
+        scans_of(tmp_path, raw1()[:-40])
+
+
+@pytest.mark.parametrize(("magic", "version"), [(b"RAW ", 1), (b"RAW2", 2)])
+def test_older_versions_without_xylib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, magic: bytes, version: int
+) -> None:
+    monkeypatch.setitem(sys.modules, "xylib", None)
+    with pytest.raises(InputError, match=f"is Bruker RAW of version {version}, which xylib alone reads") as caught:
+        scans_of(tmp_path, magic + bytes(3000))
+    assert "pip install xylib-py-wheels==1.7.3" in caught.value.remedy
