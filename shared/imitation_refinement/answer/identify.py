@@ -83,8 +83,7 @@ def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None =
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
     given = (pattern.two_theta, pattern.intensity, pattern.wavelength)
     answer = model.search(*given, allowed, where=pattern.where)
-    sure = answer.candidates[0].probability if answer.candidates else 0.0
-    opinions = Opinions(model.ensemble.log_probabilities(*given), answer.systems, sure)
+    opinions = Opinions.of(model.ensemble.log_probabilities(*given), answer)
     probabilities = model.fusion(opinions)
     flag, reason = _judged(model, pattern, probabilities)
     return Identified(pattern, probabilities, opinions, answer.candidates, flag, reason)
