@@ -1,7 +1,7 @@
 """Bruker DIFFRAC.MEASUREMENT BRML: a zip archive, each ``RawData`` of each ``Experiment`` in it a scan.
 
-Both libraries see the first experiment alone, and fail where a folder stands above it: each experiment is given to them
-as an archive of its own. Bruker's automatic absorber is in the intensities already.
+Both libraries see the first experiment alone, and fail where a folder stands above it: each scan is given to them in an
+archive of its own. Bruker's automatic absorber is in the intensities already.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     def one(index: int, where: str) -> Scan:
         above, experiment, _, name = found[index]
         own = [entry for entry in found if entry[:2] == (above, experiment)]
-        with packed(path.name, _experiment(files, above, experiment)) as archive:
+        with packed(path.name, _alone(files, above, experiment, name)) as archive:
             reading = read_both(archive, where, "brml", own.index(found[index]), scan=own.index(found[index]))
         if reading.said.get("scan_count") != str(len(own)):
             problem = f"names {reading.said.get('scan_count')} scans, but holds {len(own)} in Experiment{experiment}."
@@ -60,16 +60,13 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     yield from scans(path, len(found), one)
 
 
-def _experiment(files: dict[str, bytes], above: str, experiment: int) -> dict[str, bytes]:
-    """The files of one experiment, as Experiment0 of an archive without a folder above it."""
+def _alone(files: dict[str, bytes], above: str, experiment: int, name: str) -> dict[str, bytes]:
+    """One scan with the list of its experiment's, as Experiment0 of an archive without a folder above it."""
     old, new = f"Experiment{experiment}/", "Experiment0/"
-    out = {}
-    for name, data in files.items():
-        if name.startswith(above + old):
-            manifest = name.endswith("/DataContainer.xml")
-            out[new + name.removeprefix(above + old)] = data.replace(old.encode(), new.encode()) if manifest else data
-        elif name.startswith(above) and "/" not in name.removeprefix(above):
-            out[name.removeprefix(above)] = data
+    manifest = f"{above}{old}DataContainer.xml"
+    out = {new + name.removeprefix(above + old): files[name]}
+    if manifest in files:
+        out[f"{new}DataContainer.xml"] = files[manifest].replace(old.encode(), new.encode())
     return out
 
 

@@ -50,6 +50,7 @@ OTHER_COLUMNS: tuple[tuple[str, Axis], ...] = (
     ("_pd_proc_energy_detection", Axis(AxisKind.OTHER, 1.0, "energy")),
 )
 RANGES = ("_pd_proc_2theta_range", "_pd_meas_2theta_range")
+EVENLY = 0.01  # steps; a rounded increment leaves more over, but for one in fifty
 MARK = re.compile(rb"^[ \t]*(?:loop_[ \t]+)?_pd_(?:meas|proc)_(?:intensity|counts)_", re.MULTILINE | re.IGNORECASE)
 
 
@@ -164,8 +165,12 @@ def _between(
     written_step = block.find_value(f"{ranges[0]}_inc") or ""
     step = as_number(written_step) if written_step else (last - first) / (points - 1)
     digits = len(re.sub(r"[eE(].*", "", written_step).partition(".")[2])
-    rounding = 0.5 * 10.0**-digits if written_step else 0.0
-    if not abs((last - first) / (points - 1) - step) <= rounding + 1e-9 * abs(step):
+    steps = (last - first) / step if step else 0.0
+    if abs(steps - round(steps)) < EVENLY:  # the increment is no rounded one
+        fits = round(steps) == points - 1
+    else:
+        fits = abs((last - first) / (points - 1) - step) <= 10.0**-digits
+    if not fits:
         said = f"{first:g} to {last:g}° by {step:g}°"
         raise InputError(where, f"has {points} intensities for angles from {said}.", AGAIN)
     remarks = []

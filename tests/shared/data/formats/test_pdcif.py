@@ -49,8 +49,10 @@ def test_ranges_prefer_the_ends_to_a_rounded_increment(tmp_path: Path) -> None:
     np.testing.assert_allclose(only(tmp_path, RANGE + intensities).values, ANGLES)
     rounded = RANGE.replace("14.9", "14.95").replace("inc 0.1", "inc 0.10")  # 6.95/69 = 0.10072
     np.testing.assert_allclose(only(tmp_path, rounded + intensities).values, np.linspace(8, 14.95, 70))
-    (error,) = scans_of(tmp_path, RANGE.replace("14.9", "24.9") + intensities)
-    assert isinstance(error, InputError) and "has 70 intensities for angles from 8 to 24.9° by 0.1°" in str(error)
+    for last in ("24.9", "15.0", "14.8"):  # one point more or fewer is told as well
+        (error,) = scans_of(tmp_path, RANGE.replace("14.9", last) + intensities)
+        said = f"has 70 intensities for angles from 8 to {float(last):g}° by 0.1°"
+        assert isinstance(error, InputError) and said in str(error)
 
 
 def test_corrected_angles_come_first_and_it_is_said(tmp_path: Path) -> None:
