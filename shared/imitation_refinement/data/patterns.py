@@ -283,8 +283,10 @@ def pattern_of(scan: Scan, wavelength: float | None = None, axis: Axis | None = 
     Raises:
         InputError: if its axis has no way to 2θ, or it can't be used; see :func:`check_pattern`.
     """
+    own_axis, remarks = _own_axis(scan, axis, list(scan.remarks))
+    if own_axis.kind is AxisKind.OTHER:  # no wavelength helps
+        own_axis.two_theta(scan.values, None, scan.where)
     own = scan.wavelengths[0] if scan.wavelengths else None
-    remarks = list(scan.remarks)
     if own is not None and wavelength is not None and differ(own, wavelength):
         remarks.append(
             f"the pattern's own wavelength is {own:g} Å, the one given for all {wavelength:g}; {own:g} is taken"
@@ -292,7 +294,6 @@ def pattern_of(scan: Scan, wavelength: float | None = None, axis: Axis | None = 
     used = check_wavelength(wavelength if own is None else own, scan.where or scan.name)
     if scan.anode and not of_anode(used, scan.anode):
         remarks.append(f"the file says an anode of {scan.anode}, which has no line at the wavelength used, {used:g} Å")
-    own_axis, remarks = _own_axis(scan, axis, remarks)
     x, y, sigma = own_axis.two_theta(scan.values, used, scan.where), scan.intensity, scan.sigma
     if own_axis.kind is not AxisKind.TWO_THETA:
         remarks.append(f"its axis {own_axis.name!r} was turned into 2θ at {used:g} Å")

@@ -343,7 +343,8 @@ def test_structures_beside_patterns_are_passed_over(tmp_path: Path) -> None:
 
 def test_an_axis_that_a_diffractometer_says_in_other_words() -> None:
     scan = Scan("a", ANGLES, COUNTS, Axis(AxisKind.OTHER, 1.0, "Wobble"))
-    with pytest.raises(InputError, match=r"its axis is 'Wobble', not 2θ.*--axis"):
-        pattern_of(scan, 1.5406)
+    for wavelength in (1.5406, None):  # which is not asked for in vain
+        with pytest.raises(InputError, match=r"its axis is 'Wobble', not 2θ.*--axis"):
+            pattern_of(scan, wavelength)
     found = pattern_of(scan, 1.5406, Axis(name="2theta"))
     assert found.remarks == ("the file says an axis 'Wobble'; '2theta', as given, is taken",)
