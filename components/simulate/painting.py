@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,18 +23,27 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     once, at ``PHASES`` positions between two points, and added as it is. That is so on a grid even in 2θ; on another
     each line is worked out at its points.
     """
+    out = np.zeros((len(peaks), grid.points), np.float32)  # NumPy's, unlike Numba's, is on huge pages where large
     if grid.axis != "two_theta":
         axis, centres = grid.two_theta, grid.index_of(peaks.two_theta)
         reach = REACH * profile.fwhm
-        return paint_uneven(
-            peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach
+        paint_uneven(
+            peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach, out
         )
-    half = int(np.ceil(REACH * profile.fwhm / grid.step)) + 1
-    distance = np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES
-    table = pseudo_voigt(distance * grid.step, profile.fwhm, profile.mixing)
-    table[np.abs(distance * grid.step) > REACH * profile.fwhm] = 0
-    table = table.astype(np.float32)
-    return _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, grid.points, table, half)
+        return out
+    table, half = _tabulated(grid.step, profile.fwhm, profile.mixing)
+    _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, table, half, out)
+    return out
+
+
+@lru_cache(maxsize=16)
+def _tabulated(step: float, fwhm: float, mixing: float) -> tuple[NDArray[np.float32], int]:
+    """A line at each of its ``PHASES`` places before a point of the grid, and how many points it reaches to a side."""
+    half = int(np.ceil(REACH * fwhm / step)) + 1
+    distance = step * (np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES)
+    table = pseudo_voigt(distance, fwhm, mixing)
+    table[np.abs(distance) > REACH * fwhm] = 0
+    return table.astype(np.float32), half
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc"})
@@ -42,12 +53,11 @@ def _paint(
     intensity: NDArray,
     start: float,
     step: float,
-    points: int,
     table: NDArray,
     half: int,
-) -> NDArray:
-    phases = table.shape[0] - 1
-    out = np.zeros((len(offsets) - 1, points), np.float32)
+    out: NDArray,
+) -> None:
+    phases, points = table.shape[0] - 1, out.shape[1]
     for i in range(len(offsets) - 1):
         row = out[i]
         for j in range(offsets[i], offsets[i + 1]):
@@ -70,4 +80,3 @@ def _paint(
             scale = np.float32(1.0) / top
             for t in range(points):
                 row[t] *= scale
-    return out

@@ -149,6 +149,9 @@ def refine_files(
     run: Path | None = None,
     name: str | None = None,
     keep_angles: bool = False,
+    *,
+    scan: str = "",
+    axis: str | None = None,
 ) -> list[Refined]:
     """Refines pattern files and writes what came of them.
 
@@ -164,6 +167,8 @@ def refine_files(
         run: a finished run, whose models are taken instead.
         name: the run's refiner; see :func:`load_run`.
         keep_angles: leave zero errors as they are; for a run's refiner see :func:`load_run`.
+        scan: which of a file's several scans: its number, several as ``1,3``, or ``all``.
+        axis: of patterns that do not say theirs, as ``q (1/nm)``.
 
     Raises:
         InputError: if the folder, the model, the run or a path can't be used, or no pattern is left.
@@ -173,7 +178,7 @@ def refine_files(
         refine, called = _with_run(load_run(run, name, keep_angles))
     else:
         refine, called = _with_model(Model.read(folder), keep_angles)
-    patterns, rejected = read_all(paths, wavelength)
+    patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
     say_remarks(patterns)
     refined: list[Refined] = []
     for pattern in progress(patterns, f"refine with {called}", unit="patterns"):

@@ -75,7 +75,8 @@ def ideal_root(
     theta = np.arcsin(sine[near])
     strength = f2[near] * (1 + np.cos(2 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
     angles = np.degrees(2 * theta)
-    painted = paint_uneven(
+    painted = np.zeros((1, grid.points), np.float32)
+    paint_uneven(
         np.array([0, len(angles)]),
         angles,
         strength,
@@ -84,7 +85,9 @@ def ideal_root(
         profile.fwhm,
         profile.mixing,
         reach,
-    )[0]
+        painted,
+    )
+    painted = painted[0]
     if seen is not None:
         inside = np.flatnonzero(seen)
         if not len(inside):
