@@ -60,7 +60,7 @@ def refine(refiner: RootRefiner, pattern: Pattern, keep_angles: bool = False) ->
     gridded = grid.resample(pattern.two_theta, pattern.intensity, pattern.wavelength).astype(float)
     if not gridded.any():
         raise InputError(pattern.where, "has nothing where patterns are refined.", "Check the wavelength.")
-    seen = measured_channels(pattern.two_theta, pattern.intensity, pattern.wavelength, grid)
+    seen = measured_channels(pattern.two_theta, pattern.intensity, pattern.wavelength, grid, pattern.sigma)
     root, shift = refiner(torch.from_numpy(seen[None]))
     shift = torch.zeros_like(shift) if keep_angles else shift
     zero, displacement = shift[0].tolist()
@@ -126,7 +126,7 @@ def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, d
         zero, displacement: that will be taken off [°].
     """
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
-    axis, found = measured_significance(pattern.two_theta, pattern.intensity, pattern.wavelength)
+    axis, found = measured_significance(pattern.two_theta, pattern.intensity, pattern.wavelength, pattern.sigma)
     inner = found[1:-1]
     tops = 1 + np.flatnonzero((inner >= found[:-2]) & (inner > found[2:]) & (inner >= LEAST))
     own = find_peaks(gridded, grid, 0.0, LEAST).position

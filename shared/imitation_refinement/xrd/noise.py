@@ -62,7 +62,13 @@ class Noise:
         return np.asarray(self.flat * np.maximum(level / self.level, 1))
 
 
-def significance(intensity: ArrayLike, step: float, fwhm: float = FWHM, noise: Noise | None = None) -> Vector:
+def significance(
+    intensity: ArrayLike,
+    step: float,
+    fwhm: float = FWHM,
+    noise: Noise | None = None,
+    deviation: ArrayLike | None = None,
+) -> Vector:
     """How many standard deviations what is as wide as a line stands above its surroundings, shape (n,).
 
     A Gaussian as wide as a line, less means over :data:`SURROUNDINGS` times as much, which have its sum and its second
@@ -75,6 +81,7 @@ def significance(intensity: ArrayLike, step: float, fwhm: float = FWHM, noise: N
         step: [°].
         fwhm: of a line [°].
         noise: of a point; told from the pattern itself without it.
+        deviation: standard deviation of each point, where it is known; 0 where it is not, shape (n,).
     """
     y = np.asarray(intensity, float)
     noise = noise or Noise.of(y, step)
@@ -89,7 +96,11 @@ def significance(intensity: ArrayLike, step: float, fwhm: float = FWHM, noise: N
     # Σ k² of a Gaussian of area 1 less the means, both of which hold it, and the wider the narrower.
     squares = 1 / (2 * math.sqrt(math.pi) * sigma) + (share**2 - 2 * share) / near
     squares += (rest**2 + 2 * share * rest - 2 * rest) / far
-    return np.asarray((line - around) / np.sqrt(noise.variance(line) * squares))
+    variance = noise.variance(line)
+    if deviation is not None:
+        known = gaussian_filter1d(np.asarray(deviation, float) ** 2, sigma, mode="nearest", truncate=3)
+        variance = np.where(known > 0, known, variance)
+    return np.asarray((line - around) / np.sqrt(variance * squares))
 
 
 def _flat_variance(y: Vector, level: Vector) -> float:

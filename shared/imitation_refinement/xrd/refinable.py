@@ -34,7 +34,9 @@ class Windows:
         return cls(np.minimum(first, own), np.maximum(last, own + 1))
 
 
-def measured_channels(two_theta: ArrayLike, intensity: ArrayLike, wavelength: float, grid: Grid) -> NDArray[np.float32]:
+def measured_channels(
+    two_theta: ArrayLike, intensity: ArrayLike, wavelength: float, grid: Grid, deviation: ArrayLike | None = None
+) -> NDArray[np.float32]:
     """A measured pattern as a refiner sees it, shape (3, points); 0 where nothing was measured.
 
     Args:
@@ -42,9 +44,10 @@ def measured_channels(two_theta: ArrayLike, intensity: ArrayLike, wavelength: fl
         intensity: counts or arbitrary, shape (n,).
         wavelength: the pattern's own wavelength [Å].
         grid: of the refiner.
+        deviation: standard deviation of each intensity, where the file says them, shape (n,).
     """
     root = measured_input(two_theta, intensity, wavelength, grid)
-    axis, found = measured_significance(two_theta, intensity, wavelength)
+    axis, found = measured_significance(two_theta, intensity, wavelength, deviation)
     sine = np.sin(np.radians(axis / 2)) * (grid.wavelength / wavelength)
     reached = sine < 1
     angles = np.degrees(2 * np.arcsin(sine[reached]))
@@ -52,14 +55,16 @@ def measured_channels(two_theta: ArrayLike, intensity: ArrayLike, wavelength: fl
 
 
 def measured_significance(
-    two_theta: ArrayLike, intensity: ArrayLike, wavelength: float
+    two_theta: ArrayLike, intensity: ArrayLike, wavelength: float, deviation: ArrayLike | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Even angles [°] at a measured pattern's usual step, and :func:`.noise.significance` there, shape (k,) each."""
     x, y = np.asarray(two_theta, float), np.asarray(intensity, float)
     step = float(np.median(np.diff(x)))
     points = max(2, int((x[-1] - x[0]) / step + 1.5))
     axis = np.linspace(x[0], x[-1], points)
-    return axis, significance(np.interp(axis, x, y), float(axis[1] - axis[0]), FWHM * wavelength / REFERENCE)
+    own = None if deviation is None else np.interp(axis, x, np.asarray(deviation, float))
+    fwhm = FWHM * wavelength / REFERENCE
+    return axis, significance(np.interp(axis, x, y), float(axis[1] - axis[0]), fwhm, deviation=own)
 
 
 def even_channels(start: float, step: float, intensity: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:

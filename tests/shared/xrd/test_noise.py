@@ -59,6 +59,16 @@ def test_interpolated_points_share_their_noise() -> None:
     assert Noise.of(fine, 0.01).flat == pytest.approx(500, rel=0.25)
 
 
+def test_known_deviations_count() -> None:
+    """Twice the deviation is half the significance; where none is known it is told from the pattern."""
+    counts = np.random.default_rng(5).poisson(400 + line(40, 300)).astype(float)
+    told, known = (significance(counts, STEP, deviation=d) for d in (np.zeros(len(AXIS)), np.full(len(AXIS), 40.0)))
+    np.testing.assert_array_equal(told, significance(counts, STEP))
+    np.testing.assert_allclose(known, significance(counts, STEP, deviation=np.full(len(AXIS), 20.0)) / 2)
+    at = int(np.argmin(np.abs(AXIS - 60)))
+    assert known[at] == pytest.approx(told[at] / 2, rel=0.1)
+
+
 def test_without_noise_and_without_points() -> None:
     assert significance(line(30, 1.0), STEP).max() > 100  # its own counts are its noise there
     assert np.isfinite(significance(np.zeros(100), STEP)).all()
