@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ from imitation_refinement.xrd.peaks import LEAST_HEIGHT, find_peaks, peak_precis
 from imitation_refinement.xrd.preparation import measured_input
 
 Rows = NDArray[np.float64]
+Judge = Callable[[Pattern, Rows], int]
 
+JUDGES = ("networks", "search", "nearest")
 SUPPORT = 3.0  # [σ] of a raw peak
 EMPTY = 64  # patterns of noise, and of humps
 AXIS = np.arange(5.0, 90.0, 0.02)  # theirs
@@ -67,7 +70,7 @@ def theory_of(row: dict[str, Any], grid: Grid) -> Rows | None:
     return painted if painted.any() else None
 
 
-def judges(model: Model) -> dict[str, Callable[[Pattern, Rows], int]]:
+def judges(model: Model) -> dict[str, Judge]:
     """Who says a pattern's crystal system: of the pattern on its own angles, and √I of it on the networks' grid."""
 
     def networks(_: Pattern, root: Rows) -> int:
@@ -84,10 +87,10 @@ def judges(model: Model) -> dict[str, Callable[[Pattern, Rows], int]]:
         prepared = prepare(pattern.two_theta, pattern.intensity, pattern.wavelength or 0)
         return int(model.search.library.system[int(model.search.matched(prepared)[0].argmax())])
 
-    return {"networks": networks, "search": vote, "nearest": nearest}
+    return dict(zip(JUDGES, (networks, vote, nearest), strict=True))
 
 
-def asked(judge: Callable[[Pattern, Rows], int], pattern: Pattern, root: Rows) -> int:
+def asked(judge: Judge, pattern: Pattern, root: Rows) -> int:
     """A judge's answer; −1 where it has none."""
     try:
         return judge(pattern, root)
@@ -135,10 +138,11 @@ def report(
     name: str,
     refiner: RootRefiner,
     patterns: list[Pattern],
+    above: Rows,
     raw: Rows,
     theory: Rows,
     truth: Rows,
-    model: Model,
+    judged: dict[str, tuple[Judge, NDArray[np.bool_]]],
     seed: int,
 ) -> None:
     """Prints what one refiner is worth."""
@@ -147,9 +151,6 @@ def report(
     refined: list[Refinement] = [refine(refiner, pattern) for pattern in progress(patterns, name, unit="patterns")]
     took = (time.process_time() - start) / len(patterns)
     on_grid = np.stack([one.on_grid for one in refined])
-    above = np.stack(
-        [measured_input(p.two_theta, p.intensity, p.wavelength or 0, grid).astype(float) ** 2 for p in patterns]
-    )
     shown = {"raw": raw, "baseline off": above, "refined": on_grid}
     print(f"\n{name}: {len(patterns)} patterns, {1e3 * took:.1f} ms each (processor time)")
     print(f"| {'median, to theory':18} | " + " | ".join(f"{what:22}" for what in shown) + " |")
@@ -164,22 +165,16 @@ def report(
     alone = [unsupported_peaks(found, raw, grid) for found in shown.values()]
     print(f"| {f'below {SUPPORT:g} σ, in all':18} | " + " | ".join(f"{int(n.sum()):<22}" for n in alone) + " |")
     print(f"moved by {median(np.array([one.moved for one in refined]), rng)}° in the median")
-    for judge, says in judges(model).items():
-        answers = []
-        for intensity, roots in ((None, np.sqrt(above)), ([one.intensity for one in refined], np.sqrt(on_grid))):
-            given = patterns
-            if intensity is not None:
-                given = [
-                    Pattern(p.pattern_id, p.two_theta, y, p.wavelength)
-                    for p, y in zip(patterns, intensity, strict=True)
-                ]
-            answers.append(np.array([asked(says, p, root) for p, root in zip(given, roots, strict=True)]))
-        right = [answer == truth for answer in answers]
-        gain = metrics.compare(right[1], right[0], seed)
+    cleaned = [replace(p, intensity=one.intensity) for p, one in zip(patterns, refined, strict=True)]
+    for judge, (says, raw_right) in judged.items():
+        answers = [asked(says, p, root) for p, root in zip(cleaned, np.sqrt(on_grid), strict=True)]
+        right = np.array(answers) == truth
+        gain = metrics.compare(right, raw_right, seed)
         print(
-            f"judge {judge}: raw {100 * right[0].mean():.1f} %, refined {100 * right[1].mean():.1f} %, "
+            f"judge {judge}: raw {100 * raw_right.mean():.1f} %, refined {100 * right.mean():.1f} %, "
             f"gain {100 * gain['gain']:+.1f} ({100 * gain['gain_low']:+.1f} to {100 * gain['gain_high']:+.1f}) points, "
-            f"p {gain['p_value']:.3f}"
+            f"p {gain['p_value']:.3f}",
+            flush=True,
         )
     for what, empties in empty_patterns(rng).items():
         lines = [len(find_peaks(refine(refiner, pattern).on_grid, grid, 0, 0).position) for pattern in empties]
@@ -191,6 +186,7 @@ def main() -> None:
     parser.add_argument("patterns", type=Path, help="a table with structures, or a folder with manifest.csv and CIFs")
     parser.add_argument("--model", type=Path, help="that release made; that of the software without it")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="another refiner; repeatable")
+    parser.add_argument("--judges", nargs="+", default=JUDGES, choices=JUDGES)
     parser.add_argument("--number", type=int, help="so many patterns, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -229,8 +225,15 @@ def main() -> None:
     raw /= raw.max(axis=1, keepdims=True)
     truth = np.array([CLASS_INDEX[row["crystal_system"]] for row, _ in kept])
     print(f"{options.patterns}: {len(kept)} of {len(rows)} patterns have a structure and noise; {len(rejected)} unread")
+    above = np.stack([measured_input(p.two_theta, p.intensity, p.wavelength or 0, grid) for p in patterns])
+    judged = {}
+    for name in options.judges:
+        says = judges(model)[name]
+        answers = [asked(says, p, root) for p, root in zip(patterns, above, strict=True)]
+        judged[name] = says, np.array(answers) == truth
+    theory = np.stack([theory for _, theory in kept])
     for name, refiner in refiners.items():
-        report(name, refiner, patterns, raw, np.stack([theory for _, theory in kept]), truth, model, options.seed)
+        report(name, refiner, patterns, above.astype(float) ** 2, raw, theory, truth, judged, options.seed)
 
 
 if __name__ == "__main__":

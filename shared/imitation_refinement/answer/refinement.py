@@ -22,7 +22,7 @@ Vector = NDArray[np.float64]
 LEAST = 3.0  # [σ] of a line
 SURE = 6.0  # [σ]: what shows no such line shows none; the highest of 300 patterns of noise and humps was 5.2
 NEAR = 0.08  # [°]: how far from where it stands out of the noise a line may have its top
-FADE = 0.999  # of a value, from a point to the next: a plateau has its top where a line may have one
+FADE = 2.0  # [°] in which what is no line falls to 1/e at least: a plateau then has its top where a line may have one
 WITHIN = 0.2  # [°]: no farther from a refined line, moved by the zero error, is one of the measured pattern
 
 
@@ -100,15 +100,15 @@ def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
     for first, last in zip(ends[::2], ends[1::2], strict=True):  # each stretch without lines
         begin, end = max(first - 1, 0), min(last + 1, grid.points)
         part = values[begin:end]
-        falling = _falling(part) if first else np.zeros_like(part)
-        rising = _falling(part[::-1])[::-1] if last < grid.points else np.zeros_like(part)
+        falling = _falling(part, axis[begin:end]) if first else np.zeros_like(part)
+        rising = _falling(part[::-1], axis[begin:end][::-1])[::-1] if last < grid.points else np.zeros_like(part)
         out[begin:end] = np.maximum(falling, rising)
     return out
 
 
-def _falling(values: Vector) -> Vector:
-    """Values that fall from point to point, shape (n,): what lies below these is left, what rises is not."""
-    fade = FADE ** np.arange(len(values))
+def _falling(values: Vector, axis: Vector) -> Vector:
+    """Values at angles [°] that fall from point to point, shape (n,): what lies below these is left, what rises is not."""
+    fade = np.exp(-np.abs(axis - axis[0]) / FADE)
     return np.minimum(np.minimum.accumulate(values / fade) * fade, values)
 
 
@@ -137,6 +137,6 @@ def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, d
     cell = np.interp(angles, grid.two_theta, grid.widths)
     near = np.maximum(NEAR, cell / 2)  # so that a point of the grid is
     beside = own[np.abs(angles[:, None] - own).argmin(axis=1)] + zero + displacement * np.cos(np.radians(angles / 2))
-    reach = np.maximum(WITHIN - cell, near)  # tops are told to a cell, after what smooths them
+    reach = np.maximum(WITHIN - 1.5 * cell, cell / 2)  # tops are told to a cell and a half, after what smooths them
     lines = np.stack([np.maximum(angles - near, beside - reach), np.minimum(angles + near, beside + reach)], axis=1)
     return np.asarray(lines[lines[:, 0] <= lines[:, 1]])
