@@ -85,14 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     refine = commands.add_parser("refine", help="refine patterns with a finished run", description=_refine.__doc__)
-    refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files: .xy, .csv, or a Parquet table")
+    refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
     refine.add_argument("--run", required=True, type=Path, metavar="DIR", help="a finished run, as runs/latest")
     refine.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for what is written")
-    refine.add_argument(
-        "--wavelength",
-        metavar="Å",
-        help="wavelength of patterns whose files do not say, in Å or by name (CuKa1, MoKa, …); never assumed",
-    )
+    _pattern_options(refine, "", "the only one")
     refine.add_argument(
         "--model", metavar="NAME", help="a refiner of the run, as densenet-targeted (default: the one the run selected)"
     )
@@ -108,11 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     identify.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
     identify.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for what is written")
-    identify.add_argument(
-        "--wavelength",
-        metavar="Å",
-        help="wavelength of patterns whose files do not say, in Å or by name (CuKa1, MoKa, …); never assumed",
-    )
+    _pattern_options(identify, "all", "all")
     identify.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a model that `release` made (default: that of the software)"
     )
@@ -146,6 +138,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.set_defaults(command=_release)
 
+    page = commands.add_parser("web", help="open a local page for identify", description=_web.__doc__)
+    page.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="the model that `release` made (default: the one that comes along)"
+    )
+    page.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address of this machine to serve at; any but its own interface asks for a token, which is printed "
+        "(or taken from IMITATION_REFINEMENT_WEB_TOKEN) (default: 127.0.0.1)",
+    )
+    page.add_argument("--port", type=int, default=8321, help="port on this machine; 0: a free one (default: 8321)")
+    page.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that the page may be asked for by, as behind a proxy; may be repeated",
+    )
+    page.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that answer (default: a core each, two at most)"
+    )
+    page.add_argument("--open", action="store_true", help="open the page in a browser")
+    page.set_defaults(command=_web)
+
     tables = commands.add_parser(
         "tables", help="gather runs, one a seed, as the paper does", description=_tables.__doc__
     )
@@ -172,6 +189,27 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
     ui.set_defaults(command=_ui)
     return parser
+
+
+def _pattern_options(parser: argparse.ArgumentParser, scan: str, default: str) -> None:
+    parser.add_argument(
+        "--wavelength",
+        metavar="Å",
+        help="wavelength of patterns whose files do not say, in Å, with its unit (0.15406 nm, 8.05 keV) or by name "
+        "(CuKa1, Cu, MoKα, …); never assumed",
+    )
+    parser.add_argument(
+        "--scan",
+        default=scan,
+        metavar="NUMBER",
+        help=f"which of a file's several scans, from 1, several as 1,3, or all (default: {default})",
+    )
+    parser.add_argument(
+        "--axis",
+        metavar="NAME",
+        help="axis of patterns whose files do not say, with its unit, as 'q (1/nm)', 'd (Å)', 'theta (deg)' "
+        "(default: 2theta in degrees)",
+    )
 
 
 def _profile_options(parser: argparse.ArgumentParser) -> None:
@@ -293,6 +331,8 @@ def _refine(arguments: argparse.Namespace) -> None:
         arguments.wavelength,
         arguments.model,
         arguments.keep_angles,
+        scan=arguments.scan,
+        axis=arguments.axis,
     )
 
 
@@ -300,7 +340,21 @@ def _identify(arguments: argparse.Namespace) -> None:
     """Says of patterns the crystal system with its probability, and candidate phases; writes answers.csv."""
     from imitation_refinement.answer.identify import identify_files
 
-    identify_files(arguments.paths, arguments.output, arguments.wavelength, arguments.model)
+    identify_files(
+        arguments.paths,
+        arguments.output,
+        arguments.wavelength,
+        arguments.model,
+        scan=arguments.scan,
+        axis=arguments.axis,
+    )
+
+
+def _web(arguments: argparse.Namespace) -> None:
+    """Serves a page on this machine: pattern files in, the answers of identify to look at, and to take away."""
+    from web.server import serve
+
+    serve(arguments.model, arguments.host, arguments.port, arguments.allow_host, arguments.workers, arguments.open)
 
 
 def _release(arguments: argparse.Namespace) -> None:

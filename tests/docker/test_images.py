@@ -146,7 +146,7 @@ def test_bad_input_ends_as_outside_docker(stage: str, finished: dict[str, Finish
     assert process.returncode == other.returncode == 2 and process.stderr == other.stderr
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, "web"])
 def test_what_an_image_is(stage: str) -> None:
     (found,) = json.loads(docker("image", "inspect", image(stage)).stdout)
     config = found["Config"]
@@ -170,6 +170,7 @@ FOREIGN = {
     "adapt-classifier": ("pymatgen", "numba", "nvidia"),
     "baselines": ("torch", "pymatgen"),
     "evaluate": ("pymatgen", "numba", "nvidia"),
+    "web": ("pymatgen", "sklearn", "nvidia"),
 }
 LOOK = """
 import importlib.util, json, os, shutil, sys
@@ -185,7 +186,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", FOREIGN)
 def test_what_is_in_an_image(stage: str) -> None:
     needed = "kubeflow torch" if stage in ("pretrain-classifier", "train-refiner", "adapt-classifier") else ""
     words = ("python", "-c", LOOK, needed, *FOREIGN[stage], "pip", "pytest")

@@ -18,7 +18,7 @@ from imitation_refinement.answer.library import REFERENCE
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import is_calculated
 from imitation_refinement.answer.search import Candidate
-from imitation_refinement.data.patterns import Pattern, read_all, report_rejected, say_remarks
+from imitation_refinement.data.patterns import ALL, Pattern, read_all, report_rejected, say_remarks
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.progress import progress, say
@@ -122,7 +122,13 @@ def n_lines(pattern: Pattern) -> int:
 
 
 def identify_files(
-    paths: Sequence[str], output: Path, wavelength: str | None = None, folder: str | Path | None = None
+    paths: Sequence[str],
+    output: Path,
+    wavelength: str | None = None,
+    folder: str | Path | None = None,
+    *,
+    scan: str = ALL,
+    axis: str | None = None,
 ) -> list[Identified]:
     """Identifies pattern files; writes ``answers.csv`` and ``rejected.csv``.
 
@@ -131,13 +137,15 @@ def identify_files(
         output: the folder for what is written.
         wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
         folder: of a model; the one that comes with the software without it.
+        scan: which of a file's several scans: its number, several as ``1,3``, or ``all``.
+        axis: of patterns that do not say theirs, as ``q (1/nm)``.
 
     Raises:
         InputError: if the folder, the model or a path can't be used, or no pattern is left.
     """
     output_folder(output)
     model = Model.read(folder)
-    patterns, rejected = read_all(paths, wavelength)
+    patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
     patterns = _told_apart(patterns)
     say_remarks(patterns)
     found: list[Identified] = []
