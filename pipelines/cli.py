@@ -138,6 +138,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.set_defaults(command=_release)
 
+    page = commands.add_parser("web", help="open a local page for identify", description=_web.__doc__)
+    page.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="the model that `release` made (default: the one that comes along)"
+    )
+    page.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address of this machine to serve at; any but its own interface asks for a token, which is printed "
+        "(or taken from IMITATION_REFINEMENT_WEB_TOKEN) (default: 127.0.0.1)",
+    )
+    page.add_argument("--port", type=int, default=8321, help="port on this machine; 0: a free one (default: 8321)")
+    page.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that the page may be asked for by, as behind a proxy; may be repeated",
+    )
+    page.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that answer (default: a core each, two at most)"
+    )
+    page.add_argument("--open", action="store_true", help="open the page in a browser")
+    page.set_defaults(command=_web)
+
     tables = commands.add_parser(
         "tables", help="gather runs, one a seed, as the paper does", description=_tables.__doc__
     )
@@ -323,6 +348,13 @@ def _identify(arguments: argparse.Namespace) -> None:
         scan=arguments.scan,
         axis=arguments.axis,
     )
+
+
+def _web(arguments: argparse.Namespace) -> None:
+    """Serves a page on this machine: pattern files in, the answers of identify to look at, and to take away."""
+    from web.server import serve
+
+    serve(arguments.model, arguments.host, arguments.port, arguments.allow_host, arguments.workers, arguments.open)
 
 
 def _release(arguments: argparse.Namespace) -> None:

@@ -35,8 +35,8 @@ from components.baselines.stage import STAGE
 from imitation_refinement.data.contracts import ANSWERS, read_table
 from imitation_refinement.vocabulary import Method
 
-ideal, imperfect, out = sys.argv[1:]
-paths = {"ideal_dataset": ideal, "imperfect_dataset": imperfect}
+ideal, imperfect, library, out = sys.argv[1:]
+paths = {"ideal_dataset": ideal, "imperfect_dataset": imperfect, "library": [library]}
 STAGE.execute(paths | {name: f"{out}/{name}" for name in STAGE.outputs}, {"dwt": {"levels": [2], "wavelets": ["haar"]}})
 answers = read_table(f"{out}/answers", ANSWERS).to_pandas()
 own, nearest = (answers[answers["method"] == m]["crystal_system"] for m in (Method.CLASS_MEAN, Method.NEAREST))
@@ -114,7 +114,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_page_s_code_works(extended: Path, toy_tables: dict[str, Path], tmp_path: Path, script: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(extended / "shared"), str(extended)))}
-    tables = (toy_tables["ideal_dataset"], toy_tables["imperfect_dataset"], tmp_path)
+    tables = (*(toy_tables[name] for name in ("ideal_dataset", "imperfect_dataset", "library")), tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, tables)], cwd=extended, env=environment, capture_output=True, text=True
     )
