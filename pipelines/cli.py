@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.stage import exit_on_input_error
+
+WIDE = 160  # columns of a table where no terminal says how many it has
+_TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_probability"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -115,6 +119,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     identify.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a model that `release` made (default: that of the software)"
+    )
+    identify.add_argument(
+        "--library",
+        metavar="SOURCE",
+        help="what to search in instead of the model's library: a library, or structures to make one of (a table, a "
+        "folder or an archive of CIFs)",
+    )
+    identify.add_argument(
+        "--elements",
+        default="",
+        metavar="LIST",
+        help="elements of the samples: 'Fe,O' only these may be there, '+Fe' must be, '-Pb' must not; together as "
+        "--elements=+Fe,O (with =, where a minus comes first)",
+    )
+    identify.add_argument("--no-pictures", action="store_true", help="draw none: many times as fast")
+    identify.add_argument(
+        "--processes", type=int, metavar="N", help="how many work (default: one a core, fewer for few patterns)"
     )
     identify.set_defaults(command=_identify)
 
@@ -297,10 +318,50 @@ def _refine(arguments: argparse.Namespace) -> None:
 
 
 def _identify(arguments: argparse.Namespace) -> None:
-    """Says of patterns the crystal system with its probability, and candidate phases; writes answers.csv."""
-    from imitation_refinement.answer.identify import identify_files
+    """Says of patterns the crystal system with its probability, and candidate phases, with what speaks for them.
 
-    identify_files(arguments.paths, arguments.output, arguments.wavelength, arguments.model)
+    Writes answers.csv, answers.json, overview.html and a picture of each pattern; the same command goes on where it was
+    stopped.
+    """
+    from imitation_refinement.answer.batch import identify_files
+    from pipelines.library import library_file
+
+    if arguments.processes is not None and arguments.processes < 1:
+        raise InputError("--processes", f"{arguments.processes} is no number of processes.", "Give 1 or more.")
+    library = library_file(arguments.library, arguments.output) if arguments.library else None
+    summary = identify_files(
+        arguments.paths,
+        arguments.output,
+        arguments.wavelength,
+        arguments.model,
+        library,
+        arguments.elements,
+        not arguments.no_pictures,
+        arguments.processes,
+    )
+    _print_answers(summary.rows, summary.answered)
+
+
+def _print_answers(rows: Sequence[Mapping[str, Any]], total: int) -> None:
+    """The first answers as a table, for the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("pattern", "crystal system", "second", "phase", "peaks", "to be minded"):
+        table.add_column(name, overflow="fold")
+    for said in rows:
+        first, phases = said["crystal_system"], said["candidates"]
+        systems = [f"{said[name]} {said[p]:.0%}" if first else "–" for name, p in _TWO_SYSTEMS]
+        phase = f"{phases[0]['formula']} ({phases[0]['space_group']}) {phases[0]['probability']:.0%}" if phases else "–"
+        peaks = f"{phases[0]['peaks_explained']}/{len(said['peaks'])}" if phases else ""
+        cells = (said["pattern_id"], *systems, phase, peaks, ": ".join(filter(None, (said["flag"], said["reason"]))))
+        table.add_row(*map(Text, cells))
+    console = Console()
+    console.print(table, width=console.width if console.is_terminal else WIDE)
+    if total > len(rows):
+        print(f"… and {total - len(rows)} more")
 
 
 def _release(arguments: argparse.Namespace) -> None:

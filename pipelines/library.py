@@ -11,6 +11,7 @@ of the pattern's own material.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,14 +20,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.collect_structures.stage import materials_of, tables
 from components.simulate.kernel import Structures, reflections, unsupported
+from imitation_refinement import __version__
 from imitation_refinement.answer.library import LIBRARY, MOST_Q, REFERENCE, Library, record
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.ranking import Case, Ranking, fit
 from imitation_refinement.answer.search import Search
-from imitation_refinement.data.contracts import STRUCTURES, open_table, parts, read_table
+from imitation_refinement.data.contracts import STRUCTURES, open_table, parts, read_table, write_rejected
 from imitation_refinement.data.formula import but_for_hydrogen, one_material
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import digest, output_folder, write_text
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
@@ -51,7 +55,11 @@ def read_structures(path: Path) -> pa.Table:
     Raises:
         InputError: if it breaks its contract, or none is left.
     """
-    table = pa.concat_tables([read_table(part, STRUCTURES) for part in parts(path)])
+    return _with_form_factors(pa.concat_tables([read_table(part, STRUCTURES) for part in parts(path)]), path)
+
+
+def _with_form_factors(table: pa.Table, path: Path) -> pa.Table:
+    """The structures of a table that have some; see :func:`read_structures`."""
     table = table.filter(pa.compute.is_valid(table["lattice"]))
     bad = unsupported(Structures.from_arrow(table))
     if bad.any():
@@ -69,6 +77,33 @@ def read_library(path: Path) -> Library:
     """
     is_library = set(LIBRARY.names) <= set(open_table(parts(path)[0]).column_names)
     return Library.read(path) if is_library else library_of(read_structures(path))
+
+
+def library_file(source: str, folder: Path) -> Path:
+    """The file of a library, made of structures where the source is none.
+
+    Args:
+        source: a library, or what collect_structures takes: a table, a folder or an archive of CIFs, a package's name.
+        folder: where a library that is made is written; one that was made of the same source before is taken.
+
+    Raises:
+        InputError: if the source holds no structure that can be used.
+    """
+    path, made, note = Path(source), folder / "library.parquet", folder / "library.json"
+    if path.suffix == ".parquet" and path.is_file() and set(LIBRARY.names) <= set(open_table(path).column_names):
+        return path
+    origin = {"source": source, "digest": digest(path) if path.exists() else "", "version": __version__}
+    if made.is_file() and note.is_file() and note.read_text(encoding="utf-8") == json.dumps(origin):
+        return made
+    output_folder(folder)
+    rejected: list[InputError] = []
+    structures = pa.concat_tables(list(tables(materials_of(source, rejected))))
+    write_rejected(folder / "rejected_structures.csv", rejected)
+    found = library_of(_with_form_factors(structures, path))
+    found.write(made)
+    write_text(note, json.dumps(origin))
+    say(f"{made}: {len(found)} crystals of {source}, {len(rejected)} left out")
+    return made
 
 
 def library_of(structures: pa.Table) -> Library:

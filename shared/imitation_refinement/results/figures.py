@@ -6,6 +6,7 @@ be told apart with any colour vision; each crystal system has one colour and one
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -378,6 +379,73 @@ def predicted_histogram_figure(counts: Mapping[str, Mapping[str, int]], truth: M
         last = (len(counts) - 1 - column) // columns
         grid[last, column].tick_params(labelbottom=True)
     figure.supylabel("patterns predicted; black lines: true", fontsize=9)
+    return figure
+
+
+@dataclass(frozen=True)
+class Sticks:
+    """A phase's lines.
+
+    Attributes:
+        two_theta: [°], shape (n,).
+        intensity: the strongest 1, shape (n,).
+        label: what the phase is called.
+    """
+
+    two_theta: NDArray[np.float64]
+    intensity: NDArray[np.float64]
+    label: str
+
+
+@_styled
+def candidates_figure(
+    two_theta: NDArray[np.float64],
+    intensity: NDArray[np.float64],
+    candidates: Sequence[Sticks],
+    unexplained: NDArray[np.float64],
+    title: str,
+    note: str,
+    wavelength: float | None,
+) -> Figure:
+    """A measured pattern above the lines of the phases that it may be of.
+
+    A line is as long as the root of its intensity, so that weak ones are seen.
+
+    Args:
+        two_theta: rising angles [°], shape (n,).
+        intensity: as measured, shape (n,).
+        candidates: phases, each with a strip of its own.
+        unexplained: 2θ of peaks that none of them explains [°], shape (k,).
+        title: what the pattern is.
+        note: what is to be minded; may be empty.
+        wavelength: [Å].
+    """
+    figure = _figure(7.6, 3.1 + 0.34 * len(candidates))
+    ratios = [8.0, *([0.9] * len(candidates))]
+    axes, *strips = figure.subplots(len(ratios), sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    top = float(intensity.max()) or 1.0
+    axes.plot(two_theta, intensity, color=RAW, linewidth=0.8)
+    axes.set_xlim(two_theta[0], two_theta[-1])
+    axes.set_ylim(0, 1.15 * top)
+    axes.set_ylabel("intensity")
+    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    axes.grid(axis="x")
+    if len(unexplained):
+        heights = np.interp(unexplained, two_theta, intensity) + 0.05 * top
+        axes.plot(unexplained, heights, "v", color=REFINED, markersize=4, label="explained by no candidate")
+        axes.legend(loc="upper right")
+    axes.set_title("\n".join(filter(None, (title, textwrap.fill(note, 120)))))
+    for number, (strip, sticks) in enumerate(zip(strips, candidates, strict=True)):
+        strip.vlines(sticks.two_theta, 0, np.sqrt(sticks.intensity), color=THEORY, linewidth=0.9)
+        strip.set_ylim(0, 1.1)
+        strip.set_yticks([])
+        strip.spines["left"].set_visible(False)
+        box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8}
+        at: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 7.5, "bbox": box}
+        strip.annotate(f"{number + 1}  {sticks.label}", (0.998, 1.0), **at)
+    for upper in (axes, *strips)[:-1]:
+        upper.tick_params(bottom=False)
+    (axes, *strips)[-1].set_xlabel("2θ (°)" + (f", λ = {wavelength:g} Å" if wavelength else ""))
     return figure
 
 
