@@ -358,8 +358,7 @@ def _print_answers(rows: Sequence[Mapping[str, Any]], total: int) -> None:
         peaks = f"{phases[0]['peaks_explained']}/{len(said['peaks'])}" if phases else ""
         cells = (said["pattern_id"], *systems, phase, peaks, ": ".join(filter(None, (said["flag"], said["reason"]))))
         table.add_row(*map(Text, cells))
-    console = Console()
-    console.print(table, width=console.width if console.is_terminal else WIDE)
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
     if total > len(rows):
         print(f"… and {total - len(rows)} more")
 

@@ -268,11 +268,9 @@ def _in_words(
     ways = []
     if window:
         ways.append(f"lines from {window[0]:g} to {window[1]:g}°")
-    wheres = [
-        f"{', '.join(found)} (in {which} alone)" for which, found in ((1, only_first), (number, only_second)) if found
-    ]
-    if wheres:
-        ways.append(f"an analysis for {' or '.join(wheres)}")
+    elements = [f"{', '.join(only)} (in {n} alone)" for n, only in ((1, only_first), (number, only_second)) if only]
+    if elements:
+        ways.append(f"an analysis for {' or '.join(elements)}")
     if ways:
-        return f"{text}; {', or '.join(ways)}, would decide"
+        return f"{text}; {', or '.join(ways)} would decide"
     return f"{text}; neither another range of 2θ nor the elements would decide"
