@@ -89,7 +89,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(
     name: str, wavelength: float = 1.5406, noise: bool = True, second: str = "", **flaws: object
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Angles [°] and counts of a virtual measurement of one of :data:`CRYSTALS`, or with a second one as an impurity."""
+    """Angles [°] and counts of a virtual measurement of one of :data:`CRYSTALS`, a second one its impurity."""
     scale = wavelength / 1.5406
     axis = np.arange(8 * scale, 90 * scale, 0.02 * scale)
     usual = {"w": 0.01 * scale**2, "polynomial": (0.05,), "counts": 3000.0, "seed": 1 if noise else None}

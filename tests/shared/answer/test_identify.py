@@ -55,7 +55,7 @@ def test_what_can_not_be_searched_is_told_in_its_row(model: Model, points: slice
     x, y = measured("NaCl")
     found = identify(model, Pattern("a", x[points], y[points], wavelength))
     said = record(found)
-    assert found.flag is Flag.OUTSIDE and [check["kind"] for check in said["checks"]][0] == kind
+    assert found.flag is Flag.OUTSIDE and said["checks"][0]["kind"] == kind
     cells = dict(zip(COLUMNS, row(said), strict=True))
     assert cells["flag"] == "outside" and cells["reason"]
     assert cells["candidate_1_formula"] is None or kind == "range"
