@@ -32,7 +32,7 @@ from pymatgen.analysis.diffraction.xrd import XRDCalculator
 from pymatgen.core import DummySpecies, Element, Lattice, Structure
 
 from components.simulate import painting
-from components.simulate.kernel import Structures, peaks
+from components.simulate.kernel import Structures, peaks, unsupported
 from components.simulate.stage import STAGE
 from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, write_table
 from imitation_refinement.progress import progress
@@ -218,6 +218,8 @@ def main() -> None:
         throughput(table, options.throughput)
         return
     structures = Structures.from_arrow(table)
+    if (known := ~unsupported(structures)).sum() < len(structures):  # physical mode ends at uranium
+        structures, table = structures.select(known), table.filter(pa.array(known))
     if options.check:
         check(structures, table)
     else:

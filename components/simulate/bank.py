@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +47,7 @@ def bank_of(paths: Iterable[str | Path], mode: Mode = "physical") -> tuple[Bank,
 def _part(path: str | Path, table: pa.Table, mode: Mode) -> tuple[list[Bank], list[InputError]]:
     structures = Structures.from_arrow(table)
     usable = np.flatnonzero(~unsupported(structures, mode))
-    names = {name: table[name].to_pylist() for name in ("material_id", "formula", "crystal_system")}
+    names = {name: table[name].to_pylist() for name in ("material_id", "formula", "crystal_system", "space_group")}
     banks, rejected = [], []
     for i in np.setdiff1d(np.arange(table.num_rows), usable).tolist():
         problem = f"{names['material_id'][i]} holds an element without form factors."
@@ -64,7 +65,7 @@ def _part(path: str | Path, table: pa.Table, mode: Mode) -> tuple[list[Bank], li
     return banks, rejected
 
 
-def _bank(found: Reflections, lattice: np.ndarray, names: dict[str, str]) -> Bank | None:
+def _bank(found: Reflections, lattice: np.ndarray, names: dict[str, Any]) -> Bank | None:
     """The bank of one structure; None where its reflections do not have the symmetry that it is said to have."""
     label = CLASS_INDEX[names["crystal_system"]]
     hkl = found.hkl.astype(np.int64)
@@ -81,6 +82,7 @@ def _bank(found: Reflections, lattice: np.ndarray, names: dict[str, str]) -> Ban
         np.array([names["material_id"]]),
         np.array([names["formula"]]),
         np.array([label], np.int8),
+        np.array([names["space_group"]], np.int16),
         lattice[None],
         np.array([0, len(operations)], np.int64),
         operations.astype(np.int8),

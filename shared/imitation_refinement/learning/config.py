@@ -63,7 +63,9 @@ class ClassifierConfig(StageConfig):
     stem_kernel: Odd = Field(15, ge=3, le=63, description="width of the first convolution [points], odd")
     stem_stride: int = Field(2, ge=1, le=8, description="stride of the first convolution")
     embedding: int = Field(64, ge=2, le=4096, description="m, dimensions of the embedding")
-    norm: Literal["batch", "group", "none"] = Field("batch", description="normalisation; group norm is faster on a CPU")
+    norm: Literal["batch", "group", "weight", "none"] = Field(
+        "batch", description="normalisation; group norm is faster on a CPU, weights standardised instead faster still"
+    )
     positions: int = Field(
         0,
         ge=0,

@@ -71,13 +71,13 @@ class Measurement:
         start: first 2θ [°].
         step: of 2θ [°].
         counts: shape (n,).
-        label: class index.
+        row: of the structure in the bank.
     """
 
     start: float
     step: float
     counts: NDArray[np.float64]
-    label: int
+    row: int
 
     @property
     def two_theta(self) -> NDArray[np.float64]:
@@ -116,7 +116,8 @@ class Stream:
         step = _log_uniform(rng, self.flaws.step)
         start, stop = max(start, p.first), min(stop, p.last)
         expected = np.zeros(int((stop - start) / step) + 1)
-        self._add_phase(expected, self._row(rng, label), p, rng, start, step, 1.0)
+        row = self._row(rng, label)
+        self._add_phase(expected, row, p, rng, start, step, 1.0)
         if p.impurity_ratio:
             other = int(rng.integers(len(self.bank)))
             self._add_phase(expected, other, p, rng, start, step, p.impurity_ratio)
@@ -124,19 +125,19 @@ class Stream:
         if spikes := [spike for spike in p.spikes if start <= spike[0] <= stop]:
             add_spikes(expected, start + step * np.arange(len(expected)), spikes)
         expected *= p.counts
-        return Measurement(start, step, counted(rng, expected), label)
+        return Measurement(start, step, counted(rng, expected), row)
 
     def sample(self, number: int) -> tuple[NDArray[np.float32], int]:
-        """Sample ``number``: the prepared pattern, shape (points,), and its class index."""
+        """Sample ``number``: the prepared pattern, shape (points,), and the row of its structure in the bank."""
         found = self.measurement(number)
-        return even_input(found.start, found.step, found.counts, self.grid), found.label
+        return even_input(found.start, found.step, found.counts, self.grid), found.row
 
     def batch(self, first: int, n: int) -> tuple[Tensor, Tensor]:
-        """Samples ``first`` to ``first + n - 1``: patterns (n, points), class indices (n,)."""
-        patterns, labels = np.empty((n, self.grid.points), np.float32), np.empty(n, np.int64)
+        """Samples ``first`` to ``first + n - 1``: patterns (n, points), rows of their structures (n,)."""
+        patterns, rows = np.empty((n, self.grid.points), np.float32), np.empty(n, np.int64)
         for i in range(n):
-            patterns[i], labels[i] = self.sample(first + i)
-        return torch.from_numpy(patterns), torch.from_numpy(labels)
+            patterns[i], rows[i] = self.sample(first + i)
+        return torch.from_numpy(patterns), torch.from_numpy(rows)
 
     def _row(self, rng: np.random.Generator, label: int) -> int:
         rows = self._of_class[label]

@@ -27,6 +27,7 @@ class Bank:
         material_id: shape (n,).
         formula: normal forms (:mod:`imitation_refinement.data.formula`), shape (n,).
         label: crystal systems as class indices, shape (n,).
+        space_group: international numbers, shape (n,).
         lattice: rows a, b, c [Å], shape (n, 3, 3).
         operation_offsets: structure i owns operations from ``operation_offsets[i]`` on, shape (n + 1,).
         operations: proper rotations W of the Laue group: a'_i = Σ_j W_ij a_j, and indices h' = W h; shape (k, 3, 3).
@@ -38,6 +39,7 @@ class Bank:
     material_id: NDArray[np.str_]
     formula: NDArray[np.str_]
     label: NDArray[np.int8]
+    space_group: NDArray[np.int16]
     lattice: NDArray[np.float64]
     operation_offsets: NDArray[np.int64]
     operations: NDArray[np.int8]
@@ -57,6 +59,7 @@ class Bank:
             self.material_id[rows],
             self.formula[rows],
             self.label[rows],
+            self.space_group[rows],
             self.lattice[rows],
             operation_offsets,
             self.operations[operations],

@@ -18,7 +18,6 @@ from imitation_refinement.xrd.effects import (
     amorphous_hump,
     axial_two_theta,
     blank_gaps,
-    bragg_two_theta,
     caglioti_fwhm,
     chebyshev,
     cut_range,
@@ -40,6 +39,7 @@ from imitation_refinement.xrd.radiation import doublet
 NEGLIGIBLE = 2e-5  # tails below this share of the strongest line are not painted
 GAUSSIAN_REACH = 2.6  # widths at which a Gaussian has fallen below 1e-8
 EXACT = 10  # expected counts below which the Poisson distribution is drawn from exactly
+GRAZING = math.sin(0.99 * math.pi / 2)  # sin θ beyond which there are no lines
 STRIDE = 4  # points of the axis between which the background is linear
 MAX_NODES = 24  # lines that axial divergence is made of, at most; fewer where it spreads less than the line is wide
 
@@ -150,32 +150,21 @@ def painted(
     Returns:
         Shape (points,).
     """
-    out = np.zeros(points)
     lines = doublet(wavelength) if p.ka2_ratio else None
-    for line, ratio in zip(lines, (1.0, p.ka2_ratio), strict=True) if lines else ((wavelength, 1.0),):
-        _paint_lines(
-            d,
-            strength * ratio,
-            line,
-            p.u,
-            p.v,
-            p.w,
-            p.size,
-            p.microstrain,
-            p.axial,
-            p.zero_shift,
-            p.displacement,
-            p.radius,
-            p.transparency,
-            p.monochromator,
-            p.b_iso,
-            start,
-            step,
-            out,
-            negligible,
-        )
-    top = out.max()
-    return out / top if top > 0 else out
+    return _painted(
+        d,
+        strength,
+        (*lines, p.ka2_ratio) if lines else (wavelength, wavelength, 0.0),
+        (p.u, p.v, p.w, p.size, p.microstrain),
+        p.axial,
+        (p.zero_shift, p.displacement, p.radius, p.transparency),
+        p.monochromator,
+        p.b_iso,
+        start,
+        step,
+        points,
+        negligible,
+    )
 
 
 @njit()
@@ -246,21 +235,48 @@ def _normal(reciprocal: NDArray, hkl: NDArray, out: NDArray) -> None:
         out[i] *= norm
 
 
-@njit(nogil=True, fastmath={"contract", "reassoc"})
+@njit(nogil=True, error_model="numpy")
+def _painted(
+    d: NDArray,
+    strength: NDArray,
+    radiation: tuple[float, float, float],
+    widths: tuple[float, float, float, float, float],
+    axial: float,
+    shifts: tuple[float, float, float, float],
+    monochromator: float,
+    b_iso: float,
+    start: float,
+    step: float,
+    points: int,
+    negligible: float,
+) -> NDArray[np.float64]:
+    """As :func:`painted`; ``radiation`` is two wavelengths [Å] and the intensity of the second to the first."""
+    first, second, ratio = radiation
+    out = np.zeros(points)
+    _paint_lines(d, strength, 1.0, first, widths, axial, shifts, monochromator, b_iso, start, step, out, negligible)
+    if ratio > 0:
+        _paint_lines(
+            d, strength, ratio, second, widths, axial, shifts, monochromator, b_iso, start, step, out, negligible
+        )
+    top = 0.0
+    for value in out:
+        top = value if value > top else top
+    if top > 0:
+        scale = 1 / top
+        for i in range(points):
+            out[i] *= scale
+    return out
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
 def _paint_lines(
     d: NDArray,
     strength: NDArray,
+    ratio: float,
     wavelength: float,
-    u: float,
-    v: float,
-    w: float,
-    size: float,
-    microstrain: float,
+    widths: tuple[float, float, float, float, float],
     axial: float,
-    zero_shift: float,
-    displacement: float,
-    radius: float,
-    transparency: float,
+    shifts: tuple[float, float, float, float],
     monochromator: float,
     b_iso: float,
     start: float,
@@ -272,29 +288,35 @@ def _paint_lines(
 
     What is below ``negligible`` of the strongest line is left out.
     """
+    u, v, w, size, microstrain = widths
+    zero_shift, displacement, radius, transparency = shifts
     n, largest = len(d), 0.0
-    angle, fwhm, mixing, height = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    fwhm, mixing, height = np.empty(n), np.empty(n), np.empty(n)
     for i in range(n):
-        angle[i] = bragg_two_theta(d[i], wavelength)
-        if not angle[i] < math.pi * 0.99:  # NaN included
+        sine = wavelength / (2 * d[i])
+        if not sine < GRAZING:  # NaN included
             height[i] = 0.0
             continue
-        area = strength[i] * debye_waller(d[i], b_iso) * lorentz_polarisation(angle[i], math.radians(monochromator))
-        gaussian = caglioti_fwhm(angle[i], u, v, w)
-        lorentzian = size_fwhm(angle[i], size, wavelength) + microstrain_fwhm(angle[i], microstrain)
+        cosine = math.sqrt(1 - sine * sine)
+        factor = debye_waller(d[i], b_iso) * lorentz_polarisation(sine, cosine, math.radians(monochromator))
+        gaussian = caglioti_fwhm(sine, cosine, u, v, w)
+        lorentzian = size_fwhm(cosine, size, wavelength) + microstrain_fwhm(sine, cosine, microstrain)
         fwhm[i], mixing[i] = thompson_cox_hastings(gaussian, lorentzian)
-        height[i] = area / fwhm[i]
+        height[i] = ratio * strength[i] * factor / fwhm[i]
         largest = max(largest, height[i])
     for i in range(n):
         if height[i] <= negligible * largest:
             continue
-        shift = displacement_shift(angle[i], displacement, radius) + transparency_shift(angle[i], transparency, radius)
+        sine = wavelength / (2 * d[i])
+        cosine = math.sqrt(1 - sine * sine)
+        shift = displacement_shift(cosine, displacement, radius)
+        shift += transparency_shift(sine, cosine, transparency, radius)
         offset = zero_shift + math.degrees(shift)
-        spread = abs(math.degrees(axial_two_theta(angle[i], axial, 1.0) - angle[i]))
+        spread = math.degrees(abs(axial_two_theta(sine, axial, 1.0) - 2 * math.asin(sine)))
         nodes = min(MAX_NODES, 1 + int(2 * spread / fwhm[i]))
         for node in range(nodes):
             share, weight = _axial_node(node / nodes, (node + 1) / nodes)
-            centre = math.degrees(axial_two_theta(angle[i], axial, share)) + offset
+            centre = math.degrees(axial_two_theta(sine, axial, share)) + offset
             faint = negligible * largest * weight
             _add_line(
                 out,
@@ -317,7 +339,7 @@ def _axial_node(a: float, b: float) -> tuple[float, float]:
     return math.sqrt(moment / weight), weight
 
 
-@njit(nogil=True, fastmath={"contract", "reassoc", "arcp"})
+@njit(nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "arcp"})
 def _add_line(out: NDArray, centre: float, height: float, fwhm: float, mixing: float, negligible: float) -> None:
     """Adds a pseudo-Voigt of area ``height * fwhm``; centre and width in points.
 

@@ -1,7 +1,8 @@
 """What a diffractometer and a sample do to a powder pattern, one small function an effect.
 
-Those of lines and background are scalar numba functions, called from the loops in ``diffractometer.py``; angles are 2θ
-or θ in radians and lengths in Å unless a name says otherwise. What happens in the detector is done to whole patterns.
+Those of lines and background are scalar numba functions, called from the loops in ``diffractometer.py``. Those of lines
+take sin θ and cos θ of a line's Bragg angle, which cost less than the angle; other angles are in radians and lengths in
+Å unless a name says otherwise. What happens in the detector is done to whole patterns.
 Zero shift, fluorescence and count scale are constants and have no function. The ranges that parameters are drawn from,
 and their sources, stand beside the parameters in ``flaws.Ranges`` and in docs/simulator.md.
 """
@@ -18,30 +19,23 @@ from imitation_refinement.xrd.jit import njit
 from imitation_refinement.xrd.line import SCHERRER_K
 
 
-@njit(nogil=True)
-def bragg_two_theta(d: float, wavelength: float) -> float:
-    """2θ [rad] from λ = 2 d sin θ; NaN where the wavelength [Å] is too long for the spacing [Å]."""
-    sine = wavelength / (2 * d)
-    return 2 * math.asin(sine) if sine <= 1 else math.nan
-
-
-@njit(nogil=True)
-def lorentz_polarisation(two_theta: float, monochromator: float) -> float:
+@njit(nogil=True, error_model="numpy")
+def lorentz_polarisation(sine: float, cosine: float, monochromator: float) -> float:
     """(1 + A cos² 2θ) / ((1 + A) sin² θ cos θ), A = cos² of the monochromator's 2θ [rad]; 0 is none.
 
     Azároff, Acta Cryst. 8, 701 (1955); without a monochromator International Tables C, section 6.2.
     """
-    theta, a = two_theta / 2, math.cos(monochromator) ** 2
-    return (1 + a * math.cos(two_theta) ** 2) / ((1 + a) * math.sin(theta) ** 2 * math.cos(theta))
+    double, a = 1 - 2 * sine * sine, math.cos(monochromator) ** 2
+    return (1 + a * double * double) / ((1 + a) * sine * sine * cosine)
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def debye_waller(d: float, b_iso: float) -> float:
     """exp(−2 B sin² θ / λ²) for intensities, B = 8π²⟨u²⟩ [Å²]; sin θ / λ = 1 / 2d. International Tables C, 6.1.1."""
     return math.exp(-b_iso / (2 * d * d))
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def march_dollase(cosine: float, r: float) -> float:
     """(r² cos² α + sin² α / r)^(−3/2), α the angle to the preferred direction; its mean over the sphere is 1.
 
@@ -51,49 +45,49 @@ def march_dollase(cosine: float, r: float) -> float:
     return 1 / (x * math.sqrt(x))
 
 
-@njit(nogil=True)
-def displacement_shift(two_theta: float, displacement: float, radius: float) -> float:
+@njit(nogil=True, error_model="numpy")
+def displacement_shift(cosine: float, displacement: float, radius: float) -> float:
     """−2 s cos θ / R [rad]: sample surface s [mm] below the goniometer's axis, radius R [mm].
 
     A surface that is too low is seen at smaller angles, one that is too high (s < 0) at larger ones.
 
     Klug and Alexander, X-ray Diffraction Procedures, 2nd ed. (1974), section 5-2.3.
     """
-    return -2 * displacement * math.cos(two_theta / 2) / radius
+    return -2 * displacement * cosine / radius
 
 
-@njit(nogil=True)
-def transparency_shift(two_theta: float, depth: float, radius: float) -> float:
+@njit(nogil=True, error_model="numpy")
+def transparency_shift(sine: float, cosine: float, depth: float, radius: float) -> float:
     """−sin 2θ / (2 μ R) [rad] with the absorption length 1/μ = ``depth`` [mm]. Klug and Alexander (1974), 5-2.3."""
-    return -math.sin(two_theta) * depth / (2 * radius)
+    return -sine * cosine * depth / radius
 
 
-@njit(nogil=True)
-def caglioti_fwhm(two_theta: float, u: float, v: float, w: float) -> float:
+@njit(nogil=True, error_model="numpy")
+def caglioti_fwhm(sine: float, cosine: float, u: float, v: float, w: float) -> float:
     """√(U tan² θ + V tan θ + W), the Gaussian FWHM of the instrument in degrees, U, V, W in degrees².
 
     Caglioti, Paoletti and Ricci, Nucl. Instrum. 3, 223 (1958).
     """
-    t = math.tan(two_theta / 2)
+    t = sine / cosine
     return math.sqrt(max(u * t * t + v * t + w, 1e-8))
 
 
-@njit(nogil=True)
-def size_fwhm(two_theta: float, size: float, wavelength: float) -> float:
+@njit(nogil=True, error_model="numpy")
+def size_fwhm(cosine: float, size: float, wavelength: float) -> float:
     """K λ / (D cos θ), the Lorentzian FWHM in degrees of crystallites of ``size`` D [nm]; infinite D is no effect.
 
     Scherrer (1918); K as in Langford and Wilson (1978).
     """
-    return math.degrees(SCHERRER_K * wavelength / (10 * size * math.cos(two_theta / 2)))
+    return math.degrees(SCHERRER_K * wavelength / (10 * size * cosine))
 
 
-@njit(nogil=True)
-def microstrain_fwhm(two_theta: float, strain: float) -> float:
+@njit(nogil=True, error_model="numpy")
+def microstrain_fwhm(sine: float, cosine: float, strain: float) -> float:
     """4 ε tan θ, the Lorentzian FWHM in degrees. Stokes and Wilson, Proc. Phys. Soc. 56, 174 (1944)."""
-    return math.degrees(4 * strain * math.tan(two_theta / 2))
+    return math.degrees(4 * strain * sine / cosine)
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def thompson_cox_hastings(gaussian: float, lorentzian: float) -> tuple[float, float]:
     """FWHM and Lorentzian share η of the pseudo-Voigt that stands for a Voigt of these two FWHM.
 
@@ -107,14 +101,14 @@ def thompson_cox_hastings(gaussian: float, lorentzian: float) -> tuple[float, fl
 
 
 @njit(nogil=True)
-def axial_two_theta(two_theta: float, axial: float, u: float) -> float:
+def axial_two_theta(sine: float, axial: float, u: float) -> float:
     """Where a ray that leaves the equatorial plane by the share ``u`` (0 to 1) of the largest angle is seen [rad].
 
     cos 2φ = cos 2θ √(1 + h²/L²), h = 2 H u, for sample and slit of equal half height H, ``axial`` = H/L. u has the
     weight 2 (1 − u). Finger, Cox and Jephcoat, J. Appl. Cryst. 27, 892 (1994), eqs. 1 to 6, with h as the variable:
     their singularity at 2φ = 2θ drops out.
     """
-    cosine = math.cos(two_theta) * math.sqrt(1 + (2 * axial * u) ** 2)
+    cosine = (1 - 2 * sine * sine) * math.sqrt(1 + (2 * axial * u) ** 2)
     return math.acos(min(1.0, max(-1.0, cosine)))
 
 
@@ -139,13 +133,13 @@ def chebyshev(x: float, coefficients: NDArray) -> float:
     return coefficients[0] + x * after - after_that
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def air_scatter(two_theta_deg: float, power: float) -> float:
     """(5° / 2θ)^n: 1 at 5°. n = 1 is the "one on X" background that TOPAS has for air scatter at low angles."""
     return (5.0 / two_theta_deg) ** power
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def amorphous_hump(two_theta_deg: float, centre: float, fwhm: float) -> float:
     """A broad Gaussian of height 1: the first halo of a glass or of the holder; all in degrees."""
     u = 2 * (two_theta_deg - centre) / fwhm

@@ -93,7 +93,7 @@ def _between(y: NDArray, place: float) -> float:
     return y[i] + (y[i + 1] - y[i]) * (place - i)
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def root_above_baseline(x: NDArray, first: NDArray, last: NDArray, near: NDArray, far: NDArray) -> NDArray[np.float32]:
     """√ of what is above the baseline, scaled to maximum 1, of intensities (points,); see :class:`Windows`.
 
@@ -111,8 +111,8 @@ def root_above_baseline(x: NDArray, first: NDArray, last: NDArray, near: NDArray
     if begin == end:
         return out
     smooth = _moving_mean(x, near, far, begin, end)
-    lowest = _moving_extreme(smooth, first, last, begin, end, -1.0)
-    opened = _moving_extreme(lowest, first, last, begin, end, 1.0)
+    lowest = -_moving_greatest(-smooth, first, last, begin, end)
+    opened = _moving_greatest(lowest, first, last, begin, end)
     baseline = _moving_mean(opened, first, last, begin, end)
     top = 0.0
     for i in range(begin, end):
@@ -123,7 +123,7 @@ def root_above_baseline(x: NDArray, first: NDArray, last: NDArray, near: NDArray
     return out
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _moving_mean(x: NDArray, first: NDArray, last: NDArray, begin: int, end: int) -> NDArray[np.float64]:
     """Means over each point's window, cut at ``begin`` and ``end``; 0 beyond these."""
     total = np.zeros(len(x) + 1)
@@ -131,32 +131,35 @@ def _moving_mean(x: NDArray, first: NDArray, last: NDArray, begin: int, end: int
         total[i + 1] = total[i] + x[i]
     out = np.zeros(len(x))
     for i in range(begin, end):
-        a, b = max(first[i], begin), min(last[i], end)
+        a, b = np.uint64(max(first[i], begin)), np.uint64(min(last[i], end))
         out[i] = (total[b] - total[a]) / (b - a)
     return out
 
 
 @njit(nogil=True)
-def _moving_extreme(
-    x: NDArray, first: NDArray, last: NDArray, begin: int, end: int, sign: float
-) -> NDArray[np.float64]:
-    """The greatest (``sign`` 1) or least (−1) of each point's window, whose ends rise from point to point.
+def _moving_greatest(x: NDArray, first: NDArray, last: NDArray, begin: int, end: int) -> NDArray[np.float64]:
+    """The greatest of each point's window, cut at ``begin`` and ``end``; 0 beyond these.
 
-    A queue keeps the places that may still be one: each point comes and goes once (Lemire, Nordic J. Comput. 13, 328,
-    2006).
+    A window is two stretches of 2^k points, k as large as fits, that overlap: the greatest of every such stretch are
+    worked out first (Bender & Farach-Colton, LATIN 2000, the sparse table).
     """
-    out = np.zeros(len(x))
-    queue = np.empty(len(x), np.int64)
-    head = tail = 0
-    after = begin
+    n, widest = end - begin, 1
     for i in range(begin, end):
-        while after < min(last[i], end):
-            while tail > head and sign * x[queue[tail - 1]] <= sign * x[after]:
-                tail -= 1
-            queue[tail] = after
-            tail += 1
-            after += 1
-        while queue[head] < first[i]:
-            head += 1
-        out[i] = x[queue[head]]
+        widest = max(widest, min(last[i], end) - max(first[i], begin))
+    level = np.zeros(widest + 1, np.uint8)  # the largest k with 2^k points in so many
+    for length in range(2, widest + 1):
+        level[length] = level[length // 2] + 1
+    greatest = np.empty((level[widest] + 1, n))
+    greatest[0] = x[begin:end]
+    for k in range(1, len(greatest)):
+        half = 1 << (k - 1)
+        before, after = greatest[k - 1], greatest[k - 1, half:]
+        for i in range(len(after)):
+            greatest[k, i] = before[i] if before[i] > after[i] else after[i]
+    out = np.zeros(len(x))
+    for i in range(begin, end):
+        a, b = np.uint64(max(first[i], begin) - begin), np.uint64(min(last[i], end) - begin)
+        k = level[b - a]
+        left, right = greatest[k, a], greatest[k, b - (np.uint64(1) << np.uint64(k))]
+        out[i] = left if left > right else right
     return out

@@ -24,9 +24,9 @@ from tests.shared.answer.conftest import measured
 
 def test_line_factors_are_those_of_the_diffractometer() -> None:
     q = np.array([1.0, 3.0, 5.0])
-    angles = 2 * np.arcsin(q * 0.7093 / (4 * np.pi))
     expected = [
-        2 * lorentz_polarisation(a, 0.0) * debye_waller(2 * np.pi / x, 0.5) for a, x in zip(angles, q, strict=True)
+        2 * lorentz_polarisation(sine, np.sqrt(1 - sine**2), 0.0) * debye_waller(2 * np.pi / x, 0.5)
+        for sine, x in zip(q * 0.7093 / (4 * np.pi), q, strict=True)
     ]
     assert line_factors(q, 0.7093) == pytest.approx(expected)
     assert line_factors(np.array([5.0]), 3.0) == 0

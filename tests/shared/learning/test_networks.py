@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from scipy.ndimage import grey_opening, uniform_filter1d
 from torch import Tensor, nn
@@ -179,6 +181,21 @@ def test_the_root_of_a_portable_run_is_correctly_rounded(monkeypatch: pytest.Mon
     assert torch.equal(square_root(x), x.sqrt())
     monkeypatch.setenv(PORTABLE_VARIABLE, "1")
     np.testing.assert_array_equal(square_root(x).numpy(), np.sqrt(x.numpy()))
+
+
+def test_standardised_weights_have_no_mean_and_a_variance_of_their_fan_in() -> None:
+    torch.manual_seed(0)
+    model = classifier(architecture="strided", norm="weight")
+    layer = model.layers[1][0]
+    with torch.no_grad():
+        layer.weight.mul_(3).add_(0.5)
+        layer.gain[:] = torch.linspace(1, 2, 32)[:, None, None, None]
+        x = torch.randn(2, 24, 1, 50)
+        w = layer.weight.flatten(1)
+        w = (w - w.mean(1, keepdim=True)) / (w.std(1, keepdim=True, correction=0) * math.sqrt(w.shape[1]))
+        w = (layer.gain[:, :, 0, 0] * w).reshape(layer.weight.shape)
+        torch.testing.assert_close(layer(x), F.conv2d(x, w, layer.bias, (1, 2), (0, 3)), rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(m, nn.GroupNorm) for m in model.modules())
 
 
 def test_strided_has_its_own_sizes_and_keeps_positions() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from imitation_refinement.learning.stream_training import StreamConfig, split, train_on_stream
+from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
 from imitation_refinement.xrd.bank import Bank
 from imitation_refinement.xrd.grid import Grid
 
@@ -29,6 +31,12 @@ CONFIG = StreamConfig.model_validate(
         "device": "cpu",
     }
 )
+
+
+@pytest.fixture(scope="module")
+def toy_bank(toy_bank: Bank) -> Bank:
+    """The toy bank with five stoichiometries, each of all crystal systems."""
+    return replace(toy_bank, formula=np.array([f"{name}{2 + i // 7}O" for i, name in enumerate(toy_bank.formula)]))
 
 
 class Killed(Exception):
@@ -68,6 +76,10 @@ def test_a_formula_is_on_one_side(toy_bank: Bank) -> None:
     training, held_out = split(toy_bank, 0.4)
     assert not {*training.formula.tolist()} & {*held_out.formula.tolist()}
     assert len(training) + len(held_out) == len(toy_bank)
+    abx3, others = ["Ca1Ti1O3", "CaO3Ti", "KNbO3", "F3KMn"], ["CaO4Ti2", "Ca0.5O3Ti0.5"]
+    chosen = [is_held_out([*abx3, *others], share) for share in np.linspace(0, 1, 33)]
+    assert {tuple(found[: len(abx3)]) for found in chosen} == {(False,) * 4, (True,) * 4}
+    assert any(found.any() != found.all() for found in chosen)
     with pytest.raises(ValueError, match="too few structures"):
         split(toy_bank.select(range(7)), 0.5)
 
