@@ -41,7 +41,7 @@ class Identified:
     Attributes:
         pattern: as it was given.
         probabilities: of the seven crystal systems, shape (7,); equal where the pattern can't be searched.
-        opinions: what they were fused from; None where the pattern can't be searched.
+        opinions: what they were fused from.
         candidates: phases, the most probable first; none where the pattern can't be searched.
         checks: what speaks against an answer, or is to be minded.
         explanation: which peaks the candidates explain; None where the pattern can't be searched.
@@ -50,7 +50,7 @@ class Identified:
 
     pattern: Pattern
     probabilities: NDArray[np.float64]
-    opinions: Opinions | None
+    opinions: Opinions
     candidates: tuple[Candidate, ...]
     checks: tuple[Check, ...] = ()
     explanation: Explanation | None = None
@@ -64,7 +64,7 @@ class Identified:
     @property
     def crystal_system(self) -> CrystalSystem | None:
         """The most probable crystal system; None where the pattern can't be searched."""
-        return self.order[0] if self.opinions else None
+        return self.order[0] if self.candidates else None
 
     @property
     def probability(self) -> float:
@@ -141,4 +141,5 @@ def _between_systems(probabilities: NDArray[np.float64]) -> Check | None:
 
 def _unanswered(pattern: Pattern, check: Check) -> Identified:
     """What is said of a pattern that can't be searched."""
-    return Identified(pattern, np.full(N_CLASSES, 1 / N_CLASSES), None, (), (check,))
+    equal = np.full(N_CLASSES, 1 / N_CLASSES)
+    return Identified(pattern, equal, Opinions(np.log(equal), equal, 0.0), (), (check,))

@@ -27,7 +27,7 @@ COLUMNS: tuple[str, ...] = (
 def record(one: Identified) -> Record:
     """All that is said of a pattern, in the types of JSON; docs/identify.md says what each entry is."""
     pattern = one.pattern
-    first, second = (one.order[:2]) if one.opinions else (None, None)
+    first, second = one.order[:2] if one.candidates else (None, None)
     p = dict(zip(map(str, CRYSTAL_SYSTEMS), one.probabilities.round(4).tolist(), strict=True))
     found = one.explanation
     return {

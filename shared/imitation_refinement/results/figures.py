@@ -29,6 +29,7 @@ from imitation_refinement.vocabulary import Block, Method, Supervision
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
 DPI = 160
+LEAST_SHOWN = 0.1  # probability of a crystal system somewhere in a series
 
 # Paul Tol's "bright" scheme, https://personal.sron.nl/~pault/, seven colours for seven systems.
 SYSTEM_COLORS: dict[CrystalSystem, str] = dict(
@@ -446,6 +447,64 @@ def candidates_figure(
     for upper in (axes, *strips)[:-1]:
         upper.tick_params(bottom=False)
     (axes, *strips)[-1].set_xlabel("2θ (°)" + (f", λ = {wavelength:g} Å" if wavelength else ""))
+    return figure
+
+
+@_styled
+def series_figure(
+    axis: NDArray[np.float64],
+    maps: Mapping[str, NDArray[np.float64]],
+    at: NDArray[np.float64],
+    quantity: str,
+    probabilities: NDArray[np.float64],
+    sure: Sequence[bool],
+    changes: Sequence[tuple[float, str]],
+    wavelength: float | None,
+) -> Figure:
+    """Patterns over time or temperature as heat maps side by side, and the crystal systems' probabilities along them.
+
+    Args:
+        axis: 2θ [°], shape (points,).
+        maps: a title, and for each pattern its intensities, 0 to 1, NaN where nothing was measured, (n, points).
+        at: when, or at which temperature, each was measured, rising, shape (n,).
+        quantity: what ``at`` is, with its unit.
+        probabilities: shape (n, 7).
+        sure: whether each is an answer.
+        changes: where the answer changes, and from what to what.
+        wavelength: of the axis [Å].
+    """
+    figure = _figure(4.4 * len(maps) + 3.0, 4.6)
+    *images, last = figure.subplots(1, len(maps) + 1, sharey=True, width_ratios=[2.0] * len(maps) + [1.0])
+    middles = (at[1:] + at[:-1]) / 2
+    ends = (at[:1] * 1.5 - at[1:2] * 0.5, at[-1:] * 1.5 - at[-2:-1] * 0.5) if len(at) > 1 else (at - 0.5, at + 0.5)
+    edges = np.concatenate([ends[0], middles, ends[1]])
+    half = (axis[1] - axis[0]) / 2
+    across = np.concatenate([axis - half, [axis[-1] + half]])
+    for axes, (title, values) in zip(images, maps.items(), strict=True):
+        axes.pcolormesh(across, edges, values, cmap="magma", vmin=0, vmax=1, rasterized=True)
+        axes.set_title(title)
+        axes.set_xlabel("2θ (°)" + (f", λ = {wavelength:g} Å" if wavelength else ""))
+    images[0].set_ylabel(quantity)
+    for index in np.flatnonzero(probabilities.max(axis=0) >= LEAST_SHOWN):
+        system = CRYSTAL_SYSTEMS[int(index)]
+        last.plot(probabilities[:, index], at, color=SYSTEM_COLORS[system], linewidth=1.0, label=str(system))
+        for filled in (True, False):
+            which = np.array(sure) == filled
+            face = SYSTEM_COLORS[system] if filled else "white"
+            marks: dict[str, Any] = {"markersize": 4, "color": SYSTEM_COLORS[system], "markerfacecolor": face}
+            last.plot(probabilities[which, index], at[which], SYSTEM_MARKERS[system], **marks)
+    last.set_xlim(-0.03, 1.03)
+    last.xaxis.set_major_formatter(PERCENT)
+    last.set_xlabel("probability (open: no answer)")
+    last.set_title("crystal system")
+    last.legend(loc="best")
+    for place, text in changes:
+        for axes in (*images, last):
+            axes.axhline(place, color="white" if axes is not last else INK, linewidth=1.0, linestyle="--")
+        box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.0}
+        images[0].annotate(
+            text, (0.99, place), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, bbox=box
+        )
     return figure
 
 

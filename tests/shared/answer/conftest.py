@@ -74,8 +74,12 @@ def small_library() -> Library:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """:func:`small_model`."""
+    return small_model(tmp_path_factory.mktemp("model"))
+
+
+def small_model(folder: Path) -> Path:
     """A model in the form that release gives it: :func:`small_library`, and a small network that has learnt nothing."""
-    folder = tmp_path_factory.mktemp("model")
     small_library().write(folder / LIBRARY)
     Ranking.read().write(folder / RANKING)
     config = {"architecture": "strided", "depths": (1, 1), "widths": (8, 8), "embedding": 8, "positions": 8}
