@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.stage import exit_on_input_error
+
+if TYPE_CHECKING:
+    from pipelines.batch import BatchConfig
 
 WIDE = 160  # columns of a table where no terminal says how many it has
 _TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_probability"))
@@ -139,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     identify.set_defaults(command=_identify)
 
+    _batch_commands(
+        commands.add_parser("batch", help="identify very many patterns by a pipeline: run, compile, submit")
+    )
+
     made = commands.add_parser("release", help="make the model that identify uses", description=_release.__doc__)
     made.add_argument(
         "--output", required=True, type=Path, metavar="FOLDER", help="the model; begun before, it goes on"
@@ -195,6 +202,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _batch_commands(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    run = verbs.add_parser("run", help="on this machine", description=_batch_run.__doc__)
+    compiled = verbs.add_parser("compile", help="write the pipeline as YAML", description=_batch_compile.__doc__)
+    submitted = verbs.add_parser("submit", help="start it on a cluster", description=_batch_submit.__doc__)
+    for verb in (run, compiled, submitted):
+        needed = {} if verb is not compiled else {"nargs": "?", "default": ""}
+        verb.add_argument("patterns", metavar="PATH", help="a folder of pattern files, or a Parquet table", **needed)
+        verb.add_argument("--model", default="", metavar="FOLDER", help="a model (default: that of the software)")
+        verb.add_argument("--library", default="", metavar="FILE", help="a library to search in (default: the model's)")
+        verb.add_argument("--wavelength", default="", metavar="Å", help="of patterns that do not say theirs")
+        verb.add_argument("--elements", default="", metavar="LIST", help="of the samples, as of identify")
+        verb.add_argument("--shards", type=int, metavar="N", help="parts that are answered side by side (default: 2)")
+        verb.add_argument("--processes", type=int, metavar="N", help="of each shard (default: one a core)")
+    run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    run.add_argument("--verbose", action="store_true", help="print all that is said")
+    run.set_defaults(command=_batch_run)
+    for verb in (compiled, submitted):
+        _cluster_option(verb)
+    compiled.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the YAML file")
+    compiled.set_defaults(command=_batch_compile)
+    _server_options(submitted)
+    submitted.set_defaults(command=_batch_submit)
+
+
 def _profile_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile", default="default", help="smoke, default, paper, paper-cpu, or a TOML file (default: default)"
@@ -221,13 +253,7 @@ def _cluster_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host",
-        default="",
-        metavar="URL",
-        help="the Kubeflow Pipelines server, as http://localhost:8080 (default: KF_PIPELINES_ENDPOINT)",
-    )
-    parser.add_argument("--namespace", default="", metavar="NAME", help="your namespace, where the server has several")
+    _server_options(parser)
     parser.add_argument(
         "--structures",
         default="",
@@ -253,6 +279,16 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a finished run whose classifiers are taken, on the volume of the checkpoints (default: train them)",
     )
+
+
+def _server_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host",
+        default="",
+        metavar="URL",
+        help="the Kubeflow Pipelines server, as http://localhost:8080 (default: KF_PIPELINES_ENDPOINT)",
+    )
+    parser.add_argument("--namespace", default="", metavar="NAME", help="your namespace, where the server has several")
     parser.add_argument("--experiment", default="imitation-refinement", metavar="NAME", help="experiment of the run")
     parser.add_argument("--name", default="", help="what the run is called (default: profile, seed and time)")
     parser.add_argument(
@@ -396,27 +432,35 @@ def _compile(arguments: argparse.Namespace) -> None:
 
 def _submit(arguments: argparse.Namespace) -> None:
     """Uploads the pipeline to a Kubeflow Pipelines server as a version, starts a run, and waits for it if asked."""
-    import tempfile
-    from datetime import UTC, datetime
-
     from pipelines.cluster import read_cluster
     from pipelines.compile import compile_pipeline
-    from pipelines.local import TaskFailed
     from pipelines.profiles import read_profile
-    from pipelines.server import Access, Server
-    from pipelines.submit import run_parameters, submit, watch
+    from pipelines.submit import run_parameters
 
     profile = read_profile(arguments.profile, _settings(arguments))
     cluster = read_cluster(arguments.cluster)
     parameters = run_parameters(profile.parameters(), _sources(arguments), cluster)
-    name = arguments.name or f"{profile.name} seed {profile.seed} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    name = arguments.name or f"{profile.name} seed {profile.seed} {_now()}"
+    _submitted(arguments, lambda package: compile_pipeline(profile, package, cluster), parameters, name)
+
+
+def _submitted(
+    arguments: argparse.Namespace, compile_to: Callable[[Path], None], parameters: Mapping[str, Any], name: str
+) -> None:
+    """Uploads a pipeline, starts a run, and waits for it if asked."""
+    import tempfile
+
+    from pipelines.local import TaskFailed
+    from pipelines.server import Access, Server
+    from pipelines.submit import submit, watch
+
     access = Access(
         arguments.host, arguments.namespace, arguments.token_file, arguments.cookies, arguments.ca_certificate
     )
     server = Server(access)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
-        compile_pipeline(profile, package, cluster)
+        compile_to(package)
         submission = submit(server, package, parameters, name, arguments.experiment, arguments.mlflow_experiment)
     print(f"run: {submission.link}", flush=True)
     if arguments.wait:
@@ -426,6 +470,54 @@ def _submit(arguments: argparse.Namespace) -> None:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         print("succeeded")
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _batch(arguments: argparse.Namespace) -> BatchConfig:
+    from pipelines.batch import read_batch
+
+    stage = {name: getattr(arguments, name) for name in ("wavelength", "elements", "processes")}
+    stage = {name: value for name, value in stage.items() if value not in ("", None)}
+    given = {name: getattr(arguments, name) for name in ("patterns", "model", "library", "shards")}
+    return read_batch(**given, identify=stage)
+
+
+def _batch_run(arguments: argparse.Namespace) -> None:
+    """Identifies patterns in shards, two at a time, each in a process; gathers the answers in answers.parquet."""
+    from pipelines.batch import run_batch
+    from pipelines.local import TaskFailed
+
+    try:
+        folder = run_batch(_batch(arguments), arguments.output, arguments.verbose)
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print(f"answers: {folder / 'answers.parquet'}")
+
+
+def _batch_compile(arguments: argparse.Namespace) -> None:
+    """Compiles the pipeline of identify to YAML for a Kubeflow Pipelines cluster."""
+    from pipelines.batch import compile_batch
+    from pipelines.cluster import read_cluster
+
+    compile_batch(_batch(arguments), arguments.output, read_cluster(arguments.cluster))
+    print(f"pipeline: {arguments.output}")
+
+
+def _batch_submit(arguments: argparse.Namespace) -> None:
+    """Uploads the pipeline of identify to a Kubeflow Pipelines server, starts a run, and waits for it if asked."""
+    from pipelines.batch import compile_batch, paths_there
+    from pipelines.cluster import read_cluster
+
+    config, cluster = _batch(arguments), read_cluster(arguments.cluster)
+    parameters = {**config.parameters(), **paths_there(config, cluster)}
+    name = arguments.name or f"identify {_now()}"
+    _submitted(arguments, lambda package: compile_batch(config, package, cluster), parameters, name)
 
 
 def _ui(arguments: argparse.Namespace) -> None:

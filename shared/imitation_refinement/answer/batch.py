@@ -169,19 +169,46 @@ def identify_files(
     with Journal(output / JOURNAL, asked.fingerprint()) as journal:
         if asked.pictures:
             output_folder(asked.pictures)
-        keys: dict[str, None] = {}  # in order; a file that is named twice is answered once
-        summary = Summary()
-        left = _left(_items(paths), journal, keys, summary)
-        total = _number(paths)
-        made = _answered(left, asked, _processes(processes, total))
-        for entry in progress(made, "identify", total=total, unit="files"):
-            journal.add(entry)
-        if summary.kept:
-            say(f"{output}: {summary.kept} files of these were answered before, and are kept")
-        _write(output, journal, list(keys), paths, summary)
+        keys, kept = answer_all(paths, asked, journal, processes)
+        if kept:
+            say(f"{output}: {kept} files of these were answered before, and are kept")
+        summary = Summary(kept=kept)
+        _write(output, journal, keys, paths, summary)
     unsure = summary.answered - summary.flags[Flag.ANSWERED]
     say(f"{output / 'answers.csv'}: {summary.answered} patterns, {unsure} of them without a sure answer")
     return summary
+
+
+def answer_all(
+    paths: Sequence[str],
+    asked: Asked,
+    journal: Journal,
+    processes: int | None = None,
+    part: tuple[int, int] = (0, 1),
+) -> tuple[list[str], int]:
+    """Answers what has no answer in a journal yet.
+
+    Args:
+        paths: files of :mod:`imitation_refinement.data.formats`, or folders of them.
+        asked: all else that answers depend on.
+        journal: where answers go, and are looked for.
+        processes: how many work; see :func:`identify_files`.
+        part: number, from 0, and count of the parts that several commands share; each takes every so manieth item.
+
+    Returns:
+        The keys of the items in the journal, in their order, and how many had an answer.
+
+    Raises:
+        InputError: if the model can't be used.
+    """
+    number, count = part
+    keys: dict[str, None] = {}  # a file that is named twice is answered once
+    left = _left(islice(_items(paths), number, None, count), journal, keys)
+    before = len(journal)
+    total = max(len(range(number, _number(paths), count)) - before, 0)
+    for entry in progress(_answered(left, asked, _processes(processes, total)), "identify", total=total, unit="files"):
+        journal.add(entry)
+    return list(keys), len(keys) - (len(journal) - before)
 
 
 def _record_digest(folder: Path | None) -> str:
@@ -253,15 +280,12 @@ def _state(file: Path) -> str:
     return f"{found.st_size}|{found.st_mtime_ns}"
 
 
-def _left(items: Iterable[Item], journal: Journal, keys: dict[str, None], summary: Summary) -> Iterator[Item]:
-    """The items that have no answer yet; notes all in ``keys``, and how many have one in ``summary``."""
+def _left(items: Iterable[Item], journal: Journal, keys: dict[str, None]) -> Iterator[Item]:
+    """The items that have no answer yet; notes the keys of all."""
     for item in items:
-        if item.key in keys:
-            continue
+        known = item.key in keys or item.key in journal
         keys[item.key] = None
-        if item.key in journal:
-            summary.kept += 1
-        else:
+        if not known:
             yield item
 
 

@@ -82,6 +82,9 @@ class Journal:
     def __contains__(self, key: str) -> bool:
         return key in self._places
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def add(self, entry: Entry) -> None:
         """Writes an entry, whole: the next process sees it, or nothing of it."""
         self._stream.seek(0, 2)

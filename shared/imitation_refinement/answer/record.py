@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from imitation_refinement.answer.explain import Explanation
 from imitation_refinement.answer.identify import Identified
@@ -21,6 +25,20 @@ COLUMNS: tuple[str, ...] = (
     *(f"p_{system}" for system in CRYSTAL_SYSTEMS),
     *("flag", "reason"),
     *(f"candidate_{number}_{name}" for number in range(1, LISTED + 1) for name in _OF_CANDIDATE),
+)
+
+_TYPES = {
+    "space_group": pa.int16(),
+    **dict.fromkeys(("probability", "second_probability", "score", "strain", "zero_error"), pa.float64()),
+    **{f"p_{system}": pa.float64() for system in CRYSTAL_SYSTEMS},
+}
+# As answers.csv, with where each pattern comes from and the whole record as JSON.
+ANSWERED = pa.schema(
+    [
+        *(pa.field(name, _TYPES.get(re.sub(r"candidate_\d_", "", name), pa.string())) for name in COLUMNS),
+        pa.field("where", pa.string()),
+        pa.field("record", pa.string()),
+    ]
 )
 
 
@@ -109,3 +127,14 @@ def row(said: Mapping[str, Any]) -> list[Any]:
         *(said["flag"], said["reason"]),
         *(one.get(name) for one in (*candidates, *empty) for name in _OF_CANDIDATE),
     ]
+
+
+def tables(said: Iterable[Mapping[str, Any]], rows: int = 1000) -> Iterator[pa.Table]:
+    """Records as tables under :data:`ANSWERED`, so many rows at a time."""
+    rest = iter(said)
+    while part := list(islice(rest, rows)):
+        cells = [[*row(one), one["where"], json.dumps(one, ensure_ascii=False)] for one in part]
+        columns = [
+            pa.array(values, field.type) for values, field in zip(zip(*cells, strict=True), ANSWERED, strict=True)
+        ]
+        yield pa.Table.from_arrays(columns, schema=ANSWERED)
