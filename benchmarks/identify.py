@@ -96,7 +96,7 @@ def main() -> None:
         network = model.ensemble.log_probabilities(x, y, wavelength)
         for protocol, allowed in (("known", np.ones(len(library), bool)), ("unseen", ~materials.own[i])):
             answer = model.search.answer(model.search.fitted(pattern, allowed, matched))
-            opinions = Opinions(network, answer.systems, answer.candidates[0].probability)
+            opinions = Opinions.of(network, answer)
             answers[protocol].append(model.fusion(opinions))
             votes[protocol].append(answer.systems)
             first = int(np.where(allowed, matched[0], -1).argmax())

@@ -1,11 +1,9 @@
 """The library that patterns are searched in, made of structures, and the ranking that goes with it.
 
     python -m pipelines.library structures.parquet library.parquet
-    python -m pipelines.library structures.parquet library.parquet --ranking ranking.json
 
-The table is what collect_structures writes. With ``--ranking`` virtual measurements of some of the structures are
-searched in the library, and what makes a true answer is fitted on them: once with all its entries, once without those
-of the pattern's own material.
+The table is what collect_structures writes. Here are, too, the virtual measurements that ``release`` searches in a
+library, to fit what makes a true answer: with all its entries, and without those of what the pattern is of.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,10 @@ from components.simulate.kernel import Structures, reflections, unsupported
 from imitation_refinement import __version__
 from imitation_refinement.answer.library import LIBRARY, MOST_Q, REFERENCE, Library, record
 from imitation_refinement.answer.pattern import prepare
-from imitation_refinement.answer.ranking import Case, Ranking, fit
+from imitation_refinement.answer.ranking import Case, Ranking
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import STRUCTURES, open_table, parts, read_table, write_rejected
-from imitation_refinement.data.formula import but_for_hydrogen, one_material
+from imitation_refinement.data.formula import but_for_hydrogen, one_material, stoichiometry
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, output_folder, write_text
 from imitation_refinement.progress import progress, say
@@ -193,8 +192,18 @@ def virtual_measurements(structures: pa.Table, number: int, seed: int) -> list[M
     return out
 
 
-def cases(search: Search, structures: pa.Table, measured: Sequence[Measured]) -> Iterator[tuple[Case, Measured]]:
-    """Virtual measurements searched with and without the entries of their own material: two cases each.
+class Without(StrEnum):
+    """What is left out of the library when a virtual measurement is searched."""
+
+    NOTHING = "nothing"
+    MATERIAL = "the entries of its material"
+    KIND = "those of its stoichiometry, its isotypes among them"
+
+
+def cases(
+    search: Search, structures: pa.Table, measured: Sequence[Measured]
+) -> Iterator[tuple[Case, Measured, Without]]:
+    """Virtual measurements searched once with each of :class:`Without`: three cases each.
 
     Args:
         search: the library; its ranking is not used.
@@ -203,14 +212,19 @@ def cases(search: Search, structures: pa.Table, measured: Sequence[Measured]) ->
     """
     formulas, groups = (structures[name].take([one.row for one in measured]) for name in ("formula", "space_group"))
     materials = Materials.of(search.library, formulas.to_pylist(), groups.to_numpy())
+    kinds = np.array([stoichiometry(name) for name in search.library.formula.tolist()])
     for i, one in enumerate(progress(measured, "virtual measurements searched", unit="patterns")):
         try:
             pattern = prepare(one.two_theta, one.counts, REFERENCE)
         except InputError:  # drawn with so much background that nothing is left: no pattern to learn from
             continue
         matched = search.matched(pattern)
-        for allowed in (None, ~materials.own[i]):
-            yield search.case(search.fitted(pattern, allowed, matched), materials.right[i], one.system), one
+        left = ~materials.own[i]
+        allowed = (None, left, left & (kinds != stoichiometry(formulas[i].as_py())))
+        for without, which in zip(Without, allowed, strict=True):
+            if which is None or which.any():
+                found = search.fitted(pattern, which, matched)
+                yield search.case(found, materials.right[i], one.system), one, without
 
 
 def _virtual(
@@ -232,20 +246,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("structures", type=Path, help="STRUCTURES table (Parquet)")
     parser.add_argument("output", type=Path, help="the library (Parquet)")
-    parser.add_argument("--ranking", type=Path, metavar="JSON", help="where the ranking goes, if one is to be fitted")
-    parser.add_argument("--number", type=int, default=1600, help="virtual measurements it is fitted on")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     structures = read_structures(options.structures)
     library = library_of(structures)
     library.write(options.output)
     say(f"{options.output}: {len(library)} crystals, {options.output.stat().st_size / 1e6:.1f} MB")
-    if options.ranking:
-        measured = virtual_measurements(structures, options.number, options.seed)
-        known = [case for case, _ in cases(Search(library, UNFITTED), structures, measured)]
-        said = f"{options.number} virtual measurements, seed {options.seed}, library {library.digest[:16]}"
-        fit(known, said).write(options.ranking)
-        say(f"{options.ranking}: fitted on {len(known)} cases")
 
 
 if __name__ == "__main__":

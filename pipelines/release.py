@@ -35,13 +35,14 @@ from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.learning.models import save_model
-from imitation_refinement.learning.stream import apart_from, formulas_of
+from imitation_refinement.learning.stream import apart_from, formulas_of, without
 from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
 from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.bank import Bank
-from pipelines.library import UNFITTED, cases, library_of, read_structures, virtual_measurements
+from imitation_refinement.xrd.crystal import N_CLASSES
+from pipelines.library import UNFITTED, Without, cases, library_of, read_structures, virtual_measurements
 from pipelines.profiles import parse_toml, with_settings
 
 OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
@@ -54,6 +55,11 @@ class ReleaseConfig(StageConfig):
         min_length=1, description="as of collect_structures: paths, or packages by name"
     )
     keep_out: str = Field("", description="patterns whose materials no part learns; none if empty")
+    whole_library: bool = Field(
+        False,
+        description="the library has the kept-out materials all the same: a model that knows all that it can, whose "
+        "networks are still judged on what they have not learnt",
+    )
     networks: int = Field(3, ge=1, le=20, description="networks, each with a seed of its own")
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
     measurements: int = Field(1000, ge=14, le=1_000_000, description="virtual ones that the answer is fitted on")
@@ -98,16 +104,17 @@ def release(output: Path, config: ReleaseConfig) -> None:
     write_text(options, written)
     formulas = formulas_of(Path(config.keep_out)) if config.keep_out else []
     if not begun:
-        _collect(output, config.structures, formulas)
+        _collect(output, config.structures, [] if config.whole_library else formulas)
     structures = read_structures(output / COLLECTED)
-    if own := int((~apart_from(structures["formula"].to_pylist(), formulas)).sum()):
+    apart = apart_from(structures["formula"].to_pylist(), formulas)
+    if not config.whole_library and (own := int((~apart).sum())):
         problem = f"holds {own} structures of the formulas in {config.keep_out}, which has changed since."
         raise InputError(output / COLLECTED, problem, "Begin in another folder.")
     if not (output / LIBRARY).exists():
         library_of(structures).write(output / LIBRARY)
-    names = _networks(output, config)
+    names = _networks(output, config, formulas)
     if not (output / RECORD).exists():
-        _fuse(output, config, structures, names, formulas)
+        _fuse(output, config, structures.filter(pa.array(apart)), names, formulas)
     say(f"{output}: {structures.num_rows} structures, {len(names)} networks. Use it: identify --model {output}")
 
 
@@ -125,7 +132,7 @@ def _collect(output: Path, sources: Sequence[str], formulas: Sequence[str]) -> N
     write_structures(output / COLLECTED, tables(own), len(own))
 
 
-def _networks(output: Path, config: ReleaseConfig) -> list[str]:
+def _networks(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> list[str]:
     """Trains the networks that are not there yet, as many at once as there are cores; their files' names."""
     names = [f"network-{number}.safetensors" for number in range(1, config.networks + 1)]
     missing = [(number, name) for number, name in enumerate(names) if not (output / name).exists()]
@@ -135,6 +142,7 @@ def _networks(output: Path, config: ReleaseConfig) -> list[str]:
         bank, rejected = bank_of([output / COLLECTED])
         for error in rejected:
             say(f"not learnt: {error}")
+        bank = without(bank, formulas)
         try:
             split(bank, config.stream.held_out)
         except ValueError as error:
@@ -188,7 +196,11 @@ def _train(output: Path, name: str, config: StreamConfig) -> None:
 def _fuse(
     output: Path, config: ReleaseConfig, structures: pa.Table, names: Sequence[str], formulas: Sequence[str]
 ) -> None:
-    """Fits the ranking and the fusion on structures that no network has learnt, and finishes the folder."""
+    """Fits the ranking and the fusion on structures that no network has learnt, and finishes the folder.
+
+    Args:
+        structures: that may be learnt: without those of the ``formulas`` to keep out.
+    """
     held_out = structures.filter(pa.array(is_held_out(structures["formula"].to_pylist(), config.stream.held_out)))
     if not held_out.num_rows:
         raise InputError(output / COLLECTED, "has no formula that is held out.", "Give more structures.")
@@ -197,8 +209,9 @@ def _fuse(
     found = list(cases(Search(library, UNFITTED), held_out, measured))
     said = f"{len(found)} searches of {config.measurements} virtual measurements of {held_out.num_rows} structures, "
     said += f"seed {config.seed}"
+    often = np.bincount(library.system, minlength=N_CLASSES) / len(library)
     try:
-        ranked = ranking.fit([case for case, _ in found], said)
+        ranked = ranking.fit([case for case, _, without in found if without is not Without.KIND], said, often)
     except ValueError as error:
         raise InputError(
             output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
@@ -206,19 +219,19 @@ def _fuse(
     ranked.write(output / RANKING)
     asked: dict[int, np.ndarray] = {}
     opinions, truth = [], []
-    for case, one in progress(found, "networks asked", unit="searches"):
+    for case, one, _ in progress(found, "networks asked", unit="searches"):
         if id(one) not in asked:
             asked[id(one)] = ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE)
-        share = ranking.phase_shares(ranked.shares(case.evidence, case.mixed), case.phase)
-        sure = float(ranked.sureness(case.evidence, share, case.coverage)[int(share.argmax())])
-        opinions.append(Opinions(asked[id(one)], ranked.systems(case.evidence, case.system), sure))
+        vote = ranked.systems(case.evidence, case.system)
+        opinions.append(Opinions(asked[id(one)], case.evidence, case.system, vote))
         truth.append(case.true_system)
-    fitted = fusion.fit(opinions, np.array(truth), said)
+    fitted = fusion.fit(opinions, np.array(truth), often, said)
     about = {
         "version": __version__,
         "structures": list(config.structures),
         "number_of_structures": structures.num_rows,
         "formulas_kept_out": len(set(formulas)),
+        "crystals_in_the_library": len(library),
         "samples_a_network": config.stream.samples,
         "library": library.digest,
     }

@@ -80,6 +80,16 @@ def read_packaged(source: str, workers: int = 1) -> Iterator[Material | InputErr
     return read_rows(package.read, rows.values(), f"reading {source}", len(rows), workers)
 
 
+def read_database(path: Path, workers: int = 1) -> Iterator[Material | InputError]:
+    """The materials of a database of minerals as xraylarch keeps it, as the whole one, which no package carries.
+
+    Raises:
+        InputError: if the file is no such database.
+    """
+    rows = _minerals(path, path.name)
+    return read_rows(PACKAGES[MINERALS].read, rows, f"reading {path.name}", len(rows), workers)
+
+
 def find(source: str) -> list[Path]:
     """The files of a source, in the package that is installed.
 
@@ -124,7 +134,9 @@ def _minerals(file: Path, origin: str) -> list[Entry]:
             database.row_factory = sqlite3.Row
             records = [dict(row) for row in database.execute(QUERY)]
     except sqlite3.Error as error:
-        raise InputError(file, f"is no database of minerals ({error}).", "Install its package again.") from None
+        raise InputError(
+            file, f"is no database of minerals ({error}).", "Check the path, or install its package again."
+        ) from None
     out = []
     for record in records:
         source = f"AMCSD ({origin}) {record['id']:05}"

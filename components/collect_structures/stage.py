@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from components.collect_structures import materials_project
 from components.collect_structures.builtin import builtin_materials, builtin_variants
-from components.collect_structures.config import MATERIALS_PROJECT, NAMED_SOURCES, RANDOM, CollectConfig
+from components.collect_structures.config import MATERIALS_PROJECT, MINERALS, NAMED_SOURCES, RANDOM, CollectConfig
 from components.collect_structures.crystals import Material
 from components.collect_structures.imperfect import Row, read_imperfect
-from components.collect_structures.packaged import PACKAGES, read_packaged
+from components.collect_structures.packaged import PACKAGES, read_database, read_packaged
 from components.collect_structures.random_crystals import random_crystals
 from components.collect_structures.specimens import hold_out, specimen_row
 from components.collect_structures.structures import CONTRACT, gather, read_structures
@@ -27,6 +27,8 @@ from imitation_refinement.progress import progress, say
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
+
+DATABASE = ".db"  # of minerals
 
 ROW_GROUP, CHUNK = 4096, 512  # structures that are written, and turned into a table, at a time
 
@@ -99,17 +101,20 @@ def materials_of(source: str, rejected: list[InputError], workers: int = 0) -> l
     """The materials of a path or of a package; what is to be cited is said.
 
     Args:
-        source: a path, or a key of PACKAGES.
+        source: a path, of a database of minerals among others, or a key of PACKAGES.
         rejected: what can't be used is added to it.
         workers: processes that read many; 0 for as many as there are cores.
 
     Raises:
         InputError: if nothing can be used.
     """
-    if source not in PACKAGES:
+    if Path(source).suffix.lower() == DATABASE:
+        package, found = PACKAGES[MINERALS], read_database(Path(source), workers)
+    elif source in PACKAGES:
+        package, found = PACKAGES[source], read_packaged(source, workers)
+    else:
         return read_structures(Path(source), rejected, workers)
-    found = read_packaged(source, workers)
-    say(f"cite: {PACKAGES[source].citation}")
+    say(f"cite: {package.citation}")
     return gather(found, source, rejected)
 
 

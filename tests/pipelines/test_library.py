@@ -10,13 +10,23 @@ import pytest
 from pymatgen.core import Structure
 
 from imitation_refinement.answer.library import Library
-from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import STRUCTURES, write_table
+from imitation_refinement.data.formula import stoichiometry
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
-from pipelines.library import Materials, cases, library_of, main, read_library, read_structures, virtual_measurements
-from tests.shared.answer.conftest import CRYSTALS, measured, small_library
+from pipelines.library import (
+    UNFITTED,
+    Materials,
+    Without,
+    cases,
+    library_of,
+    main,
+    read_library,
+    read_structures,
+    virtual_measurements,
+)
+from tests.shared.answer.conftest import CRYSTALS, small_library
 
 
 @pytest.fixture(scope="module")
@@ -76,19 +86,22 @@ def test_materials_are_told_by_formula_and_space_group() -> None:
 def test_cases_are_searched_with_and_without_their_own(structures: Path) -> None:
     table = read_structures(structures)
     measured = virtual_measurements(table, 6, 1)
-    both = list(cases(Search(library_of(table)), table, measured))
-    assert [one for _, one in both[::2]] == measured == [one for _, one in both[1::2]]
+    found = list(cases(Search(library_of(table), UNFITTED), table, measured))
+    assert [one for _, one, without in found if without is Without.NOTHING] == measured
+    assert [one for _, one, without in found if without is Without.MATERIAL] == measured
     assert [CRYSTAL_SYSTEMS[one.system] for one in measured] == list(CRYSTAL_SYSTEMS)[1:]
-    found = [case for case, _ in both]
-    for known, unseen in zip(found[::2], found[1::2], strict=True):
+    searched = {(measured.index(one), without): case for case, one, without in found}
+    formulas = [table["formula"][one.row].as_py() for one in measured]
+    for i, formula in enumerate(formulas):
+        known, unseen = searched[i, Without.NOTHING], searched[i, Without.MATERIAL]
+        others = sum(stoichiometry(name) != stoichiometry(formula) for name in table["formula"].to_pylist())
+        assert len(searched[i, Without.KIND].evidence) == others
         assert known.right.sum() == 1 and not unseen.right.any()
         assert known.true_system == unseen.true_system == known.system[known.right][0]
         assert len(unseen.evidence) == len(known.evidence) - 1
 
 
-def test_the_command_writes_both(structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [str(tmp_path / name) for name in ("library.parquet", "ranking.json")]
-    monkeypatch.setattr(sys, "argv", ["library", str(structures), paths[0], "--ranking", paths[1], "--number", "12"])
+def test_the_command_writes_a_library(structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["library", str(structures), str(tmp_path / "library.parquet")])
     main()
-    search = Search(Library.read(paths[0]), Ranking.read(paths[1]))
-    assert search(*measured("BaSO4"), 1.5406).candidates[0].formula == "BaSO4"
+    assert Library.read(tmp_path / "library.parquet").digest == library_of(read_structures(structures)).digest

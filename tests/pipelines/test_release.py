@@ -28,6 +28,7 @@ from imitation_refinement.data.formula import without_hydrogen
 from imitation_refinement.data.patterns import write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
+from imitation_refinement.xrd.bank import Bank
 from pipelines.cli import main
 from pipelines.release import BANK, COLLECTED, OPTIONS, read_release, release
 from tests.shared.answer.conftest import CRYSTALS, measured
@@ -120,6 +121,18 @@ def test_no_part_learns_what_is_kept_out(structures: Path, patterns: Path, tmp_p
     assert made.about["formulas_kept_out"] == 2
 
 
+def test_the_whole_library_has_what_no_network_learns(structures: Path, patterns: Path, tmp_path: Path) -> None:
+    settings = [f"--set={setting}" for setting in (*SMALL, "networks=1", "whole_library=true")]
+    main(
+        ["release", "--output", str(tmp_path), "--structures", str(structures), "--keep-out", str(patterns), *settings]
+    )
+    made = Model.read(tmp_path)
+    searched, taught = made.search.library.formula.tolist(), Bank.load(tmp_path / BANK).formula.tolist()
+    assert without_hydrogen(KEPT_OUT) in map(without_hydrogen, searched)
+    assert without_hydrogen(KEPT_OUT) not in map(without_hydrogen, taught)
+    assert not learnt(made.networks, [KEPT_OUT]).any()
+
+
 def test_a_part_of_a_section_changes_that_part_alone() -> None:
     whole, config = read_release(), read_release(["stream.grid.points=4096", "stream.network.norm=none"])
     assert config.stream.grid == whole.stream.grid.model_copy(update={"points": 4096})
@@ -145,7 +158,7 @@ def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) 
     (folder / RECORD).write_text(json.dumps(record | {"digests": None}))
     with pytest.raises(InputError, match="no record of a model"):
         Model.read(folder)
-    (folder / RECORD).write_text(json.dumps(record | {"fusion": {"weights": [float("nan")] * 4, "fitted_on": ""}}))
+    (folder / RECORD).write_text(json.dumps(record | {"fusion": record["fusion"] | {"network": float("nan")}}))
     with pytest.raises(InputError, match="no finite numbers"):
         Model.read(folder)
     (folder / "network-1.safetensors").unlink()

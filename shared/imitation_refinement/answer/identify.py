@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imitation_refinement.answer import domain
+from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.answer.domain import Check, Kind
 from imitation_refinement.answer.explain import Explanation, explain, lines_of, listed, peaks_of
 from imitation_refinement.answer.fusion import Opinions
@@ -114,7 +115,7 @@ def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None =
         return _unanswered(pattern, few or without or Check(Kind.EMPTY, f"{error.problem} {error.remedy}"))
     found = model.search.answer(model.search.fitted(prepared, allowed))
     first = found.candidates[0]
-    opinions = Opinions(model.ensemble.log_probabilities(*given), found.systems, first.probability)
+    opinions = Opinions.of(model.ensemble.log_probabilities(*given), found)
     probabilities = model.fusion(opinions)
     low, high = float(pattern.two_theta[0]), float(pattern.two_theta[-1])
     checks = [domain.measured_enough(pattern, model.ensemble.grid), without]
@@ -142,4 +143,5 @@ def _between_systems(probabilities: NDArray[np.float64]) -> Check | None:
 def _unanswered(pattern: Pattern, check: Check) -> Identified:
     """What is said of a pattern that can't be searched."""
     equal = np.full(N_CLASSES, 1 / N_CLASSES)
-    return Identified(pattern, equal, Opinions(np.log(equal), equal, 0.0), (), (check,))
+    nothing = Opinions(np.log(equal), np.zeros((0, len(Evidence))), np.zeros(0, np.int8), equal)
+    return Identified(pattern, equal, nothing, (), (check,))

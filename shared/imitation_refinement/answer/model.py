@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
 
 RECORD, LIBRARY, RANKING = "model.json", "library.parquet", "ranking.json"
-VERSION = 1
+VERSION = 2
 REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
 
 
@@ -62,10 +61,7 @@ class Model:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             version, digests, about = record["version"], dict(record["digests"]), record["about"]
-            a, b, c, d = map(float, record["fusion"]["weights"])
-            if not all(map(math.isfinite, (a, b, c, d))):
-                raise ValueError("weights that are no finite numbers")
-            fusion = Fusion((a, b, c, d), str(record["fusion"]["fitted_on"]))
+            fusion = Fusion.read(record["fusion"])
             networks = [folder / Path(name).name for name in record["networks"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
@@ -93,7 +89,7 @@ def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: M
     record = {
         "version": VERSION,
         "networks": list(networks),
-        "fusion": asdict(fusion),
+        "fusion": fusion.record(),
         "digests": {name: digest(folder / name) for name in names},
         "about": dict(about),
     }

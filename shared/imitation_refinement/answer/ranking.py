@@ -1,9 +1,9 @@
 """From evidence to probabilities: which crystal it is, whether it is one of the library, and the crystal system.
 
 Two conditional logits (McFadden, 1974) over the crystals that were fitted: P(i) = exp(w·x_i) / Σ_j exp(w·x_j). The one
-is fitted so that the phase itself has the probability, the other so that crystals of its system have it; a temperature
-makes that vote as sure as it may be whether the phase is there or not. A logistic regression says how sure the first
-is: the phase may not be in the library at all.
+is fitted so that the phase itself has the probability, where it is there; the other so that crystals of its system have
+it, whether it is there or not. A logistic regression says how sure the first is: the phase may not be in the library at
+all.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import expit, logsumexp, softmax
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, softmax
 
 from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.errors import InputError
@@ -28,7 +28,7 @@ Vector = NDArray[np.float64]
 
 MIXED = 1.0  # off the logit of a solid solution: its formula is one of a continuum, a compound's stands for itself
 RIDGE = 1e-3  # on weights of evidence in its standard deviations
-LEAST_VOTE = 1e-3  # where the true system has no crystal among those fitted
+LEAST_VOTE = 1e-3  # of what is right: a case where it has less is beyond help
 SURE = ("intercept", "logit of the share", "theory", "explained", "missing", "coverage")
 
 
@@ -137,11 +137,17 @@ def phase_shares(share: Vector, phase: NDArray[np.intp]) -> Vector:
     return np.asarray(np.bincount(which, weights=share)[which], float)
 
 
-def fit(cases: Sequence[Case], fitted_on: str = "") -> Ranking:
+def fit(cases: Sequence[Case], fitted_on: str = "", often: ArrayLike | None = None) -> Ranking:
     """Coefficients fitted on searches whose answer is known.
 
-    The logits are fitted on the cases whose phase was found, which say what makes a true phase; how sure they are, on
-    all.
+    The logit for the phase is fitted on the cases whose phase was found, which say what makes a true phase; the vote
+    and how sure the first is, on all.
+
+    Args:
+        cases: the searches.
+        fitted_on: what they are, for the record.
+        often: how often each crystal system is met where answers are asked for, shape (7,), for the vote; as in the
+            cases without it.
 
     Raises:
         ValueError: if no case has its phase among the crystals fitted.
@@ -151,10 +157,10 @@ def fit(cases: Sequence[Case], fitted_on: str = "") -> Ranking:
         raise ValueError("no case has its phase among its crystals")
     everything = np.concatenate([case.evidence for case in cases])
     mean, deviation = everything.mean(axis=0), np.maximum(everything.std(axis=0), 1e-9)
-    inputs = [(case.evidence - mean) / deviation for case in known]
-    phase = _conditional_logit(inputs, [case.right for case in known])
-    system = _conditional_logit(inputs, [case.system == case.true_system for case in known])
-    system = _temperature(cases, mean, deviation, system) * system
+    phase = conditional_logit([(case.evidence - mean) / deviation for case in known], [case.right for case in known])
+    weights = case_weights([case.true_system for case in cases], often)
+    inputs = [(case.evidence - mean) / deviation for case in cases]
+    system = conditional_logit(inputs, [case.system == case.true_system for case in cases], weights)
     zeros = (0.0,) * len(SURE)
     found = Ranking(tuple(mean), tuple(deviation), tuple(phase), tuple(system), zeros, fitted_on)
     rows, answers = [], []
@@ -172,36 +178,58 @@ def _sure_inputs(evidence: Vector, share: Vector, coverage: float) -> Vector:
     return np.column_stack([np.ones(len(evidence)), *columns, np.full(len(evidence), coverage)])
 
 
-def _conditional_logit(inputs: Sequence[Vector], right: Sequence[NDArray[np.bool_]]) -> Vector:
-    """Weights that make −log Σ_{right} P smallest on average, with a ridge."""
-    told = [(x, r) for x, r in zip(inputs, right, strict=True) if r.any() and not r.all()]
+def case_weights(truth: Sequence[int], often: ArrayLike | None = None) -> Vector:
+    """Weights of cases that sum to 1, under which each class weighs as ``often`` says; shape (n,).
+
+    Args:
+        truth: class indices, n of them.
+        often: shape (7,); equal weights without it.
+    """
+    labels = np.asarray(truth, int)
+    wanted = np.ones(len(labels))
+    if often is not None:
+        wanted = np.asarray(often, float)[labels] / np.bincount(labels, minlength=N_CLASSES)[labels]
+    return np.asarray(wanted / wanted.sum())
+
+
+def conditional_logit(
+    inputs: Sequence[Vector],
+    right: Sequence[NDArray[np.bool_]],
+    weights: Vector | None = None,
+    start: Vector | None = None,
+    ridge: ArrayLike = RIDGE,
+) -> Vector:
+    """Weights w that make −log Σ_{right} P smallest on average, P(i) = exp(w·x_i) / Σ_j exp(w·x_j), with a ridge.
+
+    Args:
+        inputs: of the choices of n cases, shape (k, c) each.
+        right: which of them are right, shape (k,) each. Cases where none is, or all are, tell nothing.
+        weights: of the cases, shape (n,); equal without them.
+        start: shape (c,); 0 without it.
+        ridge: on the squares of w, a number or shape (c,).
+
+    Returns:
+        Shape (c,).
+    """
+    weights, factor = np.ones(len(inputs)) if weights is None else weights, np.asarray(ridge, float)
+    told = [i for i, r in enumerate(right) if r.any() and not r.all()]
+    first = np.zeros(inputs[0].shape[1]) if start is None else np.asarray(start, float)
     if not told:  # as with one crystal system alone: nothing speaks against the ridge
-        return np.zeros(len(Evidence))
+        return first
+    x, chosen = np.concatenate([inputs[i] for i in told]), np.concatenate([right[i] for i in told])
+    counts = np.array([len(inputs[i]) for i in told])
+    starts, weight = np.cumsum(counts) - counts, weights[told] / weights[told].sum()
 
     def loss(w: Vector) -> tuple[float, Vector]:
-        total, gradient = RIDGE * len(told) * float(w @ w), 2 * RIDGE * len(told) * w
-        for x, r in told:
-            score = x @ w
-            everything, true = logsumexp(score), logsumexp(score[r])
-            total += everything - true
-            gradient = gradient + np.exp(score - everything) @ x - np.exp(score[r] - true) @ x[r]
-        return total / len(told), gradient / len(told)
+        score = x @ w
+        score = np.exp(score - np.repeat(np.maximum.reduceat(score, starts), counts))
+        total, true = np.add.reduceat(score, starts), np.add.reduceat(score * chosen, starts)
+        share = np.maximum(true / total, LEAST_VOTE)
+        kept = np.where(true / total > LEAST_VOTE, weight, 0)
+        pull = np.repeat(kept / total, counts) - chosen * np.repeat(kept / np.maximum(true, 1e-300), counts)
+        return float(np.sum(factor * w**2) - weight @ np.log(share)), (score * pull) @ x + 2 * factor * w
 
-    return np.asarray(minimize(loss, np.zeros(len(Evidence)), jac=True, method="L-BFGS-B").x)
-
-
-def _temperature(cases: Sequence[Case], mean: Vector, deviation: Vector, system: Vector) -> float:
-    """The factor, 0.1 to 2, of the vote's logits that makes the true systems most likely."""
-    scores = [((case.evidence - mean) / deviation) @ system for case in cases]
-
-    def loss(factor: float) -> float:
-        total = 0.0
-        for case, score in zip(cases, scores, strict=True):
-            votes = softmax(factor * score)[case.system == case.true_system].sum()
-            total -= np.log(max(votes, LEAST_VOTE))
-        return total
-
-    return float(minimize_scalar(loss, bounds=(0.1, 2.0), method="bounded").x)
+    return np.asarray(minimize(loss, first, jac=True, method="L-BFGS-B").x)
 
 
 def _logistic(x: Vector, y: NDArray[np.bool_]) -> Vector:

@@ -54,12 +54,16 @@ class Answer:
     Attributes:
         candidates: phases, the most probable first.
         systems: the vote, seven probabilities in the order of the crystal systems.
+        evidence: of the crystals that were fitted, see :class:`.cell.Evidence`, shape (k, evidence).
+        system: class index of each, shape (k,).
         margin: difference of the first two candidates' scores; 1 where there is one.
         coverage: share of the axis of log q that was measured.
     """
 
     candidates: tuple[Candidate, ...]
     systems: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+    system: NDArray[np.int8]
     margin: float
     coverage: float
 
@@ -170,7 +174,7 @@ class Search:
             )
         margin = float(scores[0] - scores[1]) if len(scores) > 1 else 1.0
         systems = self.ranking.systems(found.evidence, library.system[rows])
-        return Answer(tuple(listed), systems, margin, found.coverage)
+        return Answer(tuple(listed), systems, found.evidence, library.system[rows], margin, found.coverage)
 
     def case(self, found: Fitted, right: NDArray[np.bool_], true_system: int) -> Case:
         """Fitted crystals as a case to fit a ranking on.

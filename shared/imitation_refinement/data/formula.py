@@ -317,6 +317,12 @@ def normal(amounts: Mapping[str, float | Fraction]) -> dict[str, int] | dict[str
     return {element: float(x) for element, x in zip(elements, rounded, strict=True)}
 
 
+def stoichiometry(name: str) -> str:
+    """The amounts of a formula in normal form, without its elements: ``1 1 3`` of CaTiO3 and of NaNbO3."""
+    amounts = re.findall(r"[A-Z][a-z]?([0-9.]*)", name)
+    return " ".join(sorted(amount or "1" for amount in amounts))
+
+
 def one_material(names: Iterable[str]) -> dict[str, str]:
     """For each name that is another's by rounding: the name that all of these go by, the first of them by alphabet.
 

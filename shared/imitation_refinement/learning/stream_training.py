@@ -6,7 +6,6 @@ of the stream, whoever draws them, and the learning rate goes by the number of t
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
@@ -21,6 +20,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from imitation_refinement.data.formula import stoichiometry
 from imitation_refinement.learning.checkpoints import (
     Checkpoint,
     identity,
@@ -106,9 +106,7 @@ def is_held_out(formulas: Sequence[str], share: float) -> NDArray[np.bool_]:
     All of one stoichiometry (ABX3 of CaTiO3 and NaNbO3) are held out together, by the hash of their amounts: isotypes
     of what has been learnt are told far more easily than what is new (65 and 53 % were seen), and say little of it.
     """
-    amounts = (re.findall(r"[A-Z][a-z]?([0-9.]*)", formula) for formula in formulas)
-    kinds = (" ".join(sorted(number or "1" for number in found)) for found in amounts)
-    digests = (blake2b(kind.encode(), digest_size=4, salt=SALT).digest() for kind in kinds)
+    digests = (blake2b(stoichiometry(f).encode(), digest_size=4, salt=SALT).digest() for f in formulas)
     hashes = [int.from_bytes(digest) / 2**32 for digest in digests]
     return np.array(hashes) < share
 

@@ -20,7 +20,7 @@ from pymatgen.io.cif import CifWriter
 
 from components.collect_structures.config import MINERALS, NAMED_SOURCES, SAMPLES
 from components.collect_structures.packaged import PACKAGES, find, mineral_cifs, read_packaged
-from components.collect_structures.stage import STAGE
+from components.collect_structures.stage import STAGE, materials_of
 from components.collect_structures.structures import gather
 from imitation_refinement.data.contracts import STRUCTURES, read_table
 from imitation_refinement.errors import InputError
@@ -111,6 +111,17 @@ def test_minerals_as_cifs(minerals: Path) -> None:
     assert "_symmetry_space_group_name_H-M 'P 42/m n m'" in rutile
 
 
+def test_a_database_of_minerals_by_its_path(minerals: Path, tmp_path: Path) -> None:
+    path = tmp_path / "amcsd_cif2.db"
+    minerals.rename(path)
+    rejected: list[InputError] = []
+    found = materials_of(str(path), rejected, 1)
+    assert [m.source for m in found] == ["AMCSD (amcsd_cif2.db) 00003", "AMCSD (amcsd_cif2.db) 12345"]
+    assert len(rejected) == 1
+    with pytest.raises(InputError, match=r"none\.db: is no database of minerals .*Check the path"):
+        materials_of(str(tmp_path / "none.db"), [], 1)
+
+
 def test_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A material of two data sets is the first one's; the space groups that they say are left."""
     files = install(tmp_path / "site", monkeypatch, SAMPLES)
@@ -157,7 +168,7 @@ def test_packages_that_are_not_there(source: str, tmp_path: Path, monkeypatch: p
 
 def test_no_database(minerals: Path) -> None:
     minerals.write_bytes(b"SQLite format 3\0 and nothing else" * 100)
-    with pytest.raises(InputError, match=r"amcsd_cif1\.db: is no database of minerals \(.*\)\. Install"):
+    with pytest.raises(InputError, match=r"amcsd_cif1\.db: is no database of minerals \(.*\)\. Check the path"):
         read_packaged(MINERALS)
 
 

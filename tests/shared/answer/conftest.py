@@ -86,7 +86,9 @@ def small_model(folder: Path) -> Path:
     torch.manual_seed(0)
     network = ClassifierConfig.model_validate(config).build().eval()
     save_model(folder / "network.safetensors", network, Grid(axis="log_q", points=256), {})
-    write_record(folder, ["network.safetensors"], Fusion((0.0, 0.0, 0.7, 0.3)), {})
+    ranking = Ranking.read()
+    fusion = Fusion(ranking.mean, ranking.deviation, ranking.system, 0.1, (-20.0, 0.1), 1.0)
+    write_record(folder, ["network.safetensors"], fusion, {})
     return folder
 
 

@@ -1,32 +1,77 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
+from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.answer.fusion import Fusion, Opinions, fit
 
+N = len(Evidence)
 
-def test_a_pool_by_hand() -> None:
-    network, vote = np.log(softmax(np.arange(7.0))), np.full(7, 1 / 7)
-    even = Fusion((1.0, 0.0, 0.0, 0.0))(Opinions(network, vote, 0.3))
-    np.testing.assert_allclose(even, np.exp(network))
-    vote = np.array([0.0, 0, 0, 0, 0, 0.25, 0.75])
-    both = Fusion((1.0, -1.0, 0.0, 2.0))(Opinions(network, vote, 0.5))
-    expected = np.exp(network / 2) * np.maximum(vote, 1e-3)
-    np.testing.assert_allclose(both, expected / expected.sum())
+
+def fusion(network: float, none: tuple[float, float], **weights: float) -> Fusion:
+    own = tuple(weights.get(kind.name.lower(), 0.0) for kind in Evidence)
+    return Fusion((0.5,) * N, (2.0,) * N, own, network, none)
+
+
+def opinions(rng: np.random.Generator, crystals: int = 12) -> Opinions:
+    network, evidence = log_softmax(2 * rng.standard_normal(7)), 2 * rng.standard_normal((crystals, N)) + 0.5
+    return Opinions(network, evidence, rng.integers(0, 7, crystals).astype(np.int8), np.full(7, 1 / 7))
+
+
+def test_a_fusion_by_hand() -> None:
+    one = opinions(np.random.default_rng(0), 3)
+    made = fusion(0.4, (-1.0, 0.8), theory=1.5, scatter=-0.5)
+    total = np.zeros(7)
+    for evidence, system in zip((one.evidence - 0.5) / 2, one.system, strict=True):
+        score = 1.5 * evidence[Evidence.THEORY] - 0.5 * evidence[Evidence.SCATTER] + 0.4 * one.network[system]
+        total[system] += np.exp(score)
+    total += np.exp(-1.0 + 0.8 * one.network)
+    np.testing.assert_allclose(made(one), total / total.sum(), rtol=1e-3)
+    np.testing.assert_allclose(replace(made, power=0.5)(one), np.sqrt(total) / np.sqrt(total).sum(), rtol=1e-3)
+    alone = fusion(0.0, (50.0, 1.0))(one)  # as good as certainly none of them: the networks' answer
+    np.testing.assert_allclose(alone, softmax(one.network), atol=1e-3)
 
 
 def test_weights_that_made_the_answers_are_found_again() -> None:
     rng = np.random.default_rng(0)
-    made, opinions, truth = Fusion((0.8, -0.5, 0.2, 0.9)), [], []
-    for _ in range(4000):
-        one = Opinions(log_softmax(2 * rng.standard_normal(7)), softmax(2 * rng.standard_normal(7)), rng.random())
-        opinions.append(one)
-        truth.append(rng.choice(7, p=made(one)))
-    found = fit(opinions, np.array(truth))
-    assert found.weights == pytest.approx(made.weights, abs=0.2)
-    confident = np.mean([found(o).max() for o in opinions])
-    right = np.mean([found(o).argmax() == t for o, t in zip(opinions, truth, strict=True)])
+    made, found, truth = fusion(0.5, (0.5, 0.9), theory=1.2, missing=-0.8), [], []
+    for _ in range(3000):
+        found.append(opinions(rng))
+        truth.append(rng.choice(7, p=made(found[-1])))
+    again = fit(found, np.array(truth), power=1.0)
+    scaled = np.array(again.evidence) / again.deviation * 2
+    assert scaled == pytest.approx(made.evidence, abs=0.15)
+    assert again.network == pytest.approx(0.5, abs=0.15) and again.none[1] == pytest.approx(0.9, abs=0.2)
+    confident = np.mean([again(o).max() for o in found])
+    right = np.mean([again(o).argmax() == t for o, t in zip(found, truth, strict=True)])
     assert confident == pytest.approx(right, abs=0.03), "fitted by likelihood, so calibrated"
+
+
+def test_how_often_a_system_is_met_decides_what_nothing_else_does() -> None:
+    rng = np.random.default_rng(1)
+    found, truth = [opinions(rng) for _ in range(700)], np.arange(700) % 7
+    for one in found:  # half of the crystals are of the first system: they say nothing
+        one.system[:6], one.network[:] = 0, -np.log(7)
+    often = np.array([0.94, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01])
+    even, told = fit(found, truth), fit(found, truth, often)
+    assert np.mean([told(o)[0] for o in found]) > np.mean([even(o)[0] for o in found]) + 0.2
+
+
+def test_a_record_is_read_as_it_was_written() -> None:
+    made = fusion(0.4, (-1.0, 0.8), theory=1.5)
+    assert Fusion.read(made.record()) == made
+    broken: list[dict[str, Any]] = [
+        {"of": ["other"]}, {"deviation": [0.0] * N}, {"evidence": [1.0]}, {"network": float("nan")}, {"none": [1.0]},
+        {"power": 0.0},
+    ]  # fmt: skip
+    for change in broken:
+        with pytest.raises(ValueError, match=r"."):
+            Fusion.read({**made.record(), **change})
 
 
 def test_nothing_to_fit_on() -> None:

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from pymatgen.core import Composition, Element
 
-from imitation_refinement.data.formula import SYMBOLS, difference, normal, one_material, parse, without_hydrogen
+from imitation_refinement.data.formula import (
+    SYMBOLS,
+    difference,
+    normal,
+    one_material,
+    parse,
+    stoichiometry,
+    without_hydrogen,
+)
 
 GYPSUM = {"Ca": 1, "S": 1, "O": 6, "H": 4}
 HEMIHYDRATE = {"Ca": 2, "S": 2, "O": 9, "H": 2}
@@ -190,3 +198,8 @@ def test_difference_leaves_hydrogen_out() -> None:
     assert difference("NaCl", "p17") == 1
     assert without_hydrogen("Mn(HO)2") == without_hydrogen("MnO2") != without_hydrogen("Mn2O3")
     assert without_hydrogen("H2") == "H2"
+
+
+def test_a_stoichiometry_is_the_amounts_alone() -> None:
+    assert stoichiometry("CaO3Ti") == stoichiometry("F3KMn") == "1 1 3"
+    assert stoichiometry("Mg0.5O") == "0.5 1" and stoichiometry("Si") == "1"
