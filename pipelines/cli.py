@@ -92,14 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(command=_run)
 
     refine = commands.add_parser("refine", help="refine patterns with a finished run", description=_refine.__doc__)
-    refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files: .xy, .csv, or a Parquet table")
+    refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
     refine.add_argument("--run", required=True, type=Path, metavar="DIR", help="a finished run, as runs/latest")
     refine.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for what is written")
-    refine.add_argument(
-        "--wavelength",
-        metavar="Å",
-        help="wavelength of patterns whose files do not say, in Å or by name (CuKa1, MoKa, …); never assumed",
-    )
+    _pattern_options(refine, "", "the only one")
     refine.add_argument(
         "--model", metavar="NAME", help="a refiner of the run, as densenet-targeted (default: the one the run selected)"
     )
@@ -115,11 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     identify.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
     identify.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for what is written")
-    identify.add_argument(
-        "--wavelength",
-        metavar="Å",
-        help="wavelength of patterns whose files do not say, in Å or by name (CuKa1, MoKa, …); never assumed",
-    )
+    _pattern_options(identify, "all", "all")
     identify.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a model that `release` made (default: that of the software)"
     )
@@ -174,6 +166,31 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.set_defaults(command=_release)
 
+    page = commands.add_parser("web", help="open a local page for identify", description=_web.__doc__)
+    page.add_argument(
+        "--model", type=Path, metavar="FOLDER", help="the model that `release` made (default: the one that comes along)"
+    )
+    page.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address of this machine to serve at; any but its own interface asks for a token, which is printed "
+        "(or taken from IMITATION_REFINEMENT_WEB_TOKEN) (default: 127.0.0.1)",
+    )
+    page.add_argument("--port", type=int, default=8321, help="port on this machine; 0: a free one (default: 8321)")
+    page.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that the page may be asked for by, as behind a proxy; may be repeated",
+    )
+    page.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that answer (default: a core each, two at most)"
+    )
+    page.add_argument("--open", action="store_true", help="open the page in a browser")
+    page.set_defaults(command=_web)
+
     tables = commands.add_parser(
         "tables", help="gather runs, one a seed, as the paper does", description=_tables.__doc__
     )
@@ -212,7 +229,7 @@ def _batch_commands(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("patterns", metavar="PATH", help="a folder of pattern files, or a Parquet table", **needed)
         verb.add_argument("--model", default="", metavar="FOLDER", help="a model (default: that of the software)")
         verb.add_argument("--library", default="", metavar="FILE", help="a library to search in (default: the model's)")
-        verb.add_argument("--wavelength", default="", metavar="Å", help="of patterns that do not say theirs")
+        _pattern_options(verb, "all", "all")
         verb.add_argument("--elements", default="", metavar="LIST", help="of the samples, as of identify")
         verb.add_argument("--shards", type=int, metavar="N", help="parts that are answered side by side (default: 2)")
         verb.add_argument("--processes", type=int, metavar="N", help="of each shard (default: one a core)")
@@ -225,6 +242,27 @@ def _batch_commands(parser: argparse.ArgumentParser) -> None:
     compiled.set_defaults(command=_batch_compile)
     _server_options(submitted)
     submitted.set_defaults(command=_batch_submit)
+
+
+def _pattern_options(parser: argparse.ArgumentParser, scan: str, default: str) -> None:
+    parser.add_argument(
+        "--wavelength",
+        metavar="Å",
+        help="wavelength of patterns whose files do not say, in Å, with its unit (0.15406 nm, 8.05 keV) or by name "
+        "(CuKa1, Cu, MoKα, …); never assumed",
+    )
+    parser.add_argument(
+        "--scan",
+        default=scan,
+        metavar="NUMBER",
+        help=f"which of a file's several scans, from 1, several as 1,3, or all (default: {default})",
+    )
+    parser.add_argument(
+        "--axis",
+        metavar="NAME",
+        help="axis of patterns whose files do not say, with its unit, as 'q (1/nm)', 'd (Å)', 'theta (deg)' "
+        "(default: 2theta in degrees)",
+    )
 
 
 def _profile_options(parser: argparse.ArgumentParser) -> None:
@@ -350,6 +388,8 @@ def _refine(arguments: argparse.Namespace) -> None:
         arguments.wavelength,
         arguments.model,
         arguments.keep_angles,
+        scan=arguments.scan,
+        axis=arguments.axis,
     )
 
 
@@ -374,6 +414,8 @@ def _identify(arguments: argparse.Namespace) -> None:
         arguments.elements,
         not arguments.no_pictures,
         arguments.processes,
+        scan=arguments.scan,
+        axis=arguments.axis,
     )
     _print_answers(summary.rows, summary.answered)
 
@@ -397,6 +439,13 @@ def _print_answers(rows: Sequence[Mapping[str, Any]], total: int) -> None:
     Console(width=None if sys.stdout.isatty() else WIDE).print(table)
     if total > len(rows):
         print(f"… and {total - len(rows)} more")
+
+
+def _web(arguments: argparse.Namespace) -> None:
+    """Serves a page on this machine: pattern files in, the answers of identify to look at, and to take away."""
+    from web.server import serve
+
+    serve(arguments.model, arguments.host, arguments.port, arguments.allow_host, arguments.workers, arguments.open)
 
 
 def _release(arguments: argparse.Namespace) -> None:
@@ -481,7 +530,7 @@ def _now() -> str:
 def _batch(arguments: argparse.Namespace) -> BatchConfig:
     from pipelines.batch import read_batch
 
-    stage = {name: getattr(arguments, name) for name in ("wavelength", "elements", "processes")}
+    stage = {name: getattr(arguments, name) for name in ("wavelength", "elements", "scan", "axis", "processes")}
     stage = {name: value for name, value in stage.items() if value not in ("", None)}
     given = {name: getattr(arguments, name) for name in ("patterns", "model", "library", "shards")}
     return read_batch(**given, identify=stage)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from components.collect_structures.stage import materials_of, tables
 from components.simulate.kernel import Structures, reflections, unsupported
+from components.simulate.library import entries
 from imitation_refinement import __version__
-from imitation_refinement.answer.library import LIBRARY, MOST_Q, REFERENCE, Library, record
+from imitation_refinement.answer.library import LIBRARY, REFERENCE, Library
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.ranking import Case, Ranking
 from imitation_refinement.answer.search import Search
@@ -37,7 +38,6 @@ from imitation_refinement.xrd.diffractometer import Reflections, measure
 from imitation_refinement.xrd.flaws import Ranges, draw
 
 AT_A_TIME = 500  # structures
-HIGH = float(np.degrees(2 * np.arcsin(MOST_Q * REFERENCE / (4 * np.pi))))
 # Flaws of the patterns that the ranking is fitted on. Cells differ from the library's by strains from 0.1 to 2.5 %: in
 # solid solutions, at other temperatures, and where the library's cell was calculated.
 RANGES = Ranges(cut_share=0.3, zero_shift=(-0.1, 0.1))
@@ -112,14 +112,10 @@ def library_of(structures: pa.Table) -> Library:
 
 def _records(structures: pa.Table) -> Iterator[dict[str, object]]:
     crystals = Structures.from_arrow(structures)
-    columns = ("material_id", "formula", "space_group", "source")
-    rows = structures.select(columns).to_pylist()
-    starts = range(0, len(rows), AT_A_TIME)
+    starts = range(0, len(structures), AT_A_TIME)
     for start in progress(starts, "library", unit=f"batches of {AT_A_TIME}"):
-        part = np.arange(start, min(start + AT_A_TIME, len(rows)))
-        for row, found in zip(part, reflections(crystals.select(part), REFERENCE, HIGH), strict=True):
-            if entry := record(found, *(rows[row][name] for name in columns)):
-                yield entry
+        part = np.arange(start, min(start + AT_A_TIME, len(structures)))
+        yield from entries(structures.slice(start, AT_A_TIME), crystals.select(part))
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,13 @@ from typing import Any
 
 from components.identify.config import IdentifyConfig
 from imitation_refinement.answer.batch import Asked, answer_all
-from imitation_refinement.answer.elements import Elements
 from imitation_refinement.answer.identify import Flag
 from imitation_refinement.answer.journal import Journal
 from imitation_refinement.answer.record import ANSWERED, tables
 from imitation_refinement.data.contracts import write_rejected, written
-from imitation_refinement.data.patterns import check_wavelength
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
-from imitation_refinement.xrd.radiation import parse_wavelength
 
 
 def run(paths: dict[str, Any], config: IdentifyConfig, tracker: Tracker) -> str:
@@ -27,13 +24,8 @@ def run(paths: dict[str, Any], config: IdentifyConfig, tracker: Tracker) -> str:
     start = time.monotonic()
     if not paths["patterns"].exists():
         raise InputError(paths["patterns"], "there is no such file or folder.", "Check what patterns names.")
-    asked = Asked(
-        paths.get("model"),
-        paths.get("library"),
-        check_wavelength(parse_wavelength(config.wavelength, "wavelength"), "wavelength")
-        if config.wavelength
-        else None,
-        Elements.parse(config.elements) if config.elements else None,
+    asked = Asked.of(
+        paths.get("model"), paths.get("library"), config.wavelength, config.elements, config.scan, config.axis
     )
     target: Path = paths["answers"]
     unfinished = target.with_name(f"{target.name}.journal")

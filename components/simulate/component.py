@@ -11,12 +11,13 @@ def simulate(
     patterns: dsl.Input[dsl.Dataset],
     ideal: dsl.Output[dsl.Dataset],
     imperfect: dsl.Output[dsl.Dataset],
+    library: dsl.Output[dsl.Dataset],
     rejected: dsl.Output[dsl.Artifact],
     config: dict = {},  # noqa: B006 (KFP wants a literal)
     shard: int = 0,
     shards: int = 1,
 ) -> None:
-    """Ideal patterns of structures, theory and virtual measurements of imperfect ones, of one shard."""
+    """Ideal patterns and lines of structures, theory and virtual measurements of imperfect ones, of one shard."""
     from components.simulate.stage import STAGE
     from imitation_refinement.running.stage import shard_name
 
@@ -26,6 +27,7 @@ def simulate(
             "patterns": patterns.path,
             "ideal": ideal.path,
             "imperfect": imperfect.path,
+            "library": library.path,
             "rejected": rejected.path,
         },
         {**config, "shard": shard, "shards": shards},

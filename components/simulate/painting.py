@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ from imitation_refinement.xrd.jit import njit
 from imitation_refinement.xrd.line import REACH, Profile, pseudo_voigt
 
 PHASES = 64  # tabulated positions of a line between two grid points; linear between them, 1e-5 of the maximum
+LANES = 64
 
 
 def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
@@ -20,24 +23,41 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     once, at ``PHASES`` positions between two points, and added as it is. That is so on a grid even in 2θ; on another
     each line is worked out at its points.
     """
+    out = np.zeros((len(peaks), grid.points), np.float32)  # NumPy's, unlike Numba's, is on huge pages where large
     if grid.axis != "two_theta":
         axis, centres = grid.two_theta, grid.index_of(peaks.two_theta)
         reach = REACH * profile.fwhm
-        return _paint_uneven(
-            peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach
+        _paint_uneven(
+            peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach, out
         )
-    half = int(np.ceil(REACH * profile.fwhm / grid.step)) + 1
-    distance = np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES
-    table = pseudo_voigt(distance * grid.step, profile.fwhm, profile.mixing)
-    table[np.abs(distance * grid.step) > REACH * profile.fwhm] = 0
-    table = table.astype(np.float32)
-    return _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, grid.points, table, half)
+        return out
+    table, half = _tabulated(grid.step, profile.fwhm, profile.mixing)
+    _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, table, half, out)
+    return out
+
+
+@lru_cache(maxsize=16)
+def _tabulated(step: float, fwhm: float, mixing: float) -> tuple[NDArray[np.float32], int]:
+    """A line at each of its ``PHASES`` places before a point of the grid, and how many points it reaches to a side."""
+    half = int(np.ceil(REACH * fwhm / step)) + 1
+    distance = step * (np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES)
+    table = pseudo_voigt(distance, fwhm, mixing)
+    table[np.abs(distance) > REACH * fwhm] = 0
+    return table.astype(np.float32), half
 
 
 @njit(nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
 def _largest(row: NDArray) -> np.float32:
+    """The largest of a row, or 0: of ``LANES`` stretches side by side, as each comparison waits for the one before."""
+    tops, whole = np.zeros(LANES, np.float32), len(row) // LANES * LANES
+    for start in range(0, whole, LANES):
+        part = row[start : start + LANES]
+        for lane in range(LANES):
+            tops[lane] = max(tops[lane], part[lane])
     top = np.float32(0.0)
-    for value in row:
+    for value in tops:
+        top = max(top, value)
+    for value in row[whole:]:
         top = max(top, value)
     return top
 
@@ -49,12 +69,11 @@ def _paint(
     intensity: NDArray,
     start: float,
     step: float,
-    points: int,
     table: NDArray,
     half: int,
-) -> NDArray:
-    phases = table.shape[0] - 1
-    out = np.zeros((len(offsets) - 1, points), np.float32)
+    out: NDArray,
+) -> None:
+    phases, points = table.shape[0] - 1, out.shape[1]
     for i in range(len(offsets) - 1):
         row = out[i]
         for j in range(offsets[i], offsets[i + 1]):
@@ -77,7 +96,6 @@ def _paint(
             scale = np.float32(1.0) / top
             for t in range(points):
                 row[t] *= scale
-    return out
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc", "arcp"})
@@ -90,10 +108,10 @@ def _paint_uneven(
     fwhm: float,
     mixing: float,
     reach: float,
-) -> NDArray:
+    out: NDArray,
+) -> None:
     """As :func:`_paint`, on any rising axis; ``centres`` are the lines' places on it [points]."""
     n, points = len(offsets) - 1, len(axis)
-    out = np.zeros((n, points), np.float32)
     lorentzian, gaussian = mixing * 2 / np.pi / fwhm, (1 - mixing) * 2 * np.sqrt(np.log(2) / np.pi) / fwhm
     for i in range(n):
         row = out[i]
@@ -116,4 +134,3 @@ def _paint_uneven(
             scale = np.float32(1.0) / top
             for t in range(points):
                 row[t] *= scale
-    return out

@@ -141,6 +141,9 @@ def refine_files(
     wavelength: str | None = None,
     name: str | None = None,
     keep_angles: bool = False,
+    *,
+    scan: str = "",
+    axis: str | None = None,
 ) -> list[Refined]:
     """Refines pattern files and writes what came of them.
 
@@ -154,6 +157,8 @@ def refine_files(
         wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
         name: the refiner; see :func:`load_run`.
         keep_angles: for patterns of another instrument than the training's; see :func:`load_run`.
+        scan: which of a file's several scans: its number, several as ``1,3``, or ``all``.
+        axis: of patterns that do not say theirs, as ``q (1/nm)``.
 
     Raises:
         InputError: if the folder, the run or a path can't be used, or no pattern is left.
@@ -165,7 +170,7 @@ def refine_files(
             f"moved by {-model.zero_error:+.3f}° in 2θ, the zero error of the instrument of {model.name}'s training "
             "patterns; with --keep-angles, for another instrument, peaks stay where they were measured"
         )
-    patterns, rejected = read_all(paths, wavelength)
+    patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
     say_remarks(patterns)
     refined: list[Refined] = []
     for pattern in progress(patterns, f"refine with {model.name}", unit="patterns"):

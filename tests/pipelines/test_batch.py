@@ -47,7 +47,7 @@ def test_defaults_are_what_was_given_and_the_volume_is_mounted(spec: tuple[dict[
     pipeline, platform = spec
     defaults = {k: v.get("defaultValue") for k, v in pipeline["root"]["inputDefinitions"]["parameters"].items()}
     assert defaults["patterns"] == "/data/many" and defaults["shards"] == list(range(9)) and defaults["n_shards"] == 9
-    assert defaults["identify"] == {"wavelength": "CuKa1", "elements": "+Fe", "processes": 0}
+    assert defaults["identify"] == {"wavelength": "CuKa1", "elements": "+Fe", "scan": "all", "axis": "", "processes": 0}
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert all(e["pvcMount"][0]["mountPath"] == "/data" for e in executors.values())
 

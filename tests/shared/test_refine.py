@@ -16,7 +16,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import load_refiner, save_model
 from imitation_refinement.refine import load_run, refine_files, refine_pattern
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
-from pipelines.cli import main
+from pipelines.cli import _parser, main
 
 ANGLES = np.linspace(3, 110, 3001)  # beyond the grid at both ends
 
@@ -165,6 +165,28 @@ def test_command_line(toy_run: Path, folder: Path, capsys: pytest.CaptureFixture
         assert end.value.code == 2
         err = capsys.readouterr().err.splitlines()
         assert [line for line in err if line.startswith("error: ")] == err[-1:] and named in err[-1]
+
+
+def test_scans_and_axes_by_option(toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file with several scans one is to be chosen; identify answers to all of them."""
+    q = 4 * np.pi * np.sin(np.radians(ANGLES / 2)) / 1.5406
+    header = '*RAS_HEADER_START\n*MEAS_SCAN_AXIS_X "TwoTheta"\n*RAS_HEADER_END\n*RAS_INT_START\n'
+    rows = ["".join(f"{x:.4f} {y:g}\n" for x, y in zip(ANGLES, counts(seed), strict=True)) for seed in (0, 1)]
+    (tmp_path / "a.ras").write_text(
+        "*RAS_DATA_START\n" + "".join(f"{header}{part}*RAS_INT_END\n" for part in rows) + "*RAS_DATA_END\n"
+    )
+    (tmp_path / "q.xy").write_text("".join(f"{x:.8f} {y}\n" for x, y in zip(q, counts(), strict=True)))
+    run = ["refine", "--run", str(toy_run), "--output", str(tmp_path / "out"), "--wavelength", "1.5406"]
+    with pytest.raises(SystemExit):
+        main([*run, str(tmp_path / "a.ras")])
+    assert "holds 2 scans: 1 (3 to 110°, 3001 points), 2" in capsys.readouterr().err
+    main([*run, "--scan", "2", str(tmp_path / "a.ras")])
+    (written,) = pq.read_table(tmp_path / "out" / "refined.parquet").to_pylist()
+    assert written["pattern_id"] == "a scan 2" and (tmp_path / "out" / "a_scan_2.xy").exists()
+    main([*run, "--axis", "q (1/Å)", str(tmp_path / "q.xy")])
+    (written,) = pq.read_table(tmp_path / "out" / "refined.parquet").to_pylist()
+    np.testing.assert_allclose(written["two_theta"], ANGLES, atol=1e-5)
+    assert _parser().parse_args(["identify", "--output", "o", "a.ras"]).scan == "all"
 
 
 def test_the_zero_error_of_the_training_is_mended_and_said(

@@ -15,26 +15,35 @@ from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.search import Search
 from imitation_refinement.answer.series import Series, identify_series
-from imitation_refinement.data.patterns import Pattern, check_wavelength, read_patterns
+from imitation_refinement.data.patterns import ALL, Pattern, check_wavelength, parse_axis, read_patterns
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.radiation import parse_wavelength
 
 KEPT = 4  # models that are not read again
 
 
-def read(path: str | Path, wavelength: float | str | None = None, pattern_id: str | None = None) -> Pattern:
+def read(
+    path: str | Path,
+    wavelength: float | str | None = None,
+    pattern_id: str | None = None,
+    *,
+    scan: str = ALL,
+    axis: str | None = None,
+) -> Pattern:
     """The pattern in a file.
 
     Args:
         path: a file of any form that docs/formats.md names.
         wavelength: [Å], or with its unit, or a line's name as ``CuKa1``, where the file does not say it.
         pattern_id: of a file with several, the one of this name.
+        scan: of a file with several scans, the number of one, from 1.
+        axis: where the file does not say it, with its unit, as ``q (1/nm)``.
 
     Raises:
         InputError: if the file can't be read or used, or holds several patterns of which none is named.
     """
     given = None if wavelength is None else check_wavelength(parse_wavelength(str(wavelength), "wavelength"), str(path))
-    patterns, rejected = read_patterns(path, given)
+    patterns, rejected = read_patterns(path, given, scan=scan, axis=parse_axis(axis, "axis") if axis else None)
     named = [one for one in patterns if pattern_id in (None, one.pattern_id)]
     if len(named) == 1:
         return named[0]

@@ -35,14 +35,16 @@ from imitation_refinement.answer.overview import write_overview
 from imitation_refinement.answer.picture import sketch
 from imitation_refinement.answer.record import COLUMNS, Record, record, row
 from imitation_refinement.answer.search import Search
-from imitation_refinement.data.formats import parquet
+from imitation_refinement.data.formats import format_of
 from imitation_refinement.data.patterns import (
+    ALL,
     MANIFEST,
     ManifestRow,
     Pattern,
     check_wavelength,
     file_scans,
     manifest_scan,
+    parse_axis,
     pattern_files,
     pattern_of,
     read_manifest,
@@ -72,6 +74,8 @@ class Asked:
         library: a library's file to search in instead of the model's.
         wavelength: [Å], of patterns that do not say theirs.
         elements: of the samples.
+        scan: which of a file's several scans; see :func:`.patterns.choose`.
+        axis: of patterns that do not say theirs, as a person writes it.
         pictures: the folder for pictures; none are drawn without it.
     """
 
@@ -79,7 +83,38 @@ class Asked:
     library: Path | None = None
     wavelength: float | None = None
     elements: Elements | None = None
+    scan: str = ALL
+    axis: str | None = None
     pictures: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: str | Path | None = None,
+        library: str | Path | None = None,
+        wavelength: str | None = None,
+        elements: str = "",
+        scan: str = ALL,
+        axis: str | None = None,
+        pictures: Path | None = None,
+    ) -> Asked:
+        """What a person asks, in words; what is empty is not asked.
+
+        Raises:
+            InputError: if a word can't be understood.
+        """
+        option = "--wavelength"
+        if axis:
+            parse_axis(axis, "--axis")
+        return cls(
+            Path(model) if model else None,
+            Path(library) if library else None,
+            check_wavelength(parse_wavelength(wavelength, option), option) if wavelength else None,
+            Elements.parse(elements) if elements else None,
+            scan,
+            axis or None,
+            pictures,
+        )
 
     def fingerprint(self) -> dict[str, Any]:
         """What a journal must have been begun with to be gone on with."""
@@ -89,6 +124,8 @@ class Asked:
             "library": digest(self.library) if self.library else None,
             "wavelength": self.wavelength,
             "elements": vars(self.elements) if self.elements else None,
+            "scan": self.scan,
+            "axis": self.axis,
             "pictures": self.pictures is not None,
         }
 
@@ -141,6 +178,9 @@ def identify_files(
     elements: str = "",
     pictures: bool = True,
     processes: int | None = None,
+    *,
+    scan: str = ALL,
+    axis: str | None = None,
 ) -> Summary:
     """Identifies pattern files; what is written, the module's text says.
 
@@ -153,18 +193,13 @@ def identify_files(
         elements: what is known of the samples, as :meth:`.Elements.parse` reads it.
         pictures: whether they are drawn.
         processes: how many work; by default as many as there are cores, and fewer for few patterns.
+        scan: which of a file's several scans: its number, several as ``1,3``, or ``all``.
+        axis: of patterns that do not say theirs, as ``q (1/nm)``.
 
     Raises:
         InputError: if an option, the folder or the model can't be used, or no pattern is left.
     """
-    option = "--wavelength"
-    asked = Asked(
-        Path(model) if model else None,
-        Path(library) if library else None,
-        None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option),
-        Elements.parse(elements) if elements else None,
-        output / PICTURES if pictures else None,
-    )
+    asked = Asked.of(model, library, wavelength, elements, scan, axis, pictures=output / PICTURES if pictures else None)
     output_folder(output)
     with Journal(output / JOURNAL, asked.fingerprint()) as journal:
         if asked.pictures:
@@ -228,14 +263,19 @@ def _number(paths: Sequence[str]) -> int:
     total = 0
     for path in map(Path, paths):
         try:
-            if (path / MANIFEST).is_file():
-                total += len(read_manifest(path))
-                continue
-            for file in pattern_files(path):
-                total += pq.read_metadata(file).num_rows if _is_table(file) else 1
-        except (InputError, OSError, pa.ArrowInvalid):  # an item, too
-            total += 1
+            found = read_manifest(path) if (path / MANIFEST).is_file() else pattern_files(path)
+        except InputError:  # an item, too
+            found = [path]
+        total += sum(_rows(file) if isinstance(file, Path) else 1 for file in found)
     return total
+
+
+def _rows(file: Path) -> int:
+    """How many patterns a table holds; another file is one item."""
+    try:
+        return pq.read_metadata(file).num_rows if format_of(file).rows else 1
+    except (InputError, OSError, pa.ArrowInvalid):  # its item says why
+        return 1
 
 
 def _items(paths: Sequence[str]) -> Iterator[Item]:
@@ -256,7 +296,12 @@ def _items_of(path: Path, taken: set[str]) -> Iterator[Item]:
             yield Item(f"{row.where}|{manifest}|{_state(row.file)}|{name}", row, name, row.where)
         return
     for file in pattern_files(path):
-        if not _is_table(file):
+        try:
+            is_table = format_of(file).rows
+        except InputError as error:
+            yield Item(f"{error}|{_state(file)}", error, "", str(file))
+            continue
+        if not is_table:
             name = unused_name(file.stem, taken)
             yield Item(f"{file}|{_state(file)}|{name}", file, name, str(file))
             continue
@@ -266,10 +311,6 @@ def _items_of(path: Path, taken: set[str]) -> Iterator[Item]:
                 continue
             name = unused_name(scan.name, taken)
             yield Item(f"{scan.where}|{_state(file)}|{name}", scan, name, scan.where)
-
-
-def _is_table(file: Path) -> bool:
-    return file.name.lower().endswith(parquet.EXTENSIONS)
 
 
 def _state(file: Path) -> str:
@@ -302,6 +343,7 @@ class Answerer:
         if asked.library:
             model = replace(model, search=Search(Library.read(asked.library), model.search.ranking))
         self._asked, self._model = asked, model
+        self._axis = parse_axis(asked.axis, "--axis") if asked.axis else None
         self._allowed = asked.elements.allowed(model.search.library) if asked.elements else None
 
     def __call__(self, item: Item) -> Entry:
@@ -321,13 +363,13 @@ class Answerer:
         return entry
 
     def _patterns(self, item: Item) -> tuple[list[Pattern], list[InputError]]:
-        source, wavelength = item.source, self._asked.wavelength
+        source, wavelength, axis = item.source, self._asked.wavelength, self._axis
         if isinstance(source, InputError):
             raise source
         if isinstance(source, Path):
-            return read_patterns(source, wavelength)
+            return read_patterns(source, wavelength, scan=self._asked.scan, axis=axis)
         scan = manifest_scan(source) if isinstance(source, ManifestRow) else source
-        return [pattern_of(scan, wavelength)], []
+        return [pattern_of(scan, wavelength, axis)], []
 
     def _found(self, pattern: Pattern, name: str) -> dict[str, Any]:
         one = identify(self._model, pattern, self._allowed)

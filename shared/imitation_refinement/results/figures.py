@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -24,7 +24,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from imitation_refinement.files import writing
-from imitation_refinement.results.wording import block, percent, row_label, share_interval
+from imitation_refinement.results.metrics import coverage_accuracy, reliability
+from imitation_refinement.results.wording import block, number, percent, row_label, share_interval
 from imitation_refinement.vocabulary import Block, Method, Supervision
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
@@ -267,6 +268,31 @@ def training_curves_figure(history: Mapping[str, Sequence[float]], title: str = 
 
 
 @_styled
+def samples_figure(curves: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Accuracy against samples seen, on a logarithmic axis, each network a line.
+
+    Args:
+        curves: by name, numbers of samples and accuracies from 0 to 1, shape (k,) each.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if not curves:
+        raise ValueError("there is no curve to draw")
+    figure = _figure(6.4, 3.6)
+    axes = figure.add_subplot()
+    for (name, (samples, accuracy)), color in zip(curves.items(), cycle(SYSTEM_COLORS.values()), strict=False):
+        marker = "o" if len(np.asarray(samples)) < 60 else ""
+        axes.plot(samples, accuracy, color=color, marker=marker, markersize=3, linewidth=1.4, label=name)
+    axes.set_xscale("log")
+    axes.grid()
+    axes.yaxis.set_major_formatter(PERCENT)
+    axes.set(xlabel="samples seen", ylabel="accuracy")
+    figure.legend(loc="outside lower center", ncols=min(4, len(curves)))
+    return figure
+
+
+@_styled
 def accuracy_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Accuracy of each row with its interval, block by block; a grey line marks raw under the same classifier.
 
@@ -341,6 +367,65 @@ def learning_curve_figure(points: Sequence[Mapping[str, float]], raw: float | No
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.set(xlabel="labelled imperfect training patterns", ylabel="accuracy on the test part", title=title)
     figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """How sure a method's answers are, and whether they are right.
+
+    Attributes:
+        label: what the method is called.
+        probabilities: of the classes, shape (n, classes).
+        truth: class indices, shape (n,).
+        color: of its lines.
+        dashed: whether these are.
+    """
+
+    label: str
+    probabilities: ArrayLike
+    truth: ArrayLike
+    color: str
+    dashed: bool = False
+
+
+@_styled
+def calibration_figure(methods: Sequence[Sureness], bins: int = 10) -> Figure:
+    """Reliability, and accuracy where only the surest are answered, each method a line.
+
+    Left: accuracy of answers against their probability, see :func:`.metrics.reliability`; areas grow with the number of
+    answers, and on the diagonal a probability means what it says. Right: see :func:`.metrics.coverage_accuracy`.
+
+    Args:
+        methods: at least one, of at least one answer each.
+        bins: of the probability.
+
+    Raises:
+        ValueError: if there is no method.
+    """
+    if not methods:
+        raise ValueError("there are no probabilities to draw")
+    figure = _figure(9.0, 4.2)
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
+    for method in methods:
+        p, truth = np.asarray(method.probabilities, float), np.asarray(method.truth)
+        found = reliability(p, truth, bins)
+        look: dict[str, Any] = {"color": method.color, "linestyle": "--" if method.dashed else "-", "linewidth": 1.4}
+        left.plot(found.confidence, found.accuracy, **look)
+        left.scatter(found.confidence, found.accuracy, 4 + 160 * found.n / found.n.sum(), color=method.color, alpha=0.7)
+        shares, accuracies = coverage_accuracy(p.max(axis=1), p.argmax(axis=1) == truth)
+        name = f"{method.label} (error {number(reliability(p, truth).error, 3)})"
+        right.plot(shares, accuracies, **look, label=name)
+    left.set(xlabel="probability of the answer", ylabel="right", title="Reliability", xlim=(0, 1), ylim=(0, 1.02))
+    right.set(xlabel="answered, the surest first", ylabel="right", title="Accuracy of the surest", xlim=(0, 1))
+    right.set_ylim(top=1.02)
+    for axes in (left, right):
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.grid()
+        axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=min(3, len(methods)))
     return figure
 
 
@@ -436,14 +521,14 @@ def candidates_figure(
         axes.plot(unexplained, heights, "v", color=REFINED, markersize=4, label="explained by no candidate")
         axes.legend(loc="upper right")
     axes.set_title("\n".join(filter(None, (title, textwrap.fill(note, 120)))))
-    for number, (strip, sticks) in enumerate(zip(strips, candidates, strict=True)):
+    for place, (strip, sticks) in enumerate(zip(strips, candidates, strict=True), 1):
         strip.vlines(sticks.two_theta, 0, np.sqrt(sticks.intensity), color=THEORY, linewidth=0.9)
         strip.set_ylim(0, 1.1)
         strip.set_yticks([])
         strip.spines["left"].set_visible(False)
         box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8}
         at: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 7.5, "bbox": box}
-        strip.annotate(f"{number + 1}  {sticks.label}", (0.998, 1.0), **at)
+        strip.annotate(f"{place}  {sticks.label}", (0.998, 1.0), **at)
     for upper in (axes, *strips)[:-1]:
         upper.tick_params(bottom=False)
     (axes, *strips)[-1].set_xlabel("2θ (°)" + (f", λ = {wavelength:g} Å" if wavelength else ""))
