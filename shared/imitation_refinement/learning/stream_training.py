@@ -150,7 +150,7 @@ def train_on_stream(
     # A head of its own while it learns: what tells space groups apart, centring and absent lines, tells systems, too.
     beside = torch.nn.Linear(config.network.embedding, SPACE_GROUPS + 1).to(device)
     learning = torch.nn.ModuleDict({"model": model, "beside": beside})
-    mean = AveragedModel(model, multi_avg_fn=_towards(config.average))
+    mean = AveragedModel(model, multi_avg_fn=towards(config.average))
     averaged: Classifier = mean.module  # type: ignore[assignment]
     optimiser = torch.optim.AdamW(
         learning.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -233,7 +233,7 @@ def _rate(step: int, steps: int, last: float) -> float:
     return rate if step < steps // 10 else last + (1 - last) * rate
 
 
-def _towards(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
+def towards(decay: float) -> Callable[[Weights, Weights, Tensor | int], None]:
     """A running mean whose decay is min(``decay``, (1 + n) / (10 + n)) at step n: else a short one is its start."""
 
     @torch.no_grad()
