@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field, ValidationError
 
+from components.collect_structures.packaged import PACKAGES
 from components.collect_structures.stage import materials_of, tables, write_structures
 from components.simulate.bank import bank_of
 from imitation_refinement import __version__
@@ -271,5 +272,6 @@ def _fuse(
         "crystals_in_the_library": len(library),
         "samples_a_network": config.stream.samples,
         "library": library.digest,
+        "cite": [PACKAGES[source].citation for source in config.structures if source in PACKAGES],
     }
     write_record(output, names, fitted, about)
