@@ -16,7 +16,7 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/mypy shared components pipelines
+	$(BIN)/mypy shared components pipelines web
 	$(BIN)/pytest -n 2 --dist loadfile
 
 images: .venv/ready
@@ -31,7 +31,7 @@ format: .venv/ready
 
 clean:
 	rm -rf .venv build .pytest_cache .ruff_cache .mypy_cache *.egg-info
-	find shared components pipelines benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
+	find shared components pipelines web benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew, and whole, when the lock or the package's metadata change.
 .venv/ready: requirements.lock setup.cfg
@@ -42,4 +42,5 @@ clean:
 	$(BIN)/pip install --disable-pip-version-check --quiet --requirement requirements.lock
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m components.simulate.warm
+	$(BIN)/python -m components.baselines.warm
 	@touch $@

@@ -1,8 +1,9 @@
-"""Builds the images of the stages from docker/Dockerfile and prints their sizes: ``make images``.
+"""Builds the images of the stages and of the page from docker/Dockerfile and prints their sizes: ``make images``.
 
 An image is called as :mod:`imitation_refinement.running.images` says and tagged with the version and the git revision.
 Options come by environment: DOCKER, the docker command (default: docker); BASE_IMAGE and TORCH_INDEX,
-as in the Dockerfile; PIP_CONF, a pip.conf that only the build sees; BUILD_OPTIONS, further options of docker build.
+as in the Dockerfile; PIP_CONF, a pip.conf that only the build sees; BUILD_OPTIONS, further options of docker build;
+MODEL, the folder of a model that the page gets in the place of the one that comes with the software.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ from imitation_refinement.running.images import STAGES, TORCH, repository
 from imitation_refinement.running.stage import exit_on_input_error
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = "web"
+# What is added to the page's image where MODEL names a folder: what its record names, and nothing beside.
+WITH_MODEL = """FROM {page}
+COPY model.json library.parquet ranking.json *.safetensors /opt/model/
+ENTRYPOINT ["imitation-refinement", "web", "--host", "0.0.0.0", "--model", "/opt/model"]
+"""
 HINT = (
     "BuildKit is needed (Docker 18.09 to 20.10, or any newer with the buildx plugin), and for torch without CUDA "
     "TORCH_INDEX, where pip finds PyTorch's CPU wheels: see docs/docker.md."
@@ -32,7 +39,7 @@ class Image:
     """One image.
 
     Attributes:
-        stage: the stage's name, as in ``components/<stage>``.
+        stage: the stage's name, as in ``components/<stage>``, or :data:`PAGE`.
         name: the image's name, without a tag.
         tags: its tags.
         labels: its OCI labels, but for the description, which the Dockerfile has.
@@ -52,8 +59,8 @@ class Image:
 
 
 def images(version: str, revision: str, cuda: bool = False) -> list[Image]:
-    """The image of each stage; those with torch alone if ``cuda``."""
-    stages = sorted(STAGES)
+    """The image of each stage and of the page; those of stages with torch alone if ``cuda``."""
+    stages = sorted((*STAGES, PAGE))
     suffix = "-cuda" if cuda else ""
     made = []
     for stage in [s for s in stages if not cuda or s in TORCH]:
@@ -89,6 +96,19 @@ def command(image: Image, environment: Mapping[str, str]) -> list[str]:
     return [*words, *shlex.split(environment.get("BUILD_OPTIONS", "")), "."]
 
 
+def with_model(image: Image, environment: Mapping[str, str]) -> list[str]:
+    """The call of docker that adds a model to the page's image; its Dockerfile, :data:`WITH_MODEL`, is its input.
+
+    Raises:
+        InputError: if the folder holds no model.
+    """
+    folder = Path(environment["MODEL"])
+    if not (folder / "model.json").is_file():
+        raise InputError(folder, "holds no model.", "Name in MODEL the folder that `release` made.")
+    words = [environment.get("DOCKER") or "docker", "build", "--file", "-"]
+    return [*words, *(word for tag in image.tags for word in ("--tag", f"{image.name}:{tag}")), str(folder)]
+
+
 def revision() -> str:
     """The commit's first 12 hexadecimal digits; ``-changed`` follows if the work tree differs from it.
 
@@ -114,6 +134,9 @@ def build(wanted: Sequence[Image]) -> None:
         print(f"{image.name}:{image.tags[0]}", flush=True)
         try:
             subprocess.run(command(image, environment), cwd=ROOT, check=True, env=environment)
+            if image.stage == PAGE and environment.get("MODEL"):
+                words, layer = with_model(image, environment), WITH_MODEL.format(page=f"{image.name}:{image.tags[0]}")
+                subprocess.run(words, input=layer, text=True, cwd=ROOT, check=True, env=environment)
         except FileNotFoundError:
             raise InputError(
                 docker, "there is no such command.", "Install Docker, or name its command in DOCKER."
@@ -130,7 +153,7 @@ def build(wanted: Sequence[Image]) -> None:
 def main() -> None:
     """Builds all images, or those whose stages are named."""
     parser = argparse.ArgumentParser(prog="make images", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("stages", nargs="*", help="stages, as simulate (default: all)")
+    parser.add_argument("stages", nargs="*", help="stages, as simulate, or web (default: all)")
     parser.add_argument("--cuda", action="store_true", help="the variants with CUDA of the images with torch")
     arguments = parser.parse_args()
     with exit_on_input_error():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
@@ -38,13 +39,16 @@ def test_every_component_has_its_image() -> None:
     components = [getattr(importlib.import_module(f"components.{stage}.component"), stage) for stage in STAGES]
     wanted = {component.component_spec.implementation.container.image for component in components}
     made = {f"{image.name}:{image.tags[0]}" for image in build.images(__version__, "abcdef123456")}
-    assert made == wanted and len(made) == len(STAGES) >= 8
+    assert made - wanted == {f"imitation-refinement/web-python:{__version__}"}
+    assert made > wanted and len(wanted) == len(STAGES) >= 8
 
 
 def test_every_image_has_a_target_that_runs_its_stage() -> None:
     ends = re.findall(r"FROM \S+ AS (\S+)\n(?:(?!FROM ).*\n)*?ENTRYPOINT \[(.*)\]", DOCKERFILE)
+    page = '"imitation-refinement", "web", "--host", "0.0.0.0"'
     assert dict(ends) == {
-        image.target: f'"python", "-m", "components.{image.stage}"' for image in build.images(__version__, "a")
+        image.target: page if image.stage == build.PAGE else f'"python", "-m", "components.{image.stage}"'
+        for image in build.images(__version__, "a")
     }
     for block in re.split(r"\n(?=FROM )", DOCKERFILE):
         if "ENTRYPOINT" in block:
@@ -54,7 +58,7 @@ def test_every_image_has_a_target_that_runs_its_stage() -> None:
 def test_every_extra_of_a_stage_is_installed() -> None:
     named = re.findall(r"install\.py ((?:[a-z]+_?)+(?: [a-z_]+)*)$", DOCKERFILE.replace(" \\\n", "\n"), re.MULTILINE)
     installed = {extra for names in named for extra in names.split()}
-    assert set(STAGES) <= installed
+    assert {*STAGES, "answer", "web"} <= installed
 
 
 def test_the_images_with_torch_have_a_cuda_variant() -> None:
@@ -70,6 +74,7 @@ def test_the_compile_check_knows_what_is_built() -> None:
     built: dict[str, set[str]] = {}
     for image in [*build.images("1", "abc"), *build.images("1", "abc", cuda=True)]:
         built.setdefault(image.name, set()).update(tag.removeprefix("1") for tag in image.tags if tag.startswith("1"))
+    del built[f"imitation-refinement/{build.PAGE}-python"]  # no task of a pipeline runs in it
     assert built_images() == built
 
 
@@ -87,6 +92,29 @@ def test_the_call_of_docker() -> None:
     for label in ("version=1.2.3", "revision=abc", "licenses=Apache-2.0", "title=imitation-refinement train-refiner"):
         assert f"org.opencontainers.image.{label}" in words
     assert "latest" not in DOCKERFILE
+
+
+def test_a_model_of_ones_own_is_added_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a layer on top, with the files of the model alone."""
+    calls: list[tuple[list[str], str]] = []
+
+    def run(words: list[str], **options: str) -> subprocess.CompletedProcess[str]:
+        calls.append((words, options.get("input", "")))
+        return subprocess.CompletedProcess(words, 0, "1000000\n")
+
+    monkeypatch.setattr(build.subprocess, "run", run)
+    monkeypatch.setenv("MODEL", str(tmp_path))
+    (page,) = [image for image in build.images("1.2.3", "abc") if image.stage == build.PAGE]
+    with pytest.raises(InputError, match=r"holds no model\. Name in MODEL"):
+        build.build([page])
+    (tmp_path / "model.json").write_text("{}")
+    calls.clear()
+    build.build([page])
+    (first, _), (second, layer), _ = calls
+    assert "--target web " in " ".join(first)
+    tags = ["--tag", "imitation-refinement/web-python:1.2.3", "--tag", "imitation-refinement/web-python:abc"]
+    assert second == ["docker", "build", "--file", "-", *tags, str(tmp_path)]
+    assert layer.startswith("FROM imitation-refinement/web-python:1.2.3\n") and "structures.parquet" not in layer
 
 
 def test_docker_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ class Prepared:
         step: between points [°].
         net: intensities above background and noise, the largest 1, shape (n,).
         seen: where it was measured, shape (n,).
+        background: as it was taken off, in the pattern's own units, shape (n,).
     """
 
     wavelength: float
@@ -57,6 +58,7 @@ class Prepared:
     step: float
     net: Vector
     seen: NDArray[np.bool_]
+    background: Vector
 
     @cached_property
     def root(self) -> Vector:
@@ -67,6 +69,11 @@ class Prepared:
     def scale(self) -> float:
         """Widths in 2θ, in those at :data:`REFERENCE`."""
         return self.wavelength / REFERENCE
+
+    @property
+    def two_theta(self) -> Vector:
+        """Angles of the points [°], shape (n,)."""
+        return np.asarray(self.start + self.step * np.arange(len(self.net)), float)
 
     def on_log_q(self, zeros: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """``root`` less :data:`MEAN` of its mean on :func:`log_q`, its norm 1, for each zero error taken off.
@@ -148,7 +155,7 @@ def prepare(two_theta: ArrayLike, intensity: ArrayLike, wavelength: float, where
     net = np.where(seen, np.maximum(smooth - background - noise, 0), 0)
     if not net.max() > 0:
         raise InputError(where, "has no line above its background.", "Measure it again, or longer.")
-    return Prepared(float(wavelength), start, step, net / net.max(), seen)
+    return Prepared(float(wavelength), start, step, net / net.max(), seen, background)
 
 
 def is_calculated(intensity: ArrayLike) -> bool:
