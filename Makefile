@@ -42,4 +42,5 @@ clean:
 	$(BIN)/pip install --disable-pip-version-check --quiet --requirement requirements.lock
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m components.simulate.warm
+	$(BIN)/python -m components.baselines.warm
 	@touch $@

@@ -120,7 +120,8 @@ def dag(study: Study, cluster: Cluster | None = None) -> Any:
         )
         ideal = {"ideal_dataset": data.outputs["ideal_dataset"]}
         measured = {"imperfect_dataset": data.outputs["imperfect_dataset"]}
-        denoised = baselines_task(**ideal, **measured, config=baselines)
+        library = dsl.Collected(simulated.outputs["library"])
+        denoised = baselines_task(**ideal, **measured, library=library, config=baselines)
         prototypical = pretrained(**ideal, tasks=pretrain, classifiers=classifiers)
         through = {"classifiers": prototypical.output, **measured}
         models = {"pretrain": prototypical.output}

@@ -55,8 +55,9 @@ def toy() -> Callable[..., Patterns]:
 
 
 def write_toy_tables(folder: Path, per_class: int = 12) -> dict[str, Path]:
-    """The two tables that preprocess writes, in miniature."""
+    """The two tables that preprocess writes, in miniature, and the lines of some of the ideal one's structures."""
     paths = {name: folder / f"{name}.parquet" for name in ("ideal_dataset", "imperfect_dataset")}
+    paths["library"] = write_toy_library(folder / "library.parquet")
     ideal, labels = toy_patterns(per_class, 1)
     splits = np.repeat(["train", "validation", "test"], [len(labels) - 4 * N_CLASSES, 2 * N_CLASSES, 2 * N_CLASSES])
     systems = [str(CRYSTAL_SYSTEMS[k]) for k in labels]
@@ -84,6 +85,23 @@ def write_toy_tables(folder: Path, per_class: int = 12) -> dict[str, Path]:
     }
     write_table(paths["imperfect_dataset"], columns, gridded_schema(GRID))
     return paths
+
+
+def write_toy_library(path: Path) -> Path:
+    """Lines of a crystal of each system, the first seven structures of the ideal table, of :func:`toy_cell`."""
+    from imitation_refinement.answer.library import Library, record
+    from imitation_refinement.xrd.diffractometer import Reflections
+
+    hkl = np.array([h for h in np.ndindex(3, 3, 3) if any(h)], np.int16)
+    entries = []
+    for i, (system, group) in enumerate(zip(CRYSTAL_SYSTEMS, (1, 3, 16, 75, 146, 168, 195), strict=True)):
+        reciprocal = np.linalg.inv(toy_cell(str(system), 3.4 + 0.2 * i)).T
+        d = 1 / np.linalg.norm(hkl @ reciprocal, axis=1)
+        order = np.argsort(-d, kind="stable")
+        lines = Reflections(reciprocal, d[order], np.arange(len(d) + 1), hkl[order], np.ones(len(d)))
+        entries.append(record(lines, f"m{i}", f"A{i}", group))
+    Library.of([entry for entry in entries if entry]).write(path)
+    return path
 
 
 @pytest.fixture
@@ -182,7 +200,8 @@ def run_toy(run: Path) -> None:
     train.execute(paths, {"variant": "shuffled_labels", "network": TINY_REFINER, "optimiser": optimiser})
     made = {name: run / f"{name}.parquet" for name in ("dwt", "answers")}
     candidate = {"wavelets": ["sym8"], "levels": [3], "rules": ["bayes"], "anscombe": [True]}
-    baselines.execute({**tables, **made, "search": run / "search.csv"}, {"dwt": candidate})
+    paths = {**tables, "library": [tables["library"]], **made, "search": run / "search.csv"}
+    baselines.execute(paths, {"dwt": candidate})
     evaluate.execute(
         {
             "classifiers": [models / "vgg.safetensors", models / "densenet.safetensors"],

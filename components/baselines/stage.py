@@ -1,7 +1,7 @@
 """Baselines: what can be done with an imperfect pattern without a network.
 
-Denoised patterns (DWT) come in the form of the imperfect dataset with other intensities. Majority class and nearest
-neighbour give no more than an answer to each pattern. No choice is made on the test part.
+Denoised patterns (DWT) come in the form of the imperfect dataset with other intensities. Majority class, nearest
+neighbour and search-match give no more than an answer to each pattern. No choice is made on the test part.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from components.baselines.config import BaselinesConfig
 from components.baselines.dwt import dwt_denoise, search
 from components.baselines.nearest import nearest
+from components.baselines.search_match import search_match
 from imitation_refinement.data.contracts import ANSWERS, gridded_schema, write_table
 from imitation_refinement.data.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.files import write_text
@@ -37,16 +38,18 @@ def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> str
     answers: Answers = {}
     for baseline in BASELINES:
         answers |= baseline(data, paths["ideal_dataset"], config)
+    answers |= search_match(data, paths["library"], paths["ideal_dataset"])
     identifiers = data.rows["pattern_id"]
     table = pd.concat(
         [pd.DataFrame({"pattern_id": identifiers, "method": m, "crystal_system": a}) for m, a in answers.items()]
     )
-    write_table(paths["answers"], table, ANSWERS)
+    write_table(paths["answers"], table[table["crystal_system"] != ""], ANSWERS)
     labelled = (data.rows["split"] == "validation").to_numpy() & (data.labels != UNLABELLED)
     truth = data.rows["crystal_system"].to_numpy()
     if not labelled.any():
         return f"{len(data.rows)} patterns denoised"
-    right = {method: float(np.mean(answer[labelled] == truth[labelled])) for method, answer in answers.items()}
+    asked = {method: answer for method, answer in answers.items() if answer[labelled].all()}
+    right = {method: float(np.mean(answer[labelled] == truth[labelled])) for method, answer in asked.items()}
     tracker.log_metrics({f"{method}.validation_accuracy": share for method, share in right.items()})
     for method, share in right.items():
         say(f"{method}: {100 * share:.1f} % of the validation part right")
@@ -96,18 +99,20 @@ BASELINES: tuple[Callable[[Dataset, Path, BaselinesConfig], Answers], ...] = (
 
 STAGE = Stage(
     name="baselines",
-    summary="Denoises imperfect patterns by wavelets (DWT); answers by majority class and nearest ideal neighbour.",
+    summary="Denoises imperfect patterns by wavelets (DWT); answers by majority, nearest neighbour and search-match.",
     inputs={
         "imperfect_dataset": "gridded imperfect patterns with their splits (Parquet)",
         "ideal_dataset": "gridded ideal patterns with their splits, the library of nearest neighbours (Parquet)",
+        "library": "lines of the structures, the library of search-match, of one simulation or of all shards (Parquet)",
     },
     outputs={
         "dwt": "the imperfect patterns, denoised; without their theory (Parquet)",
-        "answers": "crystal system of each imperfect pattern by "
+        "answers": "crystal system of each imperfect pattern (by search-match, of the test part) by "
         + ", ".join(method for method in Method if method.kind is Kind.ANSWERS)
         + " (Parquet)",
         "search": "every candidate of the wavelet denoising and how it did on the validation part (CSV)",
     },
     config=BaselinesConfig,
     run=run,
+    lists=frozenset({"library"}),
 )

@@ -47,6 +47,7 @@ def draw(
     drawn["predicted"] = figures.predicted_histogram_figure(histograms, counts(test.labels))
     drawn |= _learning_curves(rows)
     chosen = examples(selected, test, config.examples)
+    drawn |= _calibration(shown, test)
     drawn["patterns"] = figures.patterns_figure([_plot(i, selected, test) for i in chosen])
     for method in methods:
         if method.method is Method.RAW or method.plain:
@@ -57,6 +58,17 @@ def draw(
         if method.history and not method.variant and not method.labelled:
             drawn[f"training-{model_name(method)}"] = figures.training_curves_figure(method.history, label(method))
     return drawn
+
+
+def _calibration(methods: Sequence[Entry], test: Dataset) -> dict[str, Figure]:
+    """Reliability, and accuracy of the surest, of those that give probabilities; a figure a classifier."""
+    found: dict[str, list[figures.Sureness]] = {}
+    for m in methods:
+        if m.probabilities is not None:
+            dashed = m.supervision is Supervision.NON_TARGETED
+            one = figures.Sureness(label(m), m.probabilities, test.labels, m.method.color, dashed)
+            found.setdefault(m.classifier, []).append(one)
+    return {f"calibration-{classifier}": figures.calibration_figure(own) for classifier, own in found.items()}
 
 
 def label(method: Entry) -> str:

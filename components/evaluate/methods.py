@@ -303,9 +303,13 @@ def _answers(path: Path, parts: Parts) -> Iterator[Entry]:
             raise InputError(path, f"{method} answers {told.index[told.index.duplicated()][0]!r} twice.", remedy)
         found = []
         for part in (parts.test, parts.validation):
-            if len(missing := part.rows["pattern_id"][~part.rows["pattern_id"].isin(told.index)]):
+            asked = part.rows["pattern_id"]
+            if part is parts.validation and not asked.isin(told.index).any():  # nothing is chosen by this method
+                found.append(np.empty(0, np.int64))
+                continue
+            if len(missing := asked[~asked.isin(told.index)]):
                 raise InputError(path, f"{method} has no answer to {missing.iloc[0]!r}.", remedy)
-            systems = told.loc[part.rows["pattern_id"]]
+            systems = told.loc[asked]
             found.append(np.array([CLASS_INDEX[CrystalSystem.parse(s, f"{path}, {i}")] for i, s in systems.items()]))
         test, validation = found
         labelled = (parts.data.rows["split"] == "train").to_numpy() & (parts.data.labels != UNLABELLED)

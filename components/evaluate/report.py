@@ -83,6 +83,15 @@ SECTIONS = (
         "Rows are true, columns predicted crystal systems; numbers count patterns, the shade is the share of the row.",
     ),
     (
+        "calibration",
+        "Calibration",
+        ("calibration",),
+        "What a probability means. Left: how often answers are right, by the probability that they come with; on the "
+        "grey line it is what it says, below it the method is too sure of itself. In brackets the expected calibration "
+        "error, the mean distance from that line (Guo et al. 2017). Right: how often they are right where only the "
+        "surest are given.",
+    ),
+    (
         "embedding",
         "Embeddings",
         ("embedding",),

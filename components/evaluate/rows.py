@@ -21,6 +21,7 @@ from imitation_refinement.results.honesty import honesty
 from imitation_refinement.vocabulary import Distance, Measure, Method
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 
+SURENESS = (0.9, 0.75, 0.5)  # shares of the patterns, the surest first, whose accuracy is kept
 Row = dict[str, Any]
 Distances = Mapping[Distance, NDArray[np.float64]]
 
@@ -54,13 +55,26 @@ def result_rows(methods: Sequence[Entry], parts: Parts, ideal: Dataset, config: 
             row |= _honesty(method, judge(method, methods), parts.test, ideal, config.seed)
         row["predicted_counts"] = counts(method.predicted)
         told = method.probabilities
-        row["calibration_error"] = None if told is None else metrics.expected_calibration_error(told, parts.test.labels)
+        row |= _sureness(told, parts.test.labels)
         row["validation_accuracy"] = method.validation_accuracy
         return row
 
     # Methods do not touch each other: cores that the networks leave free compare another one.
     with ThreadPoolExecutor(max(1, len(os.sched_getaffinity(0)) // torch.get_num_threads())) as pool:
         return list(progress(pool.map(row_of, methods), "compare", len(methods), "methods"))
+
+
+def _sureness(told: NDArray[np.float32] | None, truth: NDArray[np.int64]) -> Row:
+    """Calibration of probabilities, shape (n, 7), and accuracy where only the surest are answered."""
+    if told is None:
+        return {"calibration_error": None, "reliability": None, "accuracy_of_surest": None}
+    bins, sure = metrics.reliability(told, truth), told.max(axis=1)
+    right = told.argmax(axis=1) == truth
+    return {
+        "calibration_error": bins.error,
+        "reliability": {name: getattr(bins, name).tolist() for name in ("n", "confidence", "accuracy")},
+        "accuracy_of_surest": {f"{part:g}": metrics.accuracy_of_surest(sure, right, part) for part in SURENESS},
+    }
 
 
 def best_baseline(methods: Sequence[Entry]) -> Entry | None:

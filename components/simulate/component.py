@@ -11,14 +11,15 @@ def simulate(
     patterns: dsl.Input[dsl.Dataset],
     ideal: dsl.Output[dsl.Dataset],
     imperfect: dsl.Output[dsl.Dataset],
+    library: dsl.Output[dsl.Dataset],
     rejected: dsl.Output[dsl.Artifact],
     config: dict = {},  # noqa: B006 (KFP wants a literal)
     shard: int = 0,
     shards: int = 1,
 ) -> None:
-    """Ideal patterns of structures, theory and virtual measurements of imperfect ones, of one shard."""
-    from components.simulate.config import shard_name
+    """Ideal patterns and lines of structures, theory and virtual measurements of imperfect ones, of one shard."""
     from components.simulate.stage import STAGE
+    from imitation_refinement.running.stage import shard_name
 
     STAGE.task(
         {
@@ -26,8 +27,9 @@ def simulate(
             "patterns": patterns.path,
             "ideal": ideal.path,
             "imperfect": imperfect.path,
+            "library": library.path,
             "rejected": rejected.path,
         },
         {**config, "shard": shard, "shards": shards},
-        shard_name(shard, shards),
+        shard_name(STAGE.name, shard, shards),
     )

@@ -1,4 +1,4 @@
-"""Scattering of X-rays by atoms, tabulated over s = sin θ / λ for the kernel's cubic interpolation."""
+"""Scattering of X-rays by atoms, as polynomials in s = sin θ / λ for the kernel."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ NARROW = 1e-4  # of the energy, a third of a Kα line's width
 BESIDE = 1e-5  # relative distance from a pole at which its residue is measured
 NODES, WEIGHTS = (x / 2 for x in (np.polynomial.legendre.leggauss(5)[0] + 1, np.polynomial.legendre.leggauss(5)[1]))
 BOHR = 0.529177  # a₀ [Å]
-POINTS = 1024  # cubics are then good to 1e-7 for Ag, 1e-9 for Cu radiation; a test holds it
+STEP = 0.01  # of s [1/Å], for which one polynomial stands
+TERMS = 6  # of a polynomial: good to 1e-9; a test holds it
 
 
 class FormFactors(NamedTuple):
     """Form factors of all elements at one wavelength.
 
     Attributes:
-        table: real part f0 + f′ [electrons] as cubics, shape (1 + largest Z, POINTS, 4): between s = i /
-            inverse_step and the next, f = c0 + c1 t + c2 t² + c3 t³ with c = table[z, i] and t = s inverse_step − i.
+        table: real part f0 + f′ [electrons] as polynomials, shape (1 + largest Z, n, TERMS): from s = i / inverse_step
+            to the next, f = Σ c_j t^j with c = table[z, i] and t = s inverse_step − i − ½.
         imaginary: f″ [electrons], shape (1 + largest Z,); zero throughout in pymatgen mode.
-        inverse_step: cubics per unit of s [Å].
+        inverse_step: polynomials per unit of s [Å].
     """
 
     table: NDArray[np.float64]
@@ -140,8 +141,9 @@ def form_factors(mode: Mode, wavelength: float) -> FormFactors:
     Raises:
         InputError: but in pymatgen mode, if there is no dispersion at the wavelength.
     """
-    step = 1 / wavelength / (POINTS - 1)
-    s2 = (step * np.arange(-1.0, POINTS + 2)) ** 2
+    places = np.cos(np.pi * (np.arange(TERMS) + 0.5) / TERMS) / 2  # Chebyshev's, where errors are nearly the least
+    n = int(1 / wavelength / STEP) + 2
+    s2 = (STEP * (np.arange(n)[:, None] + 0.5 + places).ravel()) ** 2
     values, imaginary = np.zeros((MAX_Z[mode] + 1, len(s2))), np.zeros(MAX_Z[mode] + 1)
     for z in range(1, MAX_Z[mode] + 1):
         if mode == "pymatgen":
@@ -149,15 +151,9 @@ def form_factors(mode: Mode, wavelength: float) -> FormFactors:
         else:
             real, imaginary[z] = dispersion(z, wavelength)
             values[z] = (free_hydrogen(s2) if mode == "hydride" and z == 1 else it92_form_factor(z, s2)) + real
-    return FormFactors(_cubics(values), imaginary, 1 / step)
-
-
-def _cubics(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coefficients of Lagrange's cubic through each four neighbours, shape (n, points, 4) from (n, points + 3)."""
-    before, here, after, behind = (values[:, i : values.shape[1] - 3 + i] for i in range(4))
-    linear = after - before / 3 - here / 2 - behind / 6
-    square = (before + after) / 2 - here
-    return np.stack([here, linear, square, (behind - before) / 6 + (here - after) / 2], axis=-1)
+    to_terms = np.linalg.inv(np.vander(places, increasing=True))
+    table = np.ascontiguousarray(values.reshape(-1, n, TERMS) @ to_terms.T)
+    return FormFactors(table, imaginary, 1 / STEP)
 
 
 @lru_cache(maxsize=128)

@@ -99,22 +99,32 @@ class Structures:
         """The same of pymatgen's ``Structure`` objects, which this stage itself never needs."""
         lattices: list[NDArray[np.float64]] = []
         lengths: list[int] = []
-        sites: list[tuple[int, float, float, float, float]] = []
+        numbers: list[int] = []
+        occupancies: list[float] = []
+        positions: list[NDArray[np.float64]] = []
         for structure in structures:
-            before = len(sites)
+            before = len(numbers)
             lattices.append(structure.lattice.matrix)
             for site in structure:
-                x, y, z = site.frac_coords
-                sites.extend((element.Z, occupancy, x, y, z) for element, occupancy in site.species.items())
-            lengths.append(len(sites) - before)
-        flat = np.array(sites, float).reshape(-1, 5)
+                species, position = site.species, site.frac_coords
+                if len(species) == 1:  # most sites; a composition's items take four times as long
+                    (element,) = species
+                    numbers.append(element.Z)
+                    occupancies.append(species.num_atoms)
+                    positions.append(position)
+                else:
+                    for element, occupancy in species.items():
+                        numbers.append(element.Z)
+                        occupancies.append(occupancy)
+                        positions.append(position)
+            lengths.append(len(numbers) - before)
         return cls(
             np.array(lattices, float).reshape(-1, 3, 3),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-            flat[:, 0].astype(np.int64),
-            flat[:, 1].copy(),
-            flat[:, 2:].copy(),
-            np.zeros(len(flat)),
+            np.array(numbers, np.int64),
+            np.array(occupancies, float),
+            np.concatenate([np.empty(0), *positions]).reshape(-1, 3),
+            np.zeros(len(numbers)),
         )
 
     def select(self, which: ArrayLike) -> Structures:
@@ -517,6 +527,10 @@ def _scatter(
     k_cos, k_sin = _phases(position, 1, k_max)
     l_cos, l_sin = _phases(position, 2, l_max)
     starts, n_kinds = _kinds(atomic_number, b_iso)
+    elements, thermal, dispersed = np.empty(n_kinds, np.uint64), np.empty(n_kinds), np.empty(n_kinds)
+    for kind in range(n_kinds):
+        elements[kind], thermal[kind] = atomic_number[starts[kind]], b_iso[starts[kind]] / 4
+        dispersed[kind] = imaginary[atomic_number[starts[kind]]]
     n_atoms = len(occupancy)
     re, im = np.empty(n_atoms), np.empty(n_atoms)
     total = 0
@@ -524,7 +538,7 @@ def _scatter(
         for k in range(0 if h == 0 else -k_max, k_max + 1):
             first, last = _l_range(h, k, metric, g_max * g_max)
             allowed = ALLOWED[centring, h % 6, k % 6]
-            if last < first or not (absent or allowed.any()):
+            if last < first or not (absent or centring == 0 or allowed.any()):
                 continue
             sign = 1.0 if k >= 0 else -1.0
             for j in range(n_atoms):
@@ -533,33 +547,36 @@ def _scatter(
             constant = h * h * metric[0, 0] + 2 * h * k * metric[0, 1] + k * k * metric[1, 1]
             linear = 2 * (h * metric[0, 2] + k * metric[1, 2])
             for ell in range(max(0, first, -last), max(last, -first) + 1):
-                allowed_up, allowed_down = allowed[ell % 6], allowed[-ell % 6]
+                allowed_up = allowed_down = True
+                if centring > 0:
+                    allowed_up, allowed_down = allowed[ell % 6], allowed[-ell % 6]
                 if not (absent or allowed_up or allowed_down):
                     continue
                 square = constant + ell * ell * metric[2, 2]
                 g2_up, g2_down = square + ell * linear, square - ell * linear
                 a_re = a_im = b_re = b_im = 0.0  # at l
                 c_re = c_im = d_re = d_im = 0.0  # at −l
+                row = np.uint64(ell)
                 for kind in range(n_kinds if allowed_up or allowed_down else 0):
                     re_cos = re_sin = im_cos = im_sin = 0.0
                     if inverse:
                         for j in range(starts[kind], starts[kind + 1]):
-                            re_cos += re[j] * l_cos[ell, j]
-                            im_sin += im[j] * l_sin[ell, j]
+                            re_cos += re[j] * l_cos[row, j]
+                            im_sin += im[j] * l_sin[row, j]
                     else:
                         for j in range(starts[kind], starts[kind + 1]):
-                            re_cos += re[j] * l_cos[ell, j]
-                            re_sin += re[j] * l_sin[ell, j]
-                            im_cos += im[j] * l_cos[ell, j]
-                            im_sin += im[j] * l_sin[ell, j]
-                    z, b = atomic_number[starts[kind]], b_iso[starts[kind]]
+                            re_cos += re[j] * l_cos[row, j]
+                            re_sin += re[j] * l_sin[row, j]
+                            im_cos += im[j] * l_cos[row, j]
+                            im_sin += im[j] * l_sin[row, j]
+                    z, b = elements[kind], thermal[kind]
                     up = _interpolate(table, z, math.sqrt(g2_up) / 2 * inverse_step) if last >= ell else 0.0
                     down = up
                     if first <= -ell and (linear != 0.0 or last < ell):
                         down = _interpolate(table, z, math.sqrt(g2_down) / 2 * inverse_step)
-                    up_i = down_i = imaginary[z]
+                    up_i = down_i = dispersed[kind]
                     if b != 0.0:
-                        thermal_up, thermal_down = math.exp(-b * g2_up / 4), math.exp(-b * g2_down / 4)
+                        thermal_up, thermal_down = math.exp(-b * g2_up), math.exp(-b * g2_down)
                         up, up_i, down, down_i = (
                             up * thermal_up,
                             up_i * thermal_up,
@@ -567,13 +584,14 @@ def _scatter(
                             down_i * thermal_down,
                         )
                     a_re += up * (re_cos - im_sin)
-                    a_im += up * (im_cos + re_sin)
                     b_re += up_i * (re_cos - im_sin)
-                    b_im += up_i * (im_cos + re_sin)
                     c_re += down * (re_cos + im_sin)
-                    c_im += down * (im_cos - re_sin)
                     d_re += down_i * (re_cos + im_sin)
-                    d_im += down_i * (im_cos - re_sin)
+                    if not inverse:
+                        a_im += up * (im_cos + re_sin)
+                        b_im += up_i * (im_cos + re_sin)
+                        c_im += down * (im_cos - re_sin)
+                        d_im += down_i * (im_cos - re_sin)
                 if (allowed_up or absent) and first <= ell <= last:
                     hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, ell
                     strength = a_re * a_re + a_im * a_im + b_re * b_re + b_im * b_im
@@ -589,31 +607,40 @@ def _scatter(
 
 @njit(nogil=True, inline="always")
 def _interpolate(table: NDArray, z: int, x: float) -> float:
-    """The cubic of element ``z`` at ``x`` steps of s."""
+    """The form factor of element ``z`` at ``x`` steps of s."""
     i = np.uint64(x)  # unsigned, here and in _kinds: Numba then need not look for negative indices
-    t = x - i
-    return table[z, i, 0] + t * (table[z, i, 1] + t * (table[z, i, 2] + t * table[z, i, 3]))
+    t = x - i - 0.5
+    t2 = t * t
+    low, middle = table[z, i, 0] + t * table[z, i, 1], table[z, i, 2] + t * table[z, i, 3]
+    return low + t2 * (middle + t2 * (table[z, i, 4] + t * table[z, i, 5]))
 
 
-@njit(nogil=True)
+@njit(nogil=True, error_model="numpy")
 def _sorted(keys: NDArray, n: int, top: float) -> tuple[NDArray, NDArray]:
-    """``keys[:n]`` (0 to ``top``) sorted, and their indices: buckets, then insertion; linear for evenly spread keys."""
+    """``keys[:n]`` (0 to ``top``) sorted, and their indices: buckets, then insertion; linear for evenly spread keys.
+
+    Keys that differ by rounding alone (``EQUAL``) stay in the order in which they came.
+    """
     scale = n / top
-    ends = np.zeros(n + 2, np.int64)
-    bucket = np.empty(n, np.int64)
+    ends = np.zeros(n + 2, np.int32)
+    bucket = np.empty(n, np.uint32)
     for i in range(n):
-        bucket[i] = min(int(keys[i] * scale), n)
-        ends[bucket[i] + 1] += 1
+        bucket[i] = np.uint32(min(keys[i] * scale, float(n)))
+        ends[bucket[i] + np.uint32(1)] += 1
     for i in range(n + 1):
         ends[i + 1] += ends[i]
-    order, out = np.empty(n, np.int64), np.empty(n)
+    order, out = np.empty(n, np.uint32), np.empty(n)
     for i in range(n):
-        place = ends[bucket[i]]
+        place = np.uint32(ends[bucket[i]])
         ends[bucket[i]] += 1
         order[place], out[place] = i, keys[i]
     for i in range(1, n):
-        key, item, j = out[i], order[i], i - 1
-        while j >= 0 and out[j] > key:
+        key = out[i]
+        least = key * (1 + EQUAL)
+        if out[i - 1] <= least:
+            continue
+        item, j = order[i], i - 1
+        while j >= 0 and out[j] > least:
             out[j + 1], order[j + 1] = out[j], order[j]
             j -= 1
         out[j + 1], order[j + 1] = key, item
@@ -627,7 +654,7 @@ def _lines(
     """Merges reflections to lines from ``low`` to ``high`` [°] into ``x``, ``y`` and returns how many there are."""
     g_low, g_high = 2 * math.sin(math.radians(low / 2)) / wavelength, 2 * math.sin(math.radians(high / 2)) / wavelength
     keys, order = _sorted(g2, n, g_high * g_high * (1 + 1e-9))
-    lines, i, last_bin, start = 0, 0, -1, -1.0
+    lines, i, start = 0, 0, -1.0
     while i < n:
         first, strength = keys[i], 0.0
         equal = first * (1 + EQUAL)
@@ -639,19 +666,19 @@ def _lines(
         sine2 = min(first * wavelength * wavelength / 4, 1.0)
         strength *= (1 + (1 - 2 * sine2) ** 2) / (sine2 * math.sqrt(1 - sine2))
         if binned:
-            angle = math.degrees(2 * math.asin(math.sqrt(sine2)))
-            this_bin = int(np.rint(angle / BIN))
-            if this_bin != last_bin:
-                x[lines], y[lines] = angle, 0.0
+            apart = sine2 - start  # 2θ [rad] differs by more than that, about by what follows from its slope
+            angle = x[lines - 1] + math.degrees(apart / math.sqrt(start * (1 - start))) if lines else 0.0
+            if lines == 0 or apart > math.radians(BIN) or np.rint(angle / BIN) != np.rint(x[lines - 1] / BIN):
+                x[lines], y[lines] = math.degrees(2 * math.asin(math.sqrt(sine2))), 0.0
+                start = sine2
                 lines += 1
-            last_bin = this_bin
             y[lines - 1] += strength
         else:
             if start < 0 or first > start * (1 + MERGE) ** 2:
                 x[lines], y[lines] = 0.0, 0.0
                 lines += 1
                 start = first
-            x[lines - 1] += strength * first
+            x[lines - 1] += strength * sine2
             y[lines - 1] += strength
     largest = 0.0
     for i in range(lines):
@@ -659,10 +686,7 @@ def _lines(
     kept = 0
     for i in range(lines):
         if y[i] > THRESHOLD * largest:
-            if binned:
-                x[kept] = x[i]
-            else:
-                x[kept] = math.degrees(2 * math.asin(min(1.0, math.sqrt(x[i] / y[i]) * wavelength / 2)))
+            x[kept] = x[i] if binned else math.degrees(2 * math.asin(math.sqrt(min(1.0, x[i] / y[i]))))
             y[kept] = 100 * y[i] / largest
             kept += 1
     return kept
@@ -685,16 +709,20 @@ def _peaks(
     binned: bool,
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Peak lists of all structures as (offsets, two_theta, intensity)."""
-    n = len(offsets) - 1
-    size = total = 0
-    for i in range(n):
-        most = _count(lattice[i], 2 * math.sin(math.radians(high[i] / 2)) / wavelength)
-        size, total = max(size, most), total + most
+    n, size = len(offsets) - 1, 0
     hkl, g2, f2 = np.empty((size, 3), np.int32), np.empty(size), np.empty(size)
     out = np.zeros(n + 1, np.int64)
-    x, y = np.empty(total), np.empty(total)
+    x, y = np.empty(64 * n), np.empty(64 * n)
     for i in range(n):
         part = slice(offsets[i], offsets[i + 1])
+        h_max, k_max, l_max = _bounds(lattice[i], 2 * math.sin(math.radians(high[i] / 2)) / wavelength)
+        most = (h_max + 1) * (2 * k_max + 1) * (2 * l_max + 1)
+        if most > size:
+            size = 2 * most
+            hkl, g2, f2 = np.empty((size, 3), np.int32), np.empty(size), np.empty(size)
+        if out[i] + most > len(x):
+            more = np.empty(len(x) + most)
+            x, y = np.concatenate((x, more)), np.concatenate((y, more))
         found = _scatter(
             lattice[i],
             atomic_number[part],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from components.simulate.kernel import Peaks
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.jit import njit
 from imitation_refinement.xrd.line import REACH, Profile, pseudo_voigt
+from imitation_refinement.xrd.painting import largest, paint_uneven
 
 PHASES = 64  # tabulated positions of a line between two grid points; linear between them, 1e-5 of the maximum
 
@@ -20,26 +23,27 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     once, at ``PHASES`` positions between two points, and added as it is. That is so on a grid even in 2θ; on another
     each line is worked out at its points.
     """
+    out = np.zeros((len(peaks), grid.points), np.float32)  # NumPy's, unlike Numba's, is on huge pages where large
     if grid.axis != "two_theta":
         axis, centres = grid.two_theta, grid.index_of(peaks.two_theta)
         reach = REACH * profile.fwhm
-        return _paint_uneven(
-            peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach
+        paint_uneven(
+            peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach, out
         )
-    half = int(np.ceil(REACH * profile.fwhm / grid.step)) + 1
-    distance = np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES
-    table = pseudo_voigt(distance * grid.step, profile.fwhm, profile.mixing)
-    table[np.abs(distance * grid.step) > REACH * profile.fwhm] = 0
-    table = table.astype(np.float32)
-    return _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, grid.points, table, half)
+        return out
+    table, half = _tabulated(grid.step, profile.fwhm, profile.mixing)
+    _paint(peaks.offsets, peaks.two_theta, peaks.intensity, grid.start, grid.step, table, half, out)
+    return out
 
 
-@njit(nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
-def _largest(row: NDArray) -> np.float32:
-    top = np.float32(0.0)
-    for value in row:
-        top = max(top, value)
-    return top
+@lru_cache(maxsize=16)
+def _tabulated(step: float, fwhm: float, mixing: float) -> tuple[NDArray[np.float32], int]:
+    """A line at each of its ``PHASES`` places before a point of the grid, and how many points it reaches to a side."""
+    half = int(np.ceil(REACH * fwhm / step)) + 1
+    distance = step * (np.arange(-half, half + 2) - np.arange(PHASES + 1)[:, None] / PHASES)
+    table = pseudo_voigt(distance, fwhm, mixing)
+    table[np.abs(distance) > REACH * fwhm] = 0
+    return table.astype(np.float32), half
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc"})
@@ -49,12 +53,11 @@ def _paint(
     intensity: NDArray,
     start: float,
     step: float,
-    points: int,
     table: NDArray,
     half: int,
-) -> NDArray:
-    phases = table.shape[0] - 1
-    out = np.zeros((len(offsets) - 1, points), np.float32)
+    out: NDArray,
+) -> None:
+    phases, points = table.shape[0] - 1, out.shape[1]
     for i in range(len(offsets) - 1):
         row = out[i]
         for j in range(offsets[i], offsets[i + 1]):
@@ -72,48 +75,8 @@ def _paint(
             after = table[p + 1, first - centre + half : last - centre + half]
             for t in range(len(target)):
                 target[t] += lower * before[t] + upper * after[t]
-        top = _largest(row)
+        top = largest(row)
         if top > 0:
             scale = np.float32(1.0) / top
             for t in range(points):
                 row[t] *= scale
-    return out
-
-
-@njit(nogil=True, fastmath={"contract", "reassoc", "arcp"})
-def _paint_uneven(
-    offsets: NDArray,
-    two_theta: NDArray,
-    intensity: NDArray,
-    centres: NDArray,
-    axis: NDArray,
-    fwhm: float,
-    mixing: float,
-    reach: float,
-) -> NDArray:
-    """As :func:`_paint`, on any rising axis; ``centres`` are the lines' places on it [points]."""
-    n, points = len(offsets) - 1, len(axis)
-    out = np.zeros((n, points), np.float32)
-    lorentzian, gaussian = mixing * 2 / np.pi / fwhm, (1 - mixing) * 2 * np.sqrt(np.log(2) / np.pi) / fwhm
-    for i in range(n):
-        row = out[i]
-        for j in range(offsets[i], offsets[i + 1]):
-            start = int(min(max(np.ceil(centres[j]), 0), points))
-            for direction in (-1, 1):
-                t = start if direction > 0 else start - 1
-                while 0 <= t < points:
-                    distance = axis[t] - two_theta[j]
-                    if abs(distance) > reach:
-                        break
-                    u2 = (2 * distance / fwhm) ** 2
-                    line = lorentzian / (1 + u2)
-                    if u2 < 40:
-                        line += gaussian * np.exp(-np.log(2) * u2)
-                    row[t] += np.float32(intensity[j] * line)
-                    t += direction
-        top = _largest(row)
-        if top > 0:
-            scale = np.float32(1.0) / top
-            for t in range(points):
-                row[t] *= scale
-    return out

@@ -21,7 +21,9 @@ from components.simulate import painting
 from components.simulate.config import DISPERSION, SimulateConfig
 from components.simulate.form_factors import MAX_Z
 from components.simulate.kernel import Structures, peaks, unsupported
+from components.simulate.library import entries
 from components.simulate.virtual import Specimens, has_structure
+from imitation_refinement.answer.library import LIBRARY
 from imitation_refinement.data.contracts import (
     PATTERNS,
     STRUCTURES,
@@ -53,7 +55,13 @@ def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> str:
     """Simulates one shard of both tables."""
     rejected: list[InputError] = []
     numbers = {}
-    for work, source, target in ((_ideal, "structures", "ideal"), (_imperfect, "patterns", "imperfect")):
+    for work, source, target in (
+        (_ideal, "structures", "ideal"),
+        (_library, "structures", "library"),
+        (_imperfect, "patterns", "imperfect"),
+    ):
+        if target not in paths:
+            continue
         start = time.monotonic()
         written, bad = work(paths[source], paths[target], config)
         rate = written / (time.monotonic() - start)
@@ -97,6 +105,21 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
 
     starts = range(0, table.num_rows, CHUNK)
     return _stream(simulate, starts, table.num_rows, target, schema, "ideal patterns", config.threads)
+
+
+def _library(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
+    """The lines of a shard's structures; returns (entries written, none left out that has an ideal pattern)."""
+    table = _own_rows(source, config)
+
+    def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
+        chunk = table.slice(start, CHUNK)
+        structures = Structures.from_arrow(chunk)
+        usable = ~unsupported(structures)
+        made = entries(chunk.filter(pa.array(usable)), structures.select(usable))
+        return pa.Table.from_pylist(made, schema=LIBRARY), []
+
+    starts = range(0, table.num_rows, CHUNK)
+    return _stream(simulate, starts, table.num_rows, target, LIBRARY, "library", config.threads)
 
 
 def _own_rows(source: Path, config: SimulateConfig) -> pa.Table:
@@ -267,9 +290,10 @@ STAGE = Stage(
     outputs={
         "ideal": "gridded ideal patterns of the structures (Parquet)",
         "imperfect": "the imperfect patterns, all measured, with the theory of those that have a structure (Parquet)",
+        "library": "lines of the structures, a library to search in (Parquet)",
         "rejected": "what was left out and why (CSV)",
     },
-    optional=frozenset({"rejected"}),
+    optional=frozenset({"library", "rejected"}),
     config=SimulateConfig,
     run=run,
 )

@@ -88,6 +88,14 @@ class Method(Word):
         Block.NO_NETWORK,
         "#7F8894",
     )
+    SEARCH = "search", "Search-match", Kind.ANSWERS, Block.NO_NETWORK, "#7F8894"
+    SEARCH_IN_LIBRARY = (
+        "search_in_library",
+        "Search-match, material in library",
+        Kind.ANSWERS,
+        Block.NO_NETWORK,
+        "#7F8894",
+    )
     STANDARD = "standard", "Standard classifier", Kind.CLASSIFIER, Block.IDEAL, "#4D4D4D"
     RAW = "raw", "Prototypical classifier (raw)", Kind.CLASSIFIER, Block.IDEAL, "#4D4D4D", False, "Raw patterns"
     ALIGNED = (

@@ -17,6 +17,8 @@ from typing import ClassVar
 import pytest
 
 from imitation_refinement import __version__
+from imitation_refinement.data.patterns import write_xy
+from tests.shared.answer.conftest import measured, small_model
 
 pytestmark = pytest.mark.docker
 
@@ -27,7 +29,7 @@ STAGES = {
     "collect-structures": "--collected-structures structures.parquet --collected-patterns patterns.parquet "
     "--rejected rejected.csv --n-structures 105 --n-patterns 105",
     "simulate": "--structures structures.parquet --patterns patterns.parquet --ideal shard.parquet "
-    "--imperfect measured.parquet --rejected unsimulated.csv --grid-points 256",
+    "--imperfect measured.parquet --library library.parquet --rejected unsimulated.csv --grid-points 256",
     "preprocess": "--ideal shard.parquet --imperfect measured.parquet --ideal-dataset ideal.parquet "
     "--imperfect-dataset imperfect.parquet --manifest manifest.csv --rejected rejected_patterns.csv",
     "pretrain-classifier": "--ideal-dataset ideal.parquet --classifier vgg.safetensors --network-depths 1 1 "
@@ -36,22 +38,25 @@ STAGES = {
     f"--refiner vgg-targeted.safetensors --network-widths 8 8 {TRAINED}",
     "adapt-classifier": "--method finetuned --classifier vgg.safetensors --imperfect-dataset imperfect.parquet "
     f"--adapted vgg-finetuned.safetensors {TRAINED}",
-    "baselines": "--imperfect-dataset imperfect.parquet --ideal-dataset ideal.parquet --dwt dwt.parquet "
-    "--answers answers.parquet --search search.csv",
+    "baselines": "--imperfect-dataset imperfect.parquet --ideal-dataset ideal.parquet --library library.parquet "
+    "--dwt dwt.parquet --answers answers.parquet --search search.csv",
     "evaluate": "--classifiers vgg.safetensors vgg-finetuned.safetensors --refiners vgg-targeted.safetensors "
     "--dwt dwt.parquet --answers answers.parquet --ideal-dataset ideal.parquet --imperfect-dataset imperfect.parquet "
     "--results results.json --table results.txt --report report.html --figures figures --predictions predictions.csv "
     "--resamples 100 --examples 1 --embedded 50",
+    "identify": "--patterns salt.xy --model model --answers identified.parquet --rejected unidentified.csv "
+    "--wavelength 1.5406",
 }
 MADE = {
     "collect-structures": ("structures.parquet", "patterns.parquet", "rejected.csv"),
-    "simulate": ("shard.parquet", "measured.parquet", "unsimulated.csv"),
+    "simulate": ("shard.parquet", "measured.parquet", "library.parquet", "unsimulated.csv"),
     "preprocess": ("ideal.parquet", "imperfect.parquet", "manifest.csv", "rejected_patterns.csv"),
     "pretrain-classifier": ("vgg.safetensors",),
     "train-refiner": ("vgg-targeted.safetensors",),
     "adapt-classifier": ("vgg-finetuned.safetensors",),
     "baselines": ("dwt.parquet", "answers.parquet", "search.csv"),
     "evaluate": ("results.json", "results.txt", "report.html", "figures", "predictions.csv"),
+    "identify": ("identified.parquet", "unidentified.csv"),
 }
 Finished = subprocess.CompletedProcess[str]
 
@@ -93,8 +98,11 @@ def untimed(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of that user."""
+    """A folder of that user, with a pattern and a model, which no stage before the one that asks it makes."""
     folder = tmp_path_factory.mktemp("data")
+    (folder / "model").mkdir()
+    small_model(folder / "model")
+    write_xy(folder / "salt.xy", *measured("NaCl"))
     for path in (folder, *folder.parents[:2]):
         path.chmod(0o755)
     os.chown(folder, USER, USER)
@@ -170,6 +178,7 @@ FOREIGN = {
     "adapt-classifier": ("pymatgen", "numba", "nvidia"),
     "baselines": ("torch", "pymatgen"),
     "evaluate": ("pymatgen", "numba", "nvidia"),
+    "identify": ("pymatgen", "sklearn", "nvidia"),
     "web": ("pymatgen", "sklearn", "nvidia"),
 }
 LOOK = """

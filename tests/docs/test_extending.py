@@ -35,8 +35,8 @@ from components.baselines.stage import STAGE
 from imitation_refinement.data.contracts import ANSWERS, read_table
 from imitation_refinement.vocabulary import Method
 
-ideal, imperfect, out = sys.argv[1:]
-paths = {"ideal_dataset": ideal, "imperfect_dataset": imperfect}
+ideal, imperfect, library, out = sys.argv[1:]
+paths = {"ideal_dataset": ideal, "imperfect_dataset": imperfect, "library": [library]}
 STAGE.execute(paths | {name: f"{out}/{name}" for name in STAGE.outputs}, {"dwt": {"levels": [2], "wavelets": ["haar"]}})
 answers = read_table(f"{out}/answers", ANSWERS).to_pandas()
 own, nearest = (answers[answers["method"] == m]["crystal_system"] for m in (Method.CLASS_MEAN, Method.NEAREST))
@@ -68,23 +68,23 @@ import numpy as np
 from imitation_refinement.errors import InputError
 from imitation_refinement.data.formats import EXTENSIONS, format_of, read_scans
 
-assert ".udf" in EXTENSIONS
-lines = ["SampleIdent,quartz,/", "Anode,Cu,/", "LabdaAlpha1, 1.54060,/", "LabdaAlpha2, 1.54439,/"]
-lines += ["DataAngleRange,   5.0000,   5.0800,/", "ScanStepSize,    0.020,/"]
-lines += ["RawScan", "  300, 283,", "  291, 1000, 7/"]
-path = Path(sys.argv[-1]) / "quartz.udf"
+assert ".cpi" in EXTENSIONS
+lines = ["SIETRONICS XRD SCAN", "5.00", "5.08", "0.02", "Cu", "1.54060", "1-4-91", "0.10", "quartz", "SCANDATA"]
+lines += ["300", "283", "291", "1000", "7"]
+path = Path(sys.argv[-1]) / "quartz.cpi"
 path.write_text("\\n".join(lines))
 (scan,) = read_scans(path)
-assert format_of(path).name == "Philips UDF" and scan.name == "quartz" and scan.anode == "Cu"
-assert np.allclose(scan.values, [5.0, 5.02, 5.04, 5.06, 5.08]) and scan.wavelengths == (1.5406, 1.54439)
+assert format_of(path).name == "Sietronics CPI" and scan.name == "quartz" and scan.anode == "Cu"
+assert np.allclose(scan.values, [5.0, 5.02, 5.04, 5.06, 5.08]) and scan.wavelengths == (1.5406,)
 assert scan.intensity.tolist() == [300, 283, 291, 1000, 7]
-path.write_text("\\n".join(lines[:-3]))
-try:
-    list(read_scans(path))
-except InputError as error:
-    assert "is no whole UDF file" in str(error)
-else:
-    raise AssertionError("half a file was read")
+for rest, message in ((lines[:-1], "4 counts for 5 angles"), (lines[:3], "is no whole CPI file")):
+    path.write_text("\\n".join(rest))
+    try:
+        list(read_scans(path))
+    except InputError as error:
+        assert message in str(error)
+    else:
+        raise AssertionError("half a file was read")
 """
 
 
@@ -114,7 +114,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_the_page_s_code_works(extended: Path, toy_tables: dict[str, Path], tmp_path: Path, script: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(extended / "shared"), str(extended)))}
-    tables = (toy_tables["ideal_dataset"], toy_tables["imperfect_dataset"], tmp_path)
+    tables = (*(toy_tables[name] for name in ("ideal_dataset", "imperfect_dataset", "library")), tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, tables)], cwd=extended, env=environment, capture_output=True, text=True
     )

@@ -94,9 +94,9 @@ def test_simulation_fans_out_and_is_collected(spec: dict[str, Any]) -> None:
     assert item["parameterType"] == "NUMBER_INTEGER"  # as simulate's shard is
     (shard,) = component["dag"]["tasks"].values()
     assert shard["retryPolicy"]["maxRetryCount"] == 2
-    for name in ("ideal", "imperfect"):  # a list of shards, each a file of its own
+    for name, stage in (("ideal", "preprocess"), ("imperfect", "preprocess"), ("library", "baselines")):
         collected = component["outputDefinitions"]["artifacts"][f"pipelinechannel--simulate-{name}"]
-        wanted = spec["components"]["comp-preprocess"]["inputDefinitions"]["artifacts"][name]
+        wanted = spec["components"][f"comp-{stage}"]["inputDefinitions"]["artifacts"][name]  # a file a shard
         assert collected["isArtifactList"] and wanted["isArtifactList"]
     shards = spec["root"]["inputDefinitions"]["parameters"]["shards"]["defaultValue"]
     assert shards == list(range(read_profile("paper").shards))

@@ -16,7 +16,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import load_refiner, save_model
 from imitation_refinement.refine import load_run, refine_files, refine_pattern
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
-from pipelines.cli import main
+from pipelines.cli import _parser, main
 
 ANGLES = np.linspace(3, 110, 3001)  # beyond the grid at both ends
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_written(toy_run: Path, folder: Path) -> None:
-    refined = refine_files(toy_run, [str(folder / "in")], folder / "out", "CuKa1")
+    refined = refine_files([str(folder / "in")], folder / "out", "CuKa1", run=toy_run)
     assert [r.pattern.pattern_id for r in refined] == ["a", "b", "silent"]
     rows = pq.read_table(folder / "out" / "refined.parquet").to_pylist()
     assert [row["pattern_id"] for row in rows] == ["a", "b", "silent"]
@@ -71,17 +71,17 @@ def test_what_is_written(toy_run: Path, folder: Path) -> None:
 
 def test_a_wavelength_is_never_assumed(toy_run: Path, folder: Path) -> None:
     with pytest.raises(InputError, match=r"silent\.xy: no pattern can be used.*rejected\.csv"):
-        refine_files(toy_run, [str(folder / "in" / "silent.xy")], folder / "out")
+        refine_files([str(folder / "in" / "silent.xy")], folder / "out", run=toy_run)
     (row,) = pd.read_csv(folder / "out" / "rejected.csv").to_dict("records")
     assert "does not say its wavelength" in row["reason"]
     assert [p.name for p in (folder / "out").iterdir()] == ["rejected.csv"]
     for bad in ("nonsense", "0", "nan"):
         with pytest.raises(InputError):
-            refine_files(toy_run, [str(folder / "in" / "silent.xy")], folder / "out", bad)
+            refine_files([str(folder / "in" / "silent.xy")], folder / "out", bad, run=toy_run)
 
 
 def test_the_files_own_wavelength_comes_first(toy_run: Path, folder: Path) -> None:
-    (refined,) = refine_files(toy_run, [str(folder / "in" / "a.xy")], folder / "out", "1.9")
+    (refined,) = refine_files([str(folder / "in" / "a.xy")], folder / "out", "1.9", run=toy_run)
     assert refined.pattern.wavelength == 1.5406
 
 
@@ -143,7 +143,7 @@ def test_names_that_are_no_file_names(toy_run: Path, tmp_path: Path) -> None:
         }
     )
     table.to_parquet(tmp_path / "p.parquet")
-    refine_files(toy_run, [str(tmp_path / "p.parquet")], tmp_path / "out")
+    refine_files([str(tmp_path / "p.parquet")], tmp_path / "out", run=toy_run)
     assert len(list((tmp_path / "out").glob("*.xy"))) == 4
     assert {p.name for p in tmp_path.iterdir()} == {"p.parquet", "out"}
 
@@ -167,6 +167,28 @@ def test_command_line(toy_run: Path, folder: Path, capsys: pytest.CaptureFixture
         assert [line for line in err if line.startswith("error: ")] == err[-1:] and named in err[-1]
 
 
+def test_scans_and_axes_by_option(toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file with several scans one is to be chosen; identify answers to all of them."""
+    q = 4 * np.pi * np.sin(np.radians(ANGLES / 2)) / 1.5406
+    header = '*RAS_HEADER_START\n*MEAS_SCAN_AXIS_X "TwoTheta"\n*RAS_HEADER_END\n*RAS_INT_START\n'
+    rows = ["".join(f"{x:.4f} {y:g}\n" for x, y in zip(ANGLES, counts(seed), strict=True)) for seed in (0, 1)]
+    (tmp_path / "a.ras").write_text(
+        "*RAS_DATA_START\n" + "".join(f"{header}{part}*RAS_INT_END\n" for part in rows) + "*RAS_DATA_END\n"
+    )
+    (tmp_path / "q.xy").write_text("".join(f"{x:.8f} {y}\n" for x, y in zip(q, counts(), strict=True)))
+    run = ["refine", "--run", str(toy_run), "--output", str(tmp_path / "out"), "--wavelength", "1.5406"]
+    with pytest.raises(SystemExit):
+        main([*run, str(tmp_path / "a.ras")])
+    assert "holds 2 scans: 1 (3 to 110°, 3001 points), 2" in capsys.readouterr().err
+    main([*run, "--scan", "2", str(tmp_path / "a.ras")])
+    (written,) = pq.read_table(tmp_path / "out" / "refined.parquet").to_pylist()
+    assert written["pattern_id"] == "a scan 2" and (tmp_path / "out" / "a_scan_2.xy").exists()
+    main([*run, "--axis", "q (1/Å)", str(tmp_path / "q.xy")])
+    (written,) = pq.read_table(tmp_path / "out" / "refined.parquet").to_pylist()
+    np.testing.assert_allclose(written["two_theta"], ANGLES, atol=1e-5)
+    assert _parser().parse_args(["identify", "--output", "o", "a.ras"]).scan == "all"
+
+
 def test_the_zero_error_of_the_training_is_mended_and_said(
     toy_run: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,11 +199,11 @@ def test_the_zero_error_of_the_training_is_mended_and_said(
     moved.load_state_dict(refiner.state_dict())
     save_model(path, moved, grid, about)
     source = [str(folder / "in" / "a.xy")]
-    (mended,) = refine_files(run, source, folder / "mended")
+    (mended,) = refine_files(source, folder / "mended", run=run)
     assert f"moved by -{grid.step / 2:.3f}° in 2θ" in capsys.readouterr().err
-    (kept,) = refine_files(run, source, folder / "kept", keep_angles=True)
+    (kept,) = refine_files(source, folder / "kept", run=run, keep_angles=True)
     assert "moved" not in capsys.readouterr().err
-    (plain,) = refine_files(toy_run, source, folder / "plain")
+    (plain,) = refine_files(source, folder / "plain", run=toy_run)
     np.testing.assert_allclose(kept.intensity, plain.intensity)
     near = (ANGLES > 16) & (ANGLES < 24)
     centres = [np.average(ANGLES[near], weights=r.intensity[near]) for r in (mended, kept)]

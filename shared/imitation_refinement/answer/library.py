@@ -134,7 +134,7 @@ class Library:
         Raises:
             ValueError: if there are none.
         """
-        return cls._from_arrow(pa.Table.from_pylist(list(records), schema=LIBRARY))
+        return cls.from_arrow(pa.Table.from_pylist(list(records), schema=LIBRARY))
 
     @classmethod
     def read(cls, path: str | Path) -> Library:
@@ -149,7 +149,7 @@ class Library:
                if not LIBRARY.field(name).nullable):  # fmt: skip
             raise InputError(path, "has empty cells.", remedy)
         try:
-            found = cls._from_arrow(table)
+            found = cls.from_arrow(table)
         except ValueError as error:
             raise InputError(path, f"is no library: {error}.", remedy) from None
         if not np.isfinite(found.q).all() or found.q.min(initial=1) <= 0:
@@ -188,7 +188,12 @@ class Library:
         return Library(**rest, offsets=offsets, hkl=self.hkl[lines], amplitude=self.amplitude[lines])
 
     @classmethod
-    def _from_arrow(cls, table: pa.Table) -> Library:
+    def from_arrow(cls, table: pa.Table) -> Library:
+        """A library of a table under the :data:`LIBRARY` contract.
+
+        Raises:
+            ValueError: if it has no row, or its lists don't fit together.
+        """
         if not table.num_rows:
             raise ValueError("it has no crystal")
 

@@ -74,7 +74,7 @@ PATTERNS = pa.schema(
     ]
 )
 
-ANSWERS = pa.schema(  # of methods without a network, to every imperfect pattern
+ANSWERS = pa.schema(  # of methods without a network, to every imperfect pattern, or to those of the test part
     [pa.field(name, pa.string(), nullable=False) for name in ("pattern_id", "method", "crystal_system")]
 )
 

@@ -190,6 +190,28 @@ def find_anode(line: str) -> str:
     return found[1].capitalize() if found else ""
 
 
+_RATIO = re.compile(
+    r"(?:(?P<word>ratio)|k[\s_-]*\\?(?:alpha|α|a)[\s_-]*2\s*/\s*k[\s_-]*\\?(?:alpha|α|a)[\s_-]*1)"
+    rf".*?(?<![\w/.])(?P<value>{_NUMBER})\W*$",
+    re.IGNORECASE,
+)
+_OF_LINES = re.compile(r"alpha|α|\bk[\s_-]*a|wave[\s_-]*length|lambda|λ", re.IGNORECASE)
+
+
+def find_ratio(line: str) -> float | None:
+    """The ratio of Kα2 to Kα1 that a header line says; None where it says none.
+
+    >>> find_ratio("Ratio K-Alpha2/K-Alpha1,0.5"), find_ratio("# Kα2/Kα1: 0,49"), find_ratio("# ratio of phases 0.5")
+    (0.5, 0.49, None)
+    """
+    text = unicodedata.normalize("NFKC", line)
+    found = _RATIO.search(text)
+    if found is None or (found["word"] and not _OF_LINES.search(text)):
+        return None
+    value = float(found["value"].replace(",", "."))
+    return value if 0 <= value <= 1 else None
+
+
 def _label_of(name: str) -> str:
     return name[3:].replace("b1", "b")
 
@@ -368,6 +390,23 @@ def units_below(names: Sequence[str], units: Sequence[str]) -> list[str] | None:
 
 
 # ---------------------------------------------------------------------------------------------------- columns
+
+COUNTS = "counts"
+
+
+def intensity_unit(text: str) -> str:
+    """A unit of intensities by one name however it is written: ``counts``, ``cps``; others as they stand.
+
+    >>> intensity_unit("cts"), intensity_unit("Counts/s"), intensity_unit("a. u.")
+    ('counts', 'cps', 'a. u.')
+    """
+    plain = re.sub(r"[\s._]+", "", text).casefold()
+    if re.fullmatch(r"(?:counts?|cts?|cnts?)", plain):
+        return COUNTS
+    if re.fullmatch(r"cps|(?:counts?|cts?|cnts?)(?:/|per)s(?:ec(?:onds?)?)?", plain):
+        return "cps"
+    return text
+
 
 _SIGMA = re.compile(
     r"(?:sigma|σ|esd|e\.?s\.?d\.?|std(?:dev)?|stddeviation|standarddeviation|err(?:or)?s?|unc(?:ertainty)?|di|dy|dintensity)"

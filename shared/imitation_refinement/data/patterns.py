@@ -5,10 +5,10 @@ The forms of files are in :mod:`imitation_refinement.data.formats`. A pattern is
 A folder may hold a ``manifest.csv``, one pattern a row: ``pattern`` (or ``file``), the name of the pattern's file, and,
 each optional, ``pattern_id``, ``wavelength`` (in Å; or with its unit in the field or, as ``wavelength_nm``, in the
 column's name; or a line's name as ``CuKa1``), ``structure`` (or ``cif``), the name of a CIF, ``formula``,
-``space_group`` and ``crystal_system``.
+``space_group``, ``crystal_system`` and ``scan``, the number of one of a file's several scans.
 
 A wavelength is taken from the manifest's row, else from the file, else from what was given for all (``--wavelength``).
-Where two of them differ, it is said.
+Where two of them differ, it is said. Of a file with several scans one is chosen by its number, or all are taken.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imitation_refinement.data.contracts import write_rejected
-from imitation_refinement.data.formats import EXTENSIONS, format_of, read_scans
-from imitation_refinement.data.headers import ALIKE
-from imitation_refinement.data.scans import AxisKind, Scan
+from imitation_refinement.data.formats import EXTENSIONS, format_of, is_meant, read_scans
+from imitation_refinement.data.headers import ALIKE, COUNTS, axis_of, intensity_unit
+from imitation_refinement.data.scans import Axis, AxisKind, Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode, files_in, writing
 from imitation_refinement.progress import say
@@ -41,7 +41,9 @@ OTHER_AXIS = (
 MOST_REMARKS = 20  # that are said one by one
 
 MANIFEST = "manifest.csv"
-MANIFEST_FIELDS = ("pattern_id", "wavelength", "structure", "formula", "space_group", "crystal_system")
+MANIFEST_FIELDS = ("pattern_id", "wavelength", "structure", "formula", "space_group", "crystal_system", "scan")
+ALL = "all"  # scans of a file
+MOST_LISTED = 12  # scans of a file
 MANIFEST_ALIASES = {
     "file": "pattern",
     "filename": "pattern",
@@ -65,6 +67,12 @@ class Pattern:
         formula: None where it is unknown.
         where: file and row, for messages; the name by default.
         remarks: what a person should know about how it was read.
+        sigma: standard deviations of the intensity, from the file or of its counts, shape (n,); None where neither is
+            known.
+        unit: of the intensity: ``counts``, ``cps``, another as the file writes it; empty where it does not.
+        wavelengths: [Å], ``wavelength`` and, where the file says that it was there, Kα2 behind it; empty where nothing
+            says one.
+        ka2_ratio: of Kα2 to Kα1, where the file says it.
     """
 
     pattern_id: str
@@ -75,14 +83,22 @@ class Pattern:
     formula: str | None = None
     where: str = ""
     remarks: tuple[str, ...] = ()
+    sigma: NDArray[np.float64] | None = None
+    unit: str = ""
+    wavelengths: tuple[float, ...] = ()
+    ka2_ratio: float | None = None
 
 
-def read_patterns(path: str | Path, wavelength: float | None = None) -> tuple[list[Pattern], list[InputError]]:
+def read_patterns(
+    path: str | Path, wavelength: float | None = None, *, scan: str = "", axis: Axis | None = None
+) -> tuple[list[Pattern], list[InputError]]:
     """The checked patterns of a file, or of a folder (of its manifest, where it has one).
 
     Args:
         path: what to read; the extension and the first bytes say the form.
         wavelength: [Å], for patterns that do not say theirs. What a file says itself comes first.
+        scan: which of a file's several scans; see :func:`choose`.
+        axis: of patterns that do not say theirs.
 
     Returns:
         The patterns that can be used, and one error for each that can't.
@@ -92,29 +108,35 @@ def read_patterns(path: str | Path, wavelength: float | None = None) -> tuple[li
     """
     patterns: list[Pattern] = []
     rejected: list[InputError] = []
-    for item in _scans(Path(path)):
+    for item in _scans(Path(path), scan):
         try:
             if isinstance(item, InputError):
                 raise item
-            patterns.append(pattern_of(item, wavelength))
+            patterns.append(pattern_of(item, wavelength, axis))
         except InputError as error:
             rejected.append(error)
     return patterns, rejected
 
 
-def read_all(paths: Iterable[str], wavelength: str | None) -> tuple[list[Pattern], list[InputError]]:
+def read_all(
+    paths: Iterable[str], wavelength: str | None, *, scan: str = "", axis: str | None = None
+) -> tuple[list[Pattern], list[InputError]]:
     """The checked patterns of several paths of a command line, and what can't be used; see :func:`read_patterns`.
 
     Args:
         paths: files or folders.
         wavelength: the option --wavelength: [Å], or with its unit, or a line's name; None where it is not given.
+        scan: the option --scan: which of a file's several scans; see :func:`choose`.
+        axis: the option --axis: of patterns that do not say theirs, as ``"q (1/nm)"``; None where it is not given.
 
     Raises:
-        InputError: if a path can't be read at all, or the option is no wavelength.
+        InputError: if a path can't be read at all, or an option can't be understood.
     """
     option = "--wavelength"
     given = None if wavelength is None else check_wavelength(parse_wavelength(wavelength, option), option)
-    found = [read_patterns(path, given) for path in paths]
+    named = None if axis is None else parse_axis(axis, "--axis")
+    _numbers(scan, "--scan")
+    found = [read_patterns(path, given, scan=scan, axis=named) for path in paths]
     return [p for patterns, _ in found for p in patterns], [error for _, errors in found for error in errors]
 
 
@@ -131,7 +153,20 @@ def report_rejected(output: Path, paths: Sequence[str], rejected: Sequence[Input
         raise InputError(", ".join(paths), "no pattern can be used.", f"The reasons are in {output / 'rejected.csv'}.")
 
 
-def _scans(path: Path) -> Iterator[Scan | InputError]:
+def parse_axis(text: str, where: object) -> Axis:
+    """The axis that a person names, with its unit: ``q (1/nm)``, ``d (Å)``, ``theta (deg)``, ``2theta``.
+
+    Raises:
+        InputError: if it is none with a way to 2θ.
+    """
+    found = axis_of(text)
+    if found is None or found.kind is AxisKind.OTHER:
+        remedy = "Write one as '2theta', '2theta (rad)', 'theta (deg)', 'q (1/nm)', 'q (1/Å)' or 'd (Å)'."
+        raise InputError(where, f"{text!r} is no axis with a unit.", remedy)
+    return found
+
+
+def _scans(path: Path, scan: str = "") -> Iterator[Scan | InputError]:
     if (path / MANIFEST).is_file():
         for row in read_manifest(path):
             try:
@@ -140,15 +175,83 @@ def _scans(path: Path) -> Iterator[Scan | InputError]:
                 yield error
         return
     for file in pattern_files(path):
-        yield from file_scans(file)
+        yield from file_scans(file, scan)
 
 
-def file_scans(file: Path) -> Iterator[Scan | InputError]:
-    """The scans of a file, an error in the place of one that can't be read, or of all if the file can't."""
+def file_scans(file: Path, scan: str = "") -> Iterator[Scan | InputError]:
+    """The chosen scans of a file, an error in the place of one that can't be read, or of all if the file can't.
+
+    Args:
+        file: the file.
+        scan: see :func:`choose`.
+    """
     try:
-        yield from read_scans(file)
+        if format_of(file).rows:
+            yield from read_scans(file)
+        else:
+            yield from choose(list(read_scans(file)), scan, file)
     except InputError as error:
         yield error
+
+
+def choose(found: Sequence[Scan | InputError], scan: str, where: object) -> list[Scan | InputError]:
+    """Those of a file's scans that are asked for; of several each has its number in its name.
+
+    Args:
+        found: all scans of the file in its order.
+        scan: ``"all"``, or numbers from 1 as ``"2"`` or ``"1,3"``; empty asks for the only one.
+        where: the file, for messages.
+
+    Raises:
+        InputError: if it holds several and none is asked for, or not the one that is; all are listed.
+    """
+    if len(found) == 1 and scan in ("", ALL):
+        return list(found)
+    numbers = range(1, len(found) + 1) if scan == ALL else _numbers(scan, "--scan")
+    if missing := [number for number in numbers if not 1 <= number <= len(found)]:
+        raise InputError(where, f"has no scan {missing[0]}. It holds {_listed(found)}.", "Choose one of these.")
+    if not numbers:
+        raise InputError(
+            where,
+            f"holds {_listed(found)}.",
+            "Choose with --scan NUMBER, or --scan all, or in a manifest's column scan.",
+        )
+    chosen = []
+    for number in numbers:
+        item = found[number - 1]
+        if isinstance(item, Scan) and len(found) > 1:
+            item = replace(item, name=f"{item.name} scan {number}")
+        chosen.append(item)
+    return chosen
+
+
+def _numbers(scan: str, where: object) -> list[int]:
+    """The numbers of an option --scan; none for ``"all"`` and nothing.
+
+    Raises:
+        InputError: if it holds something else.
+    """
+    if scan in ("", ALL):
+        return []
+    fields = [field.strip() for field in scan.split(",")]
+    if not all(field.isdecimal() and int(field) > 0 for field in fields):
+        raise InputError(where, f"{scan!r} is no scan.", "Write its number, from 1, or several as 1,3, or all.")
+    return list(dict.fromkeys(map(int, fields)))
+
+
+def _listed(found: Sequence[Scan | InputError]) -> str:
+    """The scans of a file by number, with what tells them apart."""
+    shown = []
+    for number, item in enumerate(found[:MOST_LISTED], 1):
+        if isinstance(item, InputError):
+            shown.append(f"{number} ({item.problem.rstrip('.')})")
+            continue
+        unit = "°" if item.axis.kind is AxisKind.TWO_THETA and item.axis.scale == 1 else f" {item.axis.name}"
+        ends = f"{item.values[0]:g} to {item.values[-1]:g}{unit}, " if len(item.values) else ""
+        ends += f"{len(item.values)} points"
+        shown.append(f"{number} ({', '.join(filter(None, (item.label, ends)))})")
+    rest = f", … {len(found)}" if len(found) > MOST_LISTED else ""
+    return f"{len(found)} scan{'s' * (len(found) > 1)}: {', '.join(shown)}{rest}"
 
 
 def pattern_files(path: Path) -> list[Path]:
@@ -158,7 +261,7 @@ def pattern_files(path: Path) -> list[Path]:
         InputError: if there is none.
     """
     if path.is_dir():
-        files = files_in(path, EXTENSIONS)
+        files = [file for file in files_in(path, EXTENSIONS) if is_meant(file)]
         if not files:
             raise InputError(path, "is a folder without pattern files.", f"Put {', '.join(EXTENSIONS)} files there.")
         return files
@@ -168,18 +271,22 @@ def pattern_files(path: Path) -> list[Path]:
     return [path]
 
 
-def pattern_of(scan: Scan, wavelength: float | None = None) -> Pattern:
+def pattern_of(scan: Scan, wavelength: float | None = None, axis: Axis | None = None) -> Pattern:
     """The checked pattern of a scan, on 2θ.
 
     Args:
         scan: as its file has it.
         wavelength: [Å], where the scan does not say its own; where the two differ, it is a remark.
+        axis: what the scan's values are, where it does not say so or in words that are not known; where the two
+            differ, it is a remark.
 
     Raises:
         InputError: if its axis has no way to 2θ, or it can't be used; see :func:`check_pattern`.
     """
+    own_axis, remarks = _own_axis(scan, axis, list(scan.remarks))
+    if own_axis.kind is AxisKind.OTHER:  # no wavelength helps
+        own_axis.two_theta(scan.values, None, scan.where)
     own = scan.wavelengths[0] if scan.wavelengths else None
-    remarks = list(scan.remarks)
     if own is not None and wavelength is not None and differ(own, wavelength):
         remarks.append(
             f"the pattern's own wavelength is {own:g} Å, the one given for all {wavelength:g}; {own:g} is taken"
@@ -187,18 +294,42 @@ def pattern_of(scan: Scan, wavelength: float | None = None) -> Pattern:
     used = check_wavelength(wavelength if own is None else own, scan.where or scan.name)
     if scan.anode and not of_anode(used, scan.anode):
         remarks.append(f"the file says an anode of {scan.anode}, which has no line at the wavelength used, {used:g} Å")
-    x, y = scan.axis.two_theta(scan.values, used, scan.where), scan.intensity
-    if scan.axis.kind is not AxisKind.TWO_THETA:
-        remarks.append(f"its axis {scan.axis.name!r} was turned into 2θ at {used:g} Å")
-    elif scan.axis.scale != 1:
-        remarks.append(f"its axis {scan.axis.name!r} was turned into degrees")
-    if scan.axis.kind is AxisKind.D and x.shape == y.shape and (np.diff(x) < 0).all():
-        x, y = x[::-1], y[::-1]
+    x, y, sigma = own_axis.two_theta(scan.values, used, scan.where), scan.intensity, scan.sigma
+    if own_axis.kind is not AxisKind.TWO_THETA:
+        remarks.append(f"its axis {own_axis.name!r} was turned into 2θ at {used:g} Å")
+    elif own_axis.scale != 1:
+        remarks.append(f"its axis {own_axis.name!r} was turned into degrees")
+    if own_axis.kind is AxisKind.D and x.shape == y.shape and (np.diff(x) < 0).all():
+        x, y, sigma = x[::-1], y[::-1], None if sigma is None else sigma[::-1]
+    if sigma is not None and not (sigma.shape == y.shape and np.isfinite(sigma).all() and (sigma >= 0).all()):
+        remarks.append("its σ are left out: not all are finite and positive")
+        sigma = None
+    unit = intensity_unit(scan.unit)
+    if sigma is None and unit == COUNTS and (y == np.round(y)).all():
+        sigma = np.sqrt(np.maximum(y, 1))
+    lines = scan.wavelengths if own is not None else (used,)
     pattern = Pattern(scan.name, x, y, used, scan.crystal_system, scan.formula, scan.where)
+    pattern = replace(pattern, sigma=sigma, unit=unit, wavelengths=lines, ka2_ratio=scan.ratio)
     pattern = check_pattern(pattern)
     if found := gaps(pattern.two_theta):
         remarks.append(f"nothing was measured {_ranges(found)}; left out there, as outside the range")
     return replace(pattern, remarks=tuple(remarks))
+
+
+def _own_axis(scan: Scan, given: Axis | None, remarks: list[str]) -> tuple[Axis, list[str]]:
+    """A scan's axis, which is the one given for all where the file says none or one that has no way to 2θ."""
+    if given is None:
+        return scan.axis, remarks
+    if scan.axis.kind is AxisKind.OTHER:
+        return given, [*remarks, f"the file says an axis {scan.axis.name!r}; {given.name!r}, as given, is taken"]
+    if not scan.axis.name:
+        return given, remarks
+    if (given.kind, given.scale) != (scan.axis.kind, scan.axis.scale):
+        remarks = [
+            *remarks,
+            f"its axis is {scan.axis.name!r}, the one given for all {given.name!r}; the first is taken",
+        ]
+    return scan.axis, remarks
 
 
 def _ranges(found: Sequence[tuple[float, float]]) -> str:
@@ -339,6 +470,7 @@ class ManifestRow:
     formula: str
     space_group: str
     crystal_system: str
+    scan: str = ""
 
 
 def read_manifest(folder: Path) -> list[ManifestRow]:
@@ -373,7 +505,7 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     if not rows:
         raise InputError(path, "has no rows.", "Give at least one pattern.")
     named = {row.file.resolve() for row in rows} | {path.resolve()}
-    if others := [file.name for file in files_in(folder, EXTENSIONS) if file.resolve() not in named]:
+    if others := [file.name for file in files_in(folder, EXTENSIONS) if file.resolve() not in named and is_meant(file)]:
         more = ", …" if len(others) > 3 else ""
         say(f"note: {path}: does not name {len(others)} pattern files beside it ({', '.join(others[:3])}{more})")
     return rows
@@ -388,24 +520,24 @@ def manifest_scan(row: ManifestRow) -> Scan:
     """
     if not row.file.is_file():
         raise InputError(row.where, f"names {row.file.name!r}, which is no file there.", "Check the name.")
-    found, *others = read_scans(row.file)
+    _numbers(row.scan, row.where)
+    found, *others = choose(list(read_scans(row.file)), row.scan, row.where)
     if others:
-        raise InputError(
-            row.where, f"names {row.file.name!r}, which holds {len(others) + 1} scans.", "Give each a file."
-        )
+        raise InputError(row.where, f"names {len(others) + 1} scans.", "Give each a row of its own.")
     if isinstance(found, InputError):
         raise found
-    wavelengths, remarks = found.wavelengths, found.remarks
+    wavelengths, remarks, ratio = found.wavelengths, found.remarks, found.ratio
     if row.wavelength:
         value = parse_wavelength(row.wavelength, row.where, row.unit)
         if wavelengths and differ(value, wavelengths[0]):
             own = f"the manifest says a wavelength of {value:g} Å, the file {wavelengths[0]:g} Å; {value:g} Å is taken"
             remarks = (*remarks, own)
-        wavelengths = (value,)
+        wavelengths, ratio = (value,), None
     return replace(
         found,
         name=row.pattern_id,
         wavelengths=wavelengths,
+        ratio=ratio,
         crystal_system=CrystalSystem.parse(row.crystal_system, row.where) if row.crystal_system else None,
         formula=row.formula or None,
         remarks=remarks,

@@ -60,7 +60,8 @@ class Axis:
             raise InputError(
                 where,
                 f"its axis is {self.name!r}, not 2θ.",
-                "Give the pattern over 2θ, or name the axis and its unit, as 'q (1/nm)', 'd (Å)' or 'theta (deg)'.",
+                "Give the pattern over 2θ, or name the axis and its unit, above its column or with --axis, as "
+                "'q (1/nm)', 'd (Å)' or 'theta (deg)'.",
             )
         if wavelength is None:
             raise InputError(
@@ -100,11 +101,13 @@ class Scan:
         unit: of the intensity, as the file writes it; empty where it does not.
         wavelengths: [Å], the first the one that belongs to the angles, a doublet's second behind it; empty where the
             file does not say it.
+        ratio: of the doublet's second line to its first; None where the file does not say it.
         anode: the element, as ``"Cu"``, where the file says it; it alone says no wavelength.
         crystal_system: None where it is unknown.
         formula: None where it is unknown.
         remarks: what a reader had to decide, for people.
         where: file and row, for messages.
+        label: what the file calls the scan, to choose it by where there are several; may be empty.
     """
 
     name: str
@@ -119,6 +122,8 @@ class Scan:
     formula: str | None = None
     remarks: tuple[str, ...] = ()
     where: str = ""
+    label: str = ""
+    ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,9 @@ class Format:
         matches: whether the first bytes of a file with such an extension are of this form.
         read: its scans, or the reason in the place of one that can't be read; raises InputError for the whole file.
         last: whether it is asked only where no other form matches.
+        rows: whether its patterns are rows with names of their own, which are all meant, and not scans to choose from.
+        found: whether a file with such an extension that stands in a folder is meant for a pattern; one that is named
+            itself is.
     """
 
     name: str
@@ -138,3 +146,5 @@ class Format:
     matches: Callable[[bytes], bool]
     read: Callable[[Path], Iterator[Scan | InputError]]
     last: bool = False
+    rows: bool = False
+    found: Callable[[Path], bool] = lambda path: True

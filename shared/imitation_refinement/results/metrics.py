@@ -7,6 +7,7 @@ positive intensity has no scale; it counts as zero everywhere, which each distan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -222,11 +223,28 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, n_classes: int = N_CLASSES
     return np.bincount(truth * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
 
 
-def expected_calibration_error(probabilities: ArrayLike, truth: ArrayLike, bins: int = 15) -> float:
-    """Mean distance of confidence and accuracy, 0 (best) to 1.
+@dataclass(frozen=True)
+class Reliability:
+    """How often answers are right beside how sure they are, in bins of their probability; empty bins are left out.
 
-    Patterns are binned by the probability of the predicted class in `bins` equal widths; the bins' |accuracy − mean
-    confidence| are averaged by their counts (Guo et al. 2017, equation 3).
+    Attributes:
+        n: answers of each bin, shape (bins,).
+        confidence: their mean probability, 0 to 1, shape (bins,).
+        accuracy: their share of right ones, 0 to 1, shape (bins,).
+    """
+
+    n: NDArray[np.int64]
+    confidence: Vector
+    accuracy: Vector
+
+    @property
+    def error(self) -> float:
+        """Mean distance of confidence and accuracy over all answers, 0 (best) to 1."""
+        return float((self.n * np.abs(self.accuracy - self.confidence)).sum() / self.n.sum())
+
+
+def reliability(probabilities: ArrayLike, truth: ArrayLike, bins: int = 15) -> Reliability:
+    """Answers binned by the probability of the predicted class, in ``bins`` equal widths (Guo et al. 2017).
 
     Args:
         probabilities: of each class, shape (n, classes).
@@ -240,8 +258,50 @@ def expected_calibration_error(probabilities: ArrayLike, truth: ArrayLike, bins:
     truth, predicted = _answers(truth, probabilities.argmax(axis=1))
     confidence = probabilities.max(axis=1)
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(which, (truth == predicted) - confidence, bins)
-    return float(np.abs(gaps).sum() / len(truth))
+    n = np.bincount(which, minlength=bins)
+    sums = (np.bincount(which, values, bins)[n > 0] / n[n > 0] for values in (confidence, truth == predicted))
+    return Reliability(n[n > 0], *sums)
+
+
+def expected_calibration_error(probabilities: ArrayLike, truth: ArrayLike, bins: int = 15) -> float:
+    """Mean distance of confidence and accuracy, 0 (best) to 1: Guo et al. 2017, equation 3; see :func:`reliability`."""
+    return reliability(probabilities, truth, bins).error
+
+
+def coverage_accuracy(confidence: ArrayLike, correct: ArrayLike) -> tuple[Vector, Vector]:
+    """Accuracy where only the surest are answered (the risk–coverage curve of El-Yaniv & Wiener, JMLR 11, 1605, 2010).
+
+    Answers that are equally sure come together.
+
+    Args:
+        confidence: how sure each answer is, shape (n,).
+        correct: whether it is right, shape (n,).
+
+    Returns:
+        Shares of the answers that are given, rising to 1; the share of these that are right; shape (k,) each, k ≤ n
+        different values of confidence.
+
+    Raises:
+        ValueError: if there are no answers or the shapes differ.
+    """
+    (right,), sure = _answers(correct), np.asarray(confidence, float)
+    if sure.shape != right.shape:
+        raise ValueError(f"there are {len(right)} answers, and {sure.shape} of confidence")
+    values, which = np.unique(-sure, return_inverse=True)
+    given = np.bincount(which, minlength=len(values)).cumsum()
+    return given / len(right), np.bincount(which, right, len(values)).cumsum() / given
+
+
+def accuracy_of_surest(confidence: ArrayLike, correct: ArrayLike, share: float) -> float:
+    """The share of right ones among the surest answers, the least part of :func:`coverage_accuracy` that is ``share``.
+
+    Args:
+        confidence: how sure each answer is, shape (n,).
+        correct: whether it is right, shape (n,).
+        share: of the answers that are given at least, above 0 to 1.
+    """
+    given, right = coverage_accuracy(confidence, correct)
+    return float(right[np.searchsorted(given, share - 1e-9)])
 
 
 def _pair(pattern: ArrayLike, theory: ArrayLike) -> tuple[Vector, Vector]:

@@ -32,7 +32,7 @@ FIELDS = {"name", "method", "classifier", "supervision", "variant", "labelled", 
 FIELDS |= {"accuracy", "accuracy_low", "accuracy_high", "l1", "l2", "kl", "ncc"}
 FIELDS |= {"gain", "gain_low", "gain_high", "p_value", "best_baseline", "against_plain"}
 FIELDS |= {"gain_over_baseline", "gain_over_baseline_low", "gain_over_baseline_high", "p_baseline"}
-FIELDS |= {"predicted_counts", "calibration_error", "validation_accuracy"}
+FIELDS |= {"predicted_counts", "calibration_error", "reliability", "accuracy_of_surest", "validation_accuracy"}
 ANSWERING = [str(method) for method in Method if method.kind is Kind.ANSWERS]
 REFINERS = ["vgg-non_targeted", "densenet-targeted", "vgg-targeted"]
 NAMES = [
@@ -102,10 +102,29 @@ def test_accuracies_again(results: dict[str, Any], toy_run: Path) -> None:
 
 def test_methods_without_a_network(rows: dict[str, dict[str, Any]]) -> None:
     assert [rows[name]["accuracy"] for name in ("majority", "nearest", "nearest_in_library")] == [2 / 14, 1, 1]
-    for name in ("majority", "nearest", "nearest_in_library"):
+    for name in ANSWERING:
         row = rows[name]
         assert row["classifier"] == "" and row["gain"] is None and row["l1"] is None
-        assert row["calibration_error"] is None and row["validation_accuracy"] == row["accuracy"]
+        assert row["calibration_error"] is row["reliability"] is row["accuracy_of_surest"] is None
+    for name in ("majority", "nearest", "nearest_in_library"):
+        assert rows[name]["validation_accuracy"] == rows[name]["accuracy"]
+
+
+def test_sureness_again(rows: dict[str, dict[str, Any]], toy_run: Path) -> None:
+    """Calibration error and accuracy of the surest half, from the probabilities of predictions.csv."""
+    table = pd.read_csv(toy_run / "predictions.csv")
+    for name, row in rows.items():
+        if row["reliability"] is None:
+            continue
+        part = table[table["method"] == name]
+        sure = part[[str(s) for s in CRYSTAL_SYSTEMS]].max(axis=1)
+        right = part["predicted"] == part["crystal_system"]
+        bins = np.ceil(sure * 15)
+        gaps = [abs(right[bins == b].mean() - sure[bins == b].mean()) * (bins == b).sum() for b in bins.unique()]
+        assert row["calibration_error"] == pytest.approx(sum(gaps) / len(part), abs=1e-4)
+        assert sum(row["reliability"]["n"]) == len(part)
+        half = sure >= sure.sort_values(ascending=False).iloc[(len(part) + 1) // 2 - 1]
+        assert row["accuracy_of_surest"]["0.5"] == pytest.approx(right[half].mean())
 
 
 def test_gains_are_paired(rows: dict[str, dict[str, Any]], toy_run: Path) -> None:
@@ -190,7 +209,7 @@ def test_predictions(results: dict[str, Any], rows: dict[str, dict[str, Any]], t
     assert list(table)[:5] == ["method", "pattern_id", "material", "crystal_system", "predicted"]
     assert table["material"][0] == "B70" and table["pattern_id"][0] == "p70"
     systems = [str(s) for s in CRYSTAL_SYSTEMS]
-    told = table[~table["method"].isin(["majority", "nearest", "nearest_in_library"])]
+    told = table[~table["method"].isin(ANSWERING)]
     assert told[systems].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-4)
     assert table[systems].drop(told.index).isna().all(axis=None)
     for name, part in table.groupby("method"):
@@ -222,6 +241,8 @@ def test_report_table_and_figures(toy_run: Path) -> None:
         "predicted",
         "patterns",
         "embedding",
+        "calibration-vgg",
+        "calibration-densenet",
         *(f"confusion-{name}" for name in NAMES if name.endswith(("raw", "targeted"))),
         *(f"training-{name}" for name in ("vgg", "densenet", *REFINERS)),
     }
@@ -371,7 +392,7 @@ def test_answers_must_be_to_these_patterns(toy_run: Path, tmp_path: Path) -> Non
     answers = pd.read_parquet(toy_run / "answers.parquet")
     for table, message in (
         (answers[answers["pattern_id"] != "p75"], "majority has no answer to 'p75'"),
-        (pd.concat([answers, answers.tail(1)]), "nearest_in_library answers 'p83' twice"),
+        (pd.concat([answers, answers.tail(1)]), "search_in_library answers 'p83' twice"),
         (answers.assign(method="oracle"), "unknown method 'oracle'"),
         (answers.assign(crystal_system="amorphous"), "unknown crystal_system 'amorphous'"),
     ):

@@ -66,7 +66,7 @@ def tables(tmp_path: Path) -> dict[str, Path]:
 
 
 def simulate(tables: dict[str, Path], folder: Path, **config: Any) -> dict[str, Path]:
-    out = {name: folder / f"{name}.parquet" for name in ("ideal", "imperfect")}
+    out = {name: folder / f"{name}.parquet" for name in ("ideal", "library", "imperfect")}
     out["rejected"] = folder / "rejected.csv"
     STAGE.execute({**tables, **out}, {"grid": GRID, "ranges": {"impurity_share": 0.7}, **config})
     return out

@@ -7,10 +7,14 @@ from imitation_refinement.data.patterns import (
     Pattern,
     check_coverage,
     check_pattern,
+    choose,
+    pattern_of,
+    read_all,
     read_patterns,
     say_remarks,
     write_xy,
 )
+from imitation_refinement.data.scans import Axis, AxisKind, Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.grid import Grid
 
@@ -192,9 +196,155 @@ def test_hidden_files_and_copies_are_passed_over(tmp_path: Path, capsys: pytest.
 def test_unusable_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_patterns(tmp_path / "nothing.xy")
-    (tmp_path / "x.raw").write_text("")
+    (tmp_path / "x.png").write_text("")
     with pytest.raises(InputError, match="unknown suffix"):
-        read_patterns(tmp_path / "x.raw")
+        read_patterns(tmp_path / "x.png")
     (tmp_path / "x.parquet").write_text("no parquet")
     patterns, (error,) = read_patterns(tmp_path / "x.parquet")
     assert not patterns and "not a readable Parquet" in str(error)
+
+
+def ras(*offsets: float) -> str:
+    """A file of several scans, of CuKα1."""
+    rows = "\n".join(f"{x:.4f} {y:g}" for x, y in zip(ANGLES, COUNTS, strict=True))
+    out = "*RAS_DATA_START\n"
+    for i, offset in enumerate(offsets):
+        out += f'*RAS_HEADER_START\n*FILE_COMMENT "at {300 + 10 * i} K"\n*MEAS_SCAN_AXIS_X "TwoThetaTheta"\n'
+        out += '*HW_XG_WAVE_LENGTH_ALPHA1 "1.54056"\n*MEAS_SCAN_UNIT_Y "counts"\n*RAS_HEADER_END\n*RAS_INT_START\n'
+        out += rows.replace(" 5\n", f" {5 + offset:g}\n", 1) + "\n*RAS_INT_END\n"
+    return out + "*RAS_DATA_END\n"
+
+
+def test_of_several_scans_one_is_chosen_or_all(tmp_path: Path) -> None:
+    path = tmp_path / "series.ras"
+    path.write_text(ras(0, 1, 2))
+    patterns, (error,) = read_all([str(path)], None)
+    assert not patterns
+    assert "holds 3 scans: 1 (at 300 K, 10 to 80°, 100 points), 2 (at 310 K, 10 to 80°, 100 points), 3" in str(error)
+    assert "--scan NUMBER, or --scan all" in error.remedy
+    for scan, expected in (("2", [1]), ("3,1", [2, 0]), ("all", [0, 1, 2])):
+        patterns, errors = read_all([str(path)], None, scan=scan)
+        assert not errors and [p.intensity[0] - 5 for p in patterns] == expected
+        assert [p.pattern_id for p in patterns] == [f"series scan {i + 1}" for i in expected]
+    _, (error,) = read_all([str(path)], None, scan="4")
+    assert "has no scan 4. It holds 3 scans: 1 (at 300 K" in str(error)
+    for scan in ("0", "-1", "first", "1-3"):
+        with pytest.raises(InputError, match=r"--scan: .* is no scan"):
+            read_all([str(path)], None, scan=scan)
+
+
+def test_the_only_scan_keeps_its_file_s_name(tmp_path: Path) -> None:
+    (tmp_path / "one.ras").write_text(ras(0))
+    for scan in ("", "all", "1"):
+        ((found,), errors) = read_all([str(tmp_path / "one.ras")], None, scan=scan)
+        assert not errors and found.pattern_id == "one"
+
+
+def test_a_scan_that_can_t_be_read_keeps_its_number() -> None:
+    scan = Scan("a", ANGLES, COUNTS)
+    found = choose([scan, InputError("a", "is a rocking curve."), scan], "all", "a")
+    assert [item.name for item in found if isinstance(item, Scan)] == ["a scan 1", "a scan 3"]
+    assert isinstance(found[1], InputError)
+    with pytest.raises(InputError, match=r"2 \(is a rocking curve\), 3"):
+        choose(found, "", "a")
+    with pytest.raises(InputError, match=r"holds 30 scans: 1 .*, 12 \(10 to 80°, 100 points\), … 30\."):
+        choose([scan] * 30, "", "a")
+
+
+def test_a_table_s_rows_are_no_scans_to_choose_from(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"pattern_id": ["a", "b"], "two_theta": [ANGLES] * 2, "intensity": [COUNTS] * 2})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert len(read_all([str(tmp_path / "t.parquet")], "Cu", scan="2")[0]) == 2
+
+
+def test_a_manifest_names_scans(tmp_path: Path) -> None:
+    (tmp_path / "series.ras").write_text(ras(0, 1))
+    (tmp_path / "manifest.csv").write_text("pattern,pattern_id,scan\nseries.ras,cold,1\nseries.ras,hot,2\n")
+    patterns, errors = read_patterns(tmp_path)
+    assert not errors and [(p.pattern_id, p.intensity[0]) for p in patterns] == [("cold", 5), ("hot", 6)]
+    (tmp_path / "manifest.csv").write_text('pattern,scan\nseries.ras,\nseries.ras,3\nseries.ras,"1,2"\n')
+    _, errors = read_patterns(tmp_path)
+    for message, error in zip(("holds 2 scans", "no scan 3", "names 2 scans"), errors, strict=True):
+        assert message in str(error)
+
+
+def test_an_axis_for_files_that_do_not_say_theirs(tmp_path: Path) -> None:
+    q = 4 * np.pi * np.sin(np.radians(ANGLES / 2)) / 0.5
+    path = tmp_path / "a.xy"
+    rows = "\n".join(f"{x:.9f} {y}" for x, y in zip(q, COUNTS, strict=True))
+    for header, axis, remark in (
+        ("", "q (1/Å)", "turned into 2θ"),
+        ("# q I\n", "q (1/Å)", "the file says an axis 'q'; 'q (1/Å)', as given, is taken"),
+        ("# momentum transfer in 1/A\n", "q_A^-1", "as given, is taken"),
+        ("# q_A^-1 I\n", "d (Å)", "its axis is 'q_A^-1', the one given for all 'd (Å)'; the first is taken"),
+    ):
+        path.write_text(header + rows)
+        ((found,), errors) = read_all([str(path)], "0.5", axis=axis)
+        assert not errors and remark in " ".join(found.remarks)
+        np.testing.assert_allclose(found.two_theta, ANGLES, atol=1e-6)
+    for axis in ("q", "furlongs", "energy (keV)"):
+        with pytest.raises(InputError, match=r"--axis: .* is no axis with a unit"):
+            read_all([str(path)], "0.5", axis=axis)
+
+
+def test_sigma_is_the_file_s_or_that_of_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.xy"
+    body = "\n".join(f"{x:.4f} {y:g} {2 * y**0.5:.6f}" for x, y in zip(ANGLES, COUNTS, strict=True))
+    for names, unit, sigma in (
+        ("2theta I sigma", "", 2 * COUNTS**0.5),
+        ("2theta I[cts] bkg", "counts", COUNTS**0.5),
+        ("2theta I[cps] bkg", "cps", None),
+        ("2theta I bkg", "", None),
+        ("2theta I[a.u.] bkg", "a.u.", None),
+    ):
+        path.write_text(f"# {names}\n{body}\n")
+        ((found,), _) = read_patterns(path, 1.5406)
+        assert found.unit == unit
+        if sigma is None:
+            assert found.sigma is None
+        else:
+            np.testing.assert_allclose(np.asarray(found.sigma), sigma, rtol=1e-6)
+    path.write_text("# 2theta I sigma\n" + body.replace(f"{2 * COUNTS[3] ** 0.5:.6f}", "-1"))
+    ((found,), _) = read_patterns(path, 1.5406)
+    assert found.sigma is None and "its σ are left out" in found.remarks[0]
+
+
+def test_sigma_and_intensity_are_turned_round_together(tmp_path: Path) -> None:
+    rows = "\n".join(f"{x:.6f} {y} {y / 10}" for x, y in zip(3 - ANGLES / 50, COUNTS, strict=True))  # d falls
+    (tmp_path / "a.xy").write_text("# d(A) I sigma\n" + "\n".join(rows.splitlines()[::-1]))
+    ((found,), errors) = read_patterns(tmp_path / "a.xy", 1.0)
+    assert not errors
+    np.testing.assert_allclose(np.asarray(found.sigma), found.intensity / 10)
+
+
+def test_a_doublet_s_lines_and_a_manifest_s_own(tmp_path: Path) -> None:
+    scan = Scan("a", ANGLES, COUNTS, wavelengths=(1.54056, 1.54439), ratio=0.49)
+    found = pattern_of(scan, 1.54056)
+    assert (found.wavelength, found.wavelengths, found.ka2_ratio) == (1.54056, (1.54056, 1.54439), 0.49)
+    found = pattern_of(Scan("a", ANGLES, COUNTS), 0.7093)
+    assert (found.wavelengths, found.ka2_ratio) == ((0.7093,), None)
+    (tmp_path / "a.ras").write_text(ras(0))
+    (tmp_path / "manifest.csv").write_text("pattern,wavelength\na.ras,MoKα1\n", encoding="utf-8")
+    ((found,), _) = read_patterns(tmp_path)
+    assert (found.wavelength, found.wavelengths) == (0.7093, (0.7093,)) and "the file 1.54056 Å" in found.remarks[0]
+
+
+def test_structures_beside_patterns_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.xy").write_text(lines())
+    (tmp_path / "a.cif").write_text("data_a\n_cell_length_a 5.4\n")
+    patterns, errors = read_patterns(tmp_path, 1.5406)
+    assert [p.pattern_id for p in patterns] == ["a"] and not errors
+    _, (error,) = read_patterns(tmp_path / "a.cif", 1.5406)
+    assert "holds no powder pattern" in str(error)
+
+
+def test_an_axis_that_a_diffractometer_says_in_other_words() -> None:
+    scan = Scan("a", ANGLES, COUNTS, Axis(AxisKind.OTHER, 1.0, "Wobble"))
+    for wavelength in (1.5406, None):  # which is not asked for in vain
+        with pytest.raises(InputError, match=r"its axis is 'Wobble', not 2θ.*--axis"):
+            pattern_of(scan, wavelength)
+    found = pattern_of(scan, 1.5406, Axis(name="2theta"))
+    assert found.remarks == ("the file says an axis 'Wobble'; '2theta', as given, is taken",)

@@ -153,3 +153,33 @@ def test_global_style_is_left_alone() -> None:
     before = dict(mpl.rcParams)
     figures.pattern_figure(TWO_THETA, RAW, REFINED)
     assert dict(mpl.rcParams) == before
+
+
+def test_calibration_shows_reliability_and_the_surest() -> None:
+    p = np.array([[0.95, 0.05], [0.85, 0.15], [0.4, 0.6], [0.35, 0.65]])
+    truth = [0, 1, 1, 1]
+    methods = [
+        figures.Sureness("search", p, truth, "#228833"),
+        figures.Sureness("raw", p[:1], truth[:1], "#000000", True),
+    ]
+    figure = figures.calibration_figure(methods)
+    left, right = figure.axes
+    line = left.lines[1]  # the first is the diagonal
+    assert np.asarray(line.get_xdata()) == pytest.approx([0.6, 0.65, 0.85, 0.95])
+    assert np.asarray(line.get_ydata()) == pytest.approx([1, 1, 0, 1])
+    assert np.asarray(right.lines[0].get_xdata()) == pytest.approx([0.25, 0.5, 0.75, 1])
+    assert np.asarray(right.lines[0].get_ydata()) == pytest.approx([1, 0.5, 2 / 3, 0.75])
+    assert left.lines[2].get_linestyle() == "--"
+    assert "raw (error 0.050)" in texts(figure)
+    with pytest.raises(ValueError, match="no probabilities"):
+        figures.calibration_figure([])
+
+
+def test_accuracy_against_samples() -> None:
+    figure = figures.samples_figure({"first": ([1e5, 2e5], [0.4, 0.5]), "second": ([1e5], [0.3])})
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log" and len(axes.lines) == 2
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == [0.4, 0.5]
+    assert {"first", "second", "samples seen"} <= set(texts(figure))
+    with pytest.raises(ValueError, match="no curve"):
+        figures.samples_figure({})

@@ -125,3 +125,36 @@ def test_calibration_error() -> None:
     probabilities = [[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.4, 0.6]]
     assert metrics.expected_calibration_error(probabilities, [0, 1, 1, 1]) == pytest.approx(0.4)
     assert metrics.expected_calibration_error([[1.0, 0.0]], [0]) == 0
+
+
+def test_reliability_by_hand() -> None:
+    # Of ten bins: 0.35 (wrong) and 0.4 (right) are in that to 0.4, 0.95 (right) in the last, the upper end is in.
+    probabilities = [[0.35, 0.33, 0.32], [0.3, 0.4, 0.3], [0.01, 0.04, 0.95]]
+    found = metrics.reliability(probabilities, [1, 1, 2], bins=10)
+    assert found.n.tolist() == [2, 1]
+    assert found.confidence == pytest.approx([0.375, 0.95])
+    assert found.accuracy == pytest.approx([0.5, 1.0])
+    assert found.error == pytest.approx((2 * 0.125 + 0.05) / 3)
+    with pytest.raises(ValueError, match="no answers"):
+        metrics.reliability(np.empty((0, 7)), [])
+
+
+def test_coverage_and_accuracy_by_hand() -> None:
+    # From the surest: right; two that are as sure, one of them right; wrong.
+    confidence, correct = [0.5, 0.9, 0.7, 0.7], [False, True, True, False]
+    given, right = metrics.coverage_accuracy(confidence, correct)
+    assert given.tolist() == [0.25, 0.75, 1.0]
+    assert right == pytest.approx([1, 2 / 3, 2 / 4])
+    assert metrics.accuracy_of_surest(confidence, correct, 0.25) == 1
+    assert metrics.accuracy_of_surest(confidence, correct, 0.5) == pytest.approx(2 / 3)  # no half can be cut off
+    assert metrics.accuracy_of_surest(confidence, correct, 1.0) == 0.5
+    with pytest.raises(ValueError, match="of confidence"):
+        metrics.coverage_accuracy([0.5], correct)
+
+
+def test_coverage_against_cutting_at_every_threshold() -> None:
+    confidence, correct = RNG.integers(20, size=300) / 20, RNG.random(300) < 0.6
+    given, right = metrics.coverage_accuracy(confidence, correct)
+    for share, accuracy, least in zip(given, right, np.unique(confidence)[::-1], strict=True):
+        assert share == pytest.approx((confidence >= least).mean())
+        assert accuracy == pytest.approx(correct[confidence >= least].mean())

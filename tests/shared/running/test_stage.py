@@ -33,7 +33,7 @@ REFUSED = {
     "pretrain_classifier": CRYSTALS,
     "train_refiner": CRYSTALS,
     "adapt_classifier": CRYSTALS,
-    "baselines": TORCH | CRYSTALS,
+    "baselines": TORCH | CRYSTALS - {"numba"},
     "evaluate": CRYSTALS,
 }
 

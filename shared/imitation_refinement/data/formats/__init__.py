@@ -14,7 +14,7 @@ from pkgutil import iter_modules
 from imitation_refinement.data.scans import Format, Scan
 from imitation_refinement.errors import InputError
 
-HEAD = 4096  # bytes that a form is told by
+HEAD = 1 << 16  # bytes that a form is told by
 
 FORMATS: tuple[Format, ...] = tuple(
     import_module(f"{__name__}.{name}").FORMAT for name in sorted(module.name for module in iter_modules(__path__))
@@ -43,6 +43,12 @@ def format_of(path: Path) -> Format:
     names = " and ".join(form.name for form in fitting or known)
     problem = f"may be {names}." if fitting else f"is no {' or '.join(form.name for form in known)}."
     raise InputError(path, problem, "Give it in another form, as two columns of text.")
+
+
+def is_meant(path: Path) -> bool:
+    """Whether a file that stands in a folder is meant for a pattern; structures are CIFs, too."""
+    known = [form for form in FORMATS if path.name.lower().endswith(form.extensions)]
+    return any(form.found(path) for form in known)
 
 
 def read_scans(path: Path) -> Iterator[Scan | InputError]:

@@ -105,4 +105,4 @@ def as_wavelength(value: object, where: object, unit: str = "") -> float | None:
     return None if text.lower() in ("", "nan") else parse_wavelength(text, where, unit)
 
 
-FORMAT = Format("Parquet table", EXTENSIONS, lambda head: True, read)
+FORMAT = Format("Parquet table", EXTENSIONS, lambda head: True, read, rows=True)

@@ -26,12 +26,13 @@ from imitation_refinement.data.headers import (
     find_anode,
     find_axis,
     find_columns,
+    find_ratio,
     find_unit,
     find_wavelengths,
     mentions_other_axis,
     units_below,
 )
-from imitation_refinement.data.scans import Axis, Format, Scan
+from imitation_refinement.data.scans import Axis, AxisKind, Format, Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
 
@@ -40,8 +41,8 @@ _REMARK = ("#", "!", "*", "'", '"')
 _QUOTED_NUMBER = re.compile(r"""["']\s*[+-]?[.,]?\d[^"']*["']""")
 _NUMERIC = re.compile(r"[+-]?(?:[\d.,'’\s]*\d[\d.,'’\s]*(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
 _GROUPED = r"[+-]?\d{{1,3}}(?:{0}\d{{3}})+(?:{1}\d*)?"
-_PLAIN_LINES = re.compile(r"(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?:\n|$))+")
-_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
+_PLAIN_LINES = re.compile(r"(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?:\n|$))+")
+_PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 SPACES = "\u00a0\u202f\u2009"
 
 
@@ -79,6 +80,9 @@ def read(path: Path) -> Iterator[Scan | InputError]:
     unit = next((unit for line in lines.header if (unit := find_unit(line))), "")
     statements = [s for line in lines.header for s in find_wavelengths(line, path, unit)]
     wavelengths, chosen = choose_wavelengths(statements)
+    ratio = next((ratio for line in lines.header if (ratio := find_ratio(line)) is not None), None)
+    if ratio == 0 or len(wavelengths) < 2:
+        wavelengths, ratio = wavelengths[:1], None
     sigma = None if k is None else _numbers(table[k], decimal, lines, path)
     yield Scan(
         path.stem,
@@ -91,6 +95,7 @@ def read(path: Path) -> Iterator[Scan | InputError]:
         next((anode for line in lines.header if (anode := find_anode(line))), ""),
         remarks=(*remarks, *chosen),
         where=str(path),
+        ratio=ratio,
     )
 
 
@@ -179,11 +184,7 @@ def _columns(lines: _Lines, path: Path) -> Columns:
         return named[-1]
     axes = [axis for line in lines.header if (axis := find_axis(line)) is not None]
     if not axes and (line := next(filter(mentions_other_axis, lines.header), "")):
-        raise InputError(
-            path,
-            f"says {line[:80]!r}, but not which column is what.",
-            "Name the columns in a line above the data, as 'q (1/nm)  intensity' or '2theta  intensity'.",
-        )
+        axes = [Axis(AxisKind.OTHER, 1.0, line[:80])]  # refused, unless --axis says what it is
     has_sigma = width == 3 and path.suffix.lower() == ".xye"
     return Columns(axes[-1] if axes else Axis(), (0, 1, 2 if has_sigma else None))
 

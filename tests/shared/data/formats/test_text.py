@@ -133,9 +133,9 @@ def test_other_axes_are_turned_into_two_theta(tmp_path: Path, head: str, axis: n
         ("x unit: rad", "not 2θ"),
         ("voltage current counts", "none is an angle"),
         ("voltage counts", "none is an angle"),
-        ("# momentum transfer along the radius in 1/A and counts", "but not which column is what"),
-        ("# column 1: d-spacing (A), column 2: intensity", "but not which column is what"),
-        ("# angles in radians", "but not which column is what"),
+        ("# momentum transfer along the radius in 1/A and counts", "not 2θ"),
+        ("# column 1: d-spacing (A), column 2: intensity", "not 2θ"),
+        ("# angles in radians", "not 2θ"),
         ("2theta Icalc", "which one is the measured intensity is not said"),
     ],
 )
@@ -226,3 +226,35 @@ def test_bytes_are_no_text(tmp_path: Path) -> None:
 def test_whole_degrees_that_are_named_are_no_row_numbers(tmp_path: Path) -> None:
     found = pattern_in(tmp_path, "2theta counts\n" + rows(np.arange(1, 101), COUNTS))
     assert found.two_theta.tolist() == list(range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("said", "wavelengths", "ratio"),
+    [
+        ("Ratio K-Alpha2/K-Alpha1,0.5", (1.540598, 1.544426), 0.5),
+        ("Ratio K-Alpha2/K-Alpha1,0", (1.540598,), None),  # a monochromator's
+        ("# Kα2/Kα1: 0.49", (1.540598, 1.544426), 0.49),
+        ("# ratio of phases 0.3", (1.540598, 1.544426), None),
+        ("", (1.540598, 1.544426), None),
+    ],
+)
+def test_the_doublet_s_own_ratio(
+    tmp_path: Path, said: str, wavelengths: tuple[float, ...], ratio: float | None
+) -> None:
+    """As HighScore exports it."""
+    head = "[Measurement conditions]\nScan axis,Gonio\nAnode material,Cu\nK-Alpha1 wavelength,1.540598\n"
+    head += f"K-Alpha2 wavelength,1.544426\n{said}\nMonochromator used,No\n[Scan points]\n"
+    body = rows(ANGLES, np.full(100, 18.87), COUNTS, COUNTS**0.5, separator=",")
+    found = scan_of(tmp_path, f"{head}Angle,TimePerStep,Intensity,ESD\n{body}", "a.csv")
+    assert found.wavelengths == wavelengths and found.ratio == ratio and found.anode == "Cu"
+    np.testing.assert_allclose(found.intensity, COUNTS)
+
+
+def test_one_wrong_byte_in_a_long_file_is_found(tmp_path: Path) -> None:
+    """No number may be matched in two ways, or the search for another takes as long as there are lines to the power."""
+    x = np.linspace(10, 80, 3000)
+    body = rows(x, np.arange(1000, 4000), form=".5f").replace(".00000", "")
+    wrong = body.replace(" 2500\n", " 25\x1400\n")
+    assert wrong != body
+    with pytest.raises(InputError, match=r"line 1501: holds no angle and intensity"):
+        scan_of(tmp_path, wrong)
