@@ -225,7 +225,7 @@ def _batch_commands(parser: argparse.ArgumentParser) -> None:
     compiled = verbs.add_parser("compile", help="write the pipeline as YAML", description=_batch_compile.__doc__)
     submitted = verbs.add_parser("submit", help="start it on a cluster", description=_batch_submit.__doc__)
     for verb in (run, compiled, submitted):
-        needed = {} if verb is not compiled else {"nargs": "?", "default": ""}
+        needed: dict[str, Any] = {"nargs": "?", "default": ""} if verb is compiled else {}
         verb.add_argument("patterns", metavar="PATH", help="a folder of pattern files, or a Parquet table", **needed)
         verb.add_argument("--model", default="", metavar="FOLDER", help="a model (default: that of the software)")
         verb.add_argument("--library", default="", metavar="FILE", help="a library to search in (default: the model's)")
