@@ -91,18 +91,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
-    refine = commands.add_parser("refine", help="refine patterns with a finished run", description=_refine.__doc__)
+    refine = commands.add_parser("refine", help="refine patterns", description=_refine.__doc__)
     refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
-    refine.add_argument("--run", required=True, type=Path, metavar="DIR", help="a finished run, as runs/latest")
+    refine.add_argument(
+        "--run", type=Path, metavar="DIR", help="a finished run, as runs/latest, whose models are taken instead"
+    )
     refine.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for what is written")
     _pattern_options(refine, "", "the only one")
     refine.add_argument(
-        "--model", metavar="NAME", help="a refiner of the run, as densenet-targeted (default: the one the run selected)"
+        "--model",
+        metavar="FOLDER",
+        help="a model that `release` made (default: that of the software); with --run a refiner of the run by its "
+        "name, as densenet-targeted (default: the one the run selected)",
     )
     refine.add_argument(
         "--keep-angles",
         action="store_true",
-        help="for patterns of another instrument than the training's: don't mend that one's zero error of 2θ",
+        help="leave zero errors of 2θ as they are; with --run for patterns of another instrument than the training's",
     )
     refine.set_defaults(command=_refine)
 
@@ -225,7 +230,7 @@ def _batch_commands(parser: argparse.ArgumentParser) -> None:
     compiled = verbs.add_parser("compile", help="write the pipeline as YAML", description=_batch_compile.__doc__)
     submitted = verbs.add_parser("submit", help="start it on a cluster", description=_batch_submit.__doc__)
     for verb in (run, compiled, submitted):
-        needed: dict[str, Any] = {"nargs": "?", "default": ""} if verb is compiled else {}
+        needed: dict[str, Any] = {} if verb is not compiled else {"nargs": "?", "default": ""}
         verb.add_argument("patterns", metavar="PATH", help="a folder of pattern files, or a Parquet table", **needed)
         verb.add_argument("--model", default="", metavar="FOLDER", help="a model (default: that of the software)")
         verb.add_argument("--library", default="", metavar="FILE", help="a library to search in (default: the model's)")
@@ -381,15 +386,15 @@ def _refine(arguments: argparse.Namespace) -> None:
     """Refines patterns that no training has seen; writes refined.parquet, an .xy and a picture of each."""
     from imitation_refinement.refine import refine_files
 
+    given = {"run": arguments.run, "name": arguments.model} if arguments.run else {"folder": arguments.model}
     refine_files(
-        arguments.run,
         arguments.paths,
         arguments.output,
         arguments.wavelength,
-        arguments.model,
-        arguments.keep_angles,
+        keep_angles=arguments.keep_angles,
         scan=arguments.scan,
         axis=arguments.axis,
+        **given,
     )
 
 

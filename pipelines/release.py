@@ -2,7 +2,7 @@
 
 Structures → the library and the bank of lines → networks that learn from the bank's stream → virtual measurements of
 structures that no network has learnt, searched with and without their own material, on which the ranking of candidates
-and the fusion with the networks are fitted.
+and the fusion with the networks are fitted; last a refiner, which learns from pairs of the stream.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field, ValidationError
 
+from components.collect_structures.packaged import PACKAGES
 from components.collect_structures.stage import materials_of, tables, write_structures
 from components.simulate.bank import bank_of
 from imitation_refinement import __version__
@@ -29,12 +30,13 @@ from imitation_refinement.answer import fusion, ranking
 from imitation_refinement.answer.ensemble import Ensemble
 from imitation_refinement.answer.fusion import Opinions
 from imitation_refinement.answer.library import REFERENCE, Library
-from imitation_refinement.answer.model import LIBRARY, RANKING, RECORD, write_record
+from imitation_refinement.answer.model import LIBRARY, RANKING, RECORD, REFINER, record_refiner, write_record
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.learning.models import save_model
+from imitation_refinement.learning.pair_training import PairConfig, train_on_pairs
 from imitation_refinement.learning.stream import apart_from, formulas_of, without
 from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
 from imitation_refinement.options import Seed, StageConfig, config_error, merged
@@ -62,6 +64,7 @@ class ReleaseConfig(StageConfig):
     )
     networks: int = Field(3, ge=1, le=20, description="networks, each with a seed of its own")
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
+    refiner: PairConfig = Field(PairConfig(), description="what the refiner learns from, and how")
     measurements: int = Field(1000, ge=14, le=1_000_000, description="virtual ones that the answer is fitted on")
     seed: Seed = Field(0, description="of everything that is drawn")
 
@@ -79,7 +82,8 @@ def read_release(settings: Sequence[str] = (), **given: Any) -> ReleaseConfig:
     content = (resources.files("pipelines") / "profiles" / "release.toml").read_bytes()
     data = with_settings(parse_toml(content, "profile release"), settings) | given
     # A part of a section changes that part alone: a network stays strided, a grid even in log q.
-    data = merged({"stream": StreamConfig().model_dump(mode="json")}, data)
+    sections = {"stream": StreamConfig(), "refiner": PairConfig()}
+    data = merged({name: section.model_dump(mode="json") for name, section in sections.items()}, data)
     try:
         return ReleaseConfig.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -99,7 +103,7 @@ def release(output: Path, config: ReleaseConfig) -> None:
     output_folder(output)
     options, written = output / OPTIONS, config.model_dump_json(indent=1) + "\n"
     begun = (output / COLLECTED).exists()  # or nothing was made: a source may have been misspelt
-    if begun and options.exists() and options.read_text(encoding="utf-8") != written:
+    if begun and options.exists() and not _same(options, config):
         raise InputError(options, "this model was begun with other options.", "Give the same, or another folder.")
     write_text(options, written)
     formulas = formulas_of(Path(config.keep_out)) if config.keep_out else []
@@ -115,7 +119,17 @@ def release(output: Path, config: ReleaseConfig) -> None:
     names = _networks(output, config, formulas)
     if not (output / RECORD).exists():
         _fuse(output, config, structures.filter(pa.array(apart)), names, formulas)
+    if config.refiner.samples:
+        _refiner(output, config, formulas)
     say(f"{output}: {structures.num_rows} structures, {len(names)} networks. Use it: identify --model {output}")
+
+
+def _same(options: Path, config: ReleaseConfig) -> bool:
+    """Whether a file holds these options; those that an earlier version had not are the usual ones."""
+    try:
+        return ReleaseConfig.model_validate_json(options.read_text(encoding="utf-8")) == config
+    except ValidationError:
+        return False
 
 
 def _collect(output: Path, sources: Sequence[str], formulas: Sequence[str]) -> None:
@@ -138,16 +152,7 @@ def _networks(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> l
     missing = [(number, name) for number, name in enumerate(names) if not (output / name).exists()]
     if not missing:
         return names
-    if not (output / BANK).exists():
-        bank, rejected = bank_of([output / COLLECTED])
-        for error in rejected:
-            say(f"not learnt: {error}")
-        bank = without(bank, formulas)
-        try:
-            split(bank, config.stream.held_out)
-        except ValueError as error:
-            raise InputError(output / COLLECTED, f"{error}.", "Give more, or change stream.held_out.") from None
-        bank.save(output / BANK)
+    _bank(output, config, formulas)
     work = [(output, name, _seeded(config, number)) for number, name in missing]
     cores = len(os.sched_getaffinity(0))
     if len(work) == 1 or cores == 1:
@@ -167,6 +172,39 @@ def _networks(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> l
                 raise InputError(output, problem, "Give the same command again: it goes on.") from None
             raise
     return names
+
+
+def _bank(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> None:
+    """Makes the bank of lines, unless it is there."""
+    if (output / BANK).exists():
+        return
+    bank, rejected = bank_of([output / COLLECTED])
+    for error in rejected:
+        say(f"not learnt: {error}")
+    bank = without(bank, formulas)
+    try:
+        split(bank, config.stream.held_out)
+    except ValueError as error:
+        raise InputError(output / COLLECTED, f"{error}.", "Give more, or change stream.held_out.") from None
+    bank.save(output / BANK)
+
+
+def _refiner(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> None:
+    """Trains the refiner, from its checkpoint if there is one, and makes it a part of the model."""
+    path, checkpoint = output / REFINER, output / f"{REFINER}.checkpoint"
+    if not path.exists():
+        _bank(output, config, formulas)
+        bank, own = Bank.load(output / BANK), config.refiner.model_copy(update={"seed": config.seed})
+
+        def report(metrics: dict[str, float], samples: int) -> None:
+            rest = ", ".join(f"{name} {metrics[f'validation_{name}']:.3f}" for name in ("l1", "l2", "kl"))
+            say(f"{REFINER}: {samples:,} pairs; of held-out pairs, 1 about that of raw ones: {rest}")
+
+        model, history = train_on_pairs(bank, config.stream.grid, config.stream.held_out, own, report, checkpoint)
+        about = {"method": "paired", "config": own.model_dump(mode="json"), "history": history.metrics}
+        save_model(path, model, config.stream.grid, about, bank.formula.tolist())
+        checkpoint.unlink(missing_ok=True)
+    record_refiner(output)
 
 
 def _beside_others() -> None:
@@ -234,5 +272,6 @@ def _fuse(
         "crystals_in_the_library": len(library),
         "samples_a_network": config.stream.samples,
         "library": library.digest,
+        "cite": [PACKAGES[source].citation for source in config.structures if source in PACKAGES],
     }
     write_record(output, names, fitted, about)

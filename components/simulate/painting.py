@@ -11,9 +11,9 @@ from components.simulate.kernel import Peaks
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.jit import njit
 from imitation_refinement.xrd.line import REACH, Profile, pseudo_voigt
+from imitation_refinement.xrd.painting import largest, paint_uneven
 
 PHASES = 64  # tabulated positions of a line between two grid points; linear between them, 1e-5 of the maximum
-LANES = 64
 
 
 def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
@@ -27,7 +27,7 @@ def paint(peaks: Peaks, grid: Grid, profile: Profile) -> NDArray[np.float32]:
     if grid.axis != "two_theta":
         axis, centres = grid.two_theta, grid.index_of(peaks.two_theta)
         reach = REACH * profile.fwhm
-        _paint_uneven(
+        paint_uneven(
             peaks.offsets, peaks.two_theta, peaks.intensity, centres, axis, profile.fwhm, profile.mixing, reach, out
         )
         return out
@@ -44,22 +44,6 @@ def _tabulated(step: float, fwhm: float, mixing: float) -> tuple[NDArray[np.floa
     table = pseudo_voigt(distance, fwhm, mixing)
     table[np.abs(distance) > REACH * fwhm] = 0
     return table.astype(np.float32), half
-
-
-@njit(nogil=True, fastmath={"nnan", "nsz"})  # else not vectorised; a NaN stays in the row
-def _largest(row: NDArray) -> np.float32:
-    """The largest of a row, or 0: of ``LANES`` stretches side by side, as each comparison waits for the one before."""
-    tops, whole = np.zeros(LANES, np.float32), len(row) // LANES * LANES
-    for start in range(0, whole, LANES):
-        part = row[start : start + LANES]
-        for lane in range(LANES):
-            tops[lane] = max(tops[lane], part[lane])
-    top = np.float32(0.0)
-    for value in tops:
-        top = max(top, value)
-    for value in row[whole:]:
-        top = max(top, value)
-    return top
 
 
 @njit(nogil=True, fastmath={"contract", "reassoc"})
@@ -91,45 +75,7 @@ def _paint(
             after = table[p + 1, first - centre + half : last - centre + half]
             for t in range(len(target)):
                 target[t] += lower * before[t] + upper * after[t]
-        top = _largest(row)
-        if top > 0:
-            scale = np.float32(1.0) / top
-            for t in range(points):
-                row[t] *= scale
-
-
-@njit(nogil=True, fastmath={"contract", "reassoc", "arcp"})
-def _paint_uneven(
-    offsets: NDArray,
-    two_theta: NDArray,
-    intensity: NDArray,
-    centres: NDArray,
-    axis: NDArray,
-    fwhm: float,
-    mixing: float,
-    reach: float,
-    out: NDArray,
-) -> None:
-    """As :func:`_paint`, on any rising axis; ``centres`` are the lines' places on it [points]."""
-    n, points = len(offsets) - 1, len(axis)
-    lorentzian, gaussian = mixing * 2 / np.pi / fwhm, (1 - mixing) * 2 * np.sqrt(np.log(2) / np.pi) / fwhm
-    for i in range(n):
-        row = out[i]
-        for j in range(offsets[i], offsets[i + 1]):
-            start = int(min(max(np.ceil(centres[j]), 0), points))
-            for direction in (-1, 1):
-                t = start if direction > 0 else start - 1
-                while 0 <= t < points:
-                    distance = axis[t] - two_theta[j]
-                    if abs(distance) > reach:
-                        break
-                    u2 = (2 * distance / fwhm) ** 2
-                    line = lorentzian / (1 + u2)
-                    if u2 < 40:
-                        line += gaussian * np.exp(-np.log(2) * u2)
-                    row[t] += np.float32(intensity[j] * line)
-                    t += direction
-        top = _largest(row)
+        top = largest(row)
         if top > 0:
             scale = np.float32(1.0) / top
             for t in range(points):

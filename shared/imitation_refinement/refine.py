@@ -1,10 +1,11 @@
-"""A finished run used on patterns that it has not seen."""
+"""Patterns that no training has seen, refined by a model or by a finished run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from imitation_refinement.answer.identify import identify
+from imitation_refinement.answer.model import Model
 from imitation_refinement.data.contracts import write_table
 from imitation_refinement.data.patterns import Pattern, check_coverage, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
@@ -40,8 +43,8 @@ REFINED = pa.schema(
 
 
 @dataclass(frozen=True)
-class Model:
-    """A refiner with the classifier that it was trained through."""
+class RunModel:
+    """A run's refiner with the classifier that it was trained through."""
 
     name: str
     refiner: Refiner
@@ -63,11 +66,13 @@ class Refined:
         pattern: the pattern as it was given.
         intensity: refined, on the pattern's own angles and scale, shape (n,).
         probabilities: of the seven crystal systems, shape (7,).
+        moved: by how much lines were moved, on the whole [°].
     """
 
     pattern: Pattern
     intensity: NDArray[np.float64]
     probabilities: NDArray[np.float64]
+    moved: float = 0.0
 
     @property
     def crystal_system(self) -> str:
@@ -75,7 +80,7 @@ class Refined:
         return str(CRYSTAL_SYSTEMS[int(self.probabilities.argmax())])
 
 
-def load_run(run: str | Path, name: str | None = None, keep_angles: bool = False) -> Model:
+def load_run(run: str | Path, name: str | None = None, keep_angles: bool = False) -> RunModel:
     """A refiner of a finished run.
 
     Args:
@@ -103,11 +108,11 @@ def load_run(run: str | Path, name: str | None = None, keep_angles: bool = False
             path, f"was not trained through {classifier_path}.", "Give a run whose models belong together."
         )
     refiner = refiner.adjusted() if keep_angles else refiner
-    return Model(path.stem, refiner, classifier, grid, float(str(about["temperature"])))
+    return RunModel(path.stem, refiner, classifier, grid, float(str(about["temperature"])))
 
 
-def refine_pattern(model: Model, pattern: Pattern) -> Refined:
-    """Refines one pattern.
+def refine_pattern(model: RunModel, pattern: Pattern) -> Refined:
+    """Refines one pattern with a run's model.
 
     The refined pattern is interpolated (monotone cubic) from the model's grid to the pattern's own angles; outside the
     grid the pattern stays as it was measured.
@@ -131,14 +136,16 @@ def refine_pattern(model: Model, pattern: Pattern) -> Refined:
     intensity = np.array(pattern.intensity, float)
     curve = PchipInterpolator(model.grid.two_theta, refined[0].astype(float) * scale)
     intensity[inside] = np.maximum(curve(angles[inside]), 0)
-    return Refined(pattern, intensity, probabilities(model.classifier, refined, model.temperature)[0].astype(float))
+    told = probabilities(model.classifier, refined, model.temperature)[0].astype(float)
+    return Refined(pattern, intensity, told, -model.zero_error)
 
 
 def refine_files(
-    run: Path,
     paths: Sequence[str],
     output: Path,
     wavelength: str | None = None,
+    folder: str | Path | None = None,
+    run: Path | None = None,
     name: str | None = None,
     keep_angles: bool = False,
     *,
@@ -148,43 +155,65 @@ def refine_files(
     """Refines pattern files and writes what came of them.
 
     In ``output``: ``refined.parquet`` (:data:`REFINED`), ``summary.csv`` (the two most probable crystal systems, all
-    probabilities, and remarks on the reading), ``rejected.csv``, and for each pattern an ``.xy`` and a picture.
+    probabilities, and remarks on the reading), ``rejected.csv``, and for each pattern an ``.xy`` and a picture. A model
+    answers to the measured pattern, as ``identify``; a run's classifier to the refined one.
 
     Args:
-        run: a finished run.
         paths: files of :mod:`imitation_refinement.data.formats`, or folders of them.
         output: the folder.
         wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
-        name: the refiner; see :func:`load_run`.
-        keep_angles: for patterns of another instrument than the training's; see :func:`load_run`.
+        folder: of a model; the one that comes with the software without it.
+        run: a finished run, whose models are taken instead.
+        name: the run's refiner; see :func:`load_run`.
+        keep_angles: leave zero errors as they are; for a run's refiner see :func:`load_run`.
         scan: which of a file's several scans: its number, several as ``1,3``, or ``all``.
         axis: of patterns that do not say theirs, as ``q (1/nm)``.
 
     Raises:
-        InputError: if the folder, the run or a path can't be used, or no pattern is left.
+        InputError: if the folder, the model, the run or a path can't be used, or no pattern is left.
     """
     output_folder(output)
-    model = load_run(run, name, keep_angles)
+    if run:
+        refine, called = _with_run(load_run(run, name, keep_angles))
+    else:
+        refine, called = _with_model(Model.read(folder), keep_angles)
+    patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
+    say_remarks(patterns)
+    refined: list[Refined] = []
+    for pattern in progress(patterns, f"refine with {called}", unit="patterns"):
+        try:
+            refined.append(refine(pattern))
+        except InputError as error:
+            rejected.append(error)
+    report_rejected(output, paths, rejected, bool(refined))
+    _write(refined, called, output)
+    say(f"{len(refined)} refined patterns in {output}, {len(rejected)} left out. {CAVEAT}")
+    return refined
+
+
+def _with_run(model: RunModel) -> tuple[Callable[[Pattern], Refined], str]:
+    """What refines, and its name."""
     if model.zero_error:
         say(
             f"moved by {-model.zero_error:+.3f}° in 2θ, the zero error of the instrument of {model.name}'s training "
             "patterns; with --keep-angles, for another instrument, peaks stay where they were measured"
         )
-    patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
-    say_remarks(patterns)
-    refined: list[Refined] = []
-    for pattern in progress(patterns, f"refine with {model.name}", unit="patterns"):
-        try:
-            refined.append(refine_pattern(model, pattern))
-        except InputError as error:
-            rejected.append(error)
-    report_rejected(output, paths, rejected, bool(refined))
-    _write(refined, model, output)
-    say(f"{len(refined)} refined patterns in {output}, {len(rejected)} left out. {CAVEAT}")
-    return refined
+    return partial(refine_pattern, model), model.name
 
 
-def _write(refined: list[Refined], model: Model, output: Path) -> None:
+def _with_model(model: Model, keep_angles: bool) -> tuple[Callable[[Pattern], Refined], str]:
+    """What refines, and its name."""
+    if model.refiner is None:
+        raise InputError("model", "has no refiner.", "Make one with `imitation-refinement release`, or give --run.")
+
+    def refine(pattern: Pattern) -> Refined:
+        found = model.refine(pattern, keep_angles)
+        return Refined(pattern, found.intensity, identify(model, pattern).probabilities, found.moved)
+
+    return refine, "the model"
+
+
+def _write(refined: list[Refined], called: str, output: Path) -> None:
     table = {
         "pattern_id": [r.pattern.pattern_id for r in refined],
         "two_theta": [r.pattern.two_theta for r in refined],
@@ -198,8 +227,8 @@ def _write(refined: list[Refined], model: Model, output: Path) -> None:
     taken: set[str] = set()
     for r in progress(refined, "write", unit="patterns"):
         stem = unused_name(r.pattern.pattern_id, taken)
-        moved = f"moved by {-model.zero_error:+.3f}° in 2θ" if model.zero_error else "peaks where they were measured"
-        refined_by = f"{r.pattern.pattern_id}, refined by {model.name}, {moved}"
+        moved = f"moved by {r.moved:+.3f}° in 2θ" if r.moved else "peaks where they were measured"
+        refined_by = f"{r.pattern.pattern_id}, refined by {called}, {moved}"
         header = (refined_by, CAVEAT, f"wavelength {r.pattern.wavelength} Å")
         write_xy(output / f"{stem}.xy", r.pattern.two_theta, r.intensity, header)
         title = f"{r.pattern.pattern_id}: {r.crystal_system}, {r.probabilities.max():.0%}"

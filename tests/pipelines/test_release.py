@@ -23,9 +23,9 @@ from pymatgen.core import Structure
 from components.collect_structures.builtin import builtin_materials
 from components.collect_structures.crystals import Material, formula, from_pymatgen
 from components.collect_structures.stage import tables, write_structures
-from imitation_refinement.answer.model import RECORD, Model
+from imitation_refinement.answer.model import RECORD, REFINER, Model
 from imitation_refinement.data.formula import without_hydrogen
-from imitation_refinement.data.patterns import write_xy
+from imitation_refinement.data.patterns import Pattern, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
 from imitation_refinement.xrd.bank import Bank
@@ -43,6 +43,11 @@ SMALL = [
     "stream.device=cpu",
     "networks=2",
     "measurements=14",
+    "refiner.network={widths = [8, 12], hidden = 8, positions = 8}",
+    "refiner.samples=64",
+    "refiner.batch_size=16",
+    "refiner.validation=7",
+    "refiner.device=cpu",
 ]
 KEPT_OUT = "NaCl"
 
@@ -95,13 +100,47 @@ def test_identify_uses_what_release_made(model: Path, patterns: Path, tmp_path: 
     assert glass["flag"] == "outside" and "lines of 7 times its noise" in glass["reason"]
 
 
+def test_refine_uses_what_release_made(model: Path, patterns: Path, tmp_path: Path) -> None:
+    salt, model_ = str(patterns / "NaCl.xy"), ["--wavelength", "CuKa1", "--model", str(model)]
+    main(["refine", salt, *model_, "--output", str(tmp_path / "a")])
+    main(["refine", salt, *model_, "--output", str(tmp_path / "b"), "--keep-angles"])
+    one, kept = (pq.read_table(tmp_path / name / "refined.parquet").to_pylist()[0] for name in "ab")
+    x, y = np.loadtxt(patterns / "NaCl.xy", unpack=True)
+    np.testing.assert_allclose(one["two_theta"], x)
+    assert sum(one["probabilities"]) == pytest.approx(1)
+    top = x[int(np.argmax(y))]
+    assert abs(x[int(np.argmax(kept["intensity"]))] - top) < 0.1
+    assert "moved by" in (tmp_path / "a" / "NaCl.xy").read_text()
+    assert "peaks where they were measured" in (tmp_path / "b" / "NaCl.xy").read_text()
+    found = Model.read(model).refine(Pattern("NaCl", x, y, one["wavelength"]), keep_angles=True)
+    np.testing.assert_allclose(found.intensity, kept["intensity"], atol=1e-6)
+
+
+def test_a_model_without_refiner_says_so(model: Path, patterns: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    record = json.loads((folder / RECORD).read_text())
+    (folder / REFINER).write_bytes(b"other")
+    with pytest.raises(InputError, match="SHA-256 differs"):
+        Model.read(folder)
+    del record["digests"][REFINER]
+    (folder / RECORD).write_text(json.dumps(record))
+    with pytest.raises(InputError, match="has no refiner"):
+        Model.read(folder).refine(Pattern("flat", np.arange(5, 90, 0.02), np.ones(4250), 1.5406))
+    with pytest.raises(SystemExit):
+        main(["refine", str(patterns), "--output", str(tmp_path / "out"), "--model", str(folder)])
+
+
 def test_what_is_there_is_taken_as_it_is(model: Path, structures: Path, tmp_path: Path) -> None:
     """A stopped release goes on: what is missing is made again, the same; other options need another folder."""
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
     before = (folder / RECORD).read_bytes()
-    for name in (RECORD, "network-2.safetensors", "ranking.json"):
+    for name in (RECORD, "network-2.safetensors", "ranking.json", REFINER):
         (folder / name).unlink()
+    options = json.loads((folder / OPTIONS).read_text())
+    del options["refiner"]["weight_decay"]  # as of a version that had no such option
+    (folder / OPTIONS).write_text(json.dumps(options))
     config = read_release(SMALL, structures=[str(structures)])
     release(folder, config)
     assert (folder / RECORD).read_bytes() == before
@@ -167,8 +206,6 @@ def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) 
         Model.read(folder)
     with pytest.raises(InputError, match="no record of a model"):
         Model.read(tmp_path)
-    with pytest.raises(InputError, match="none comes with this version"):
-        Model.read()
 
 
 def test_patterns_of_one_name_are_told_apart(model: Path, patterns: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_written(toy_run: Path, folder: Path) -> None:
-    refined = refine_files(toy_run, [str(folder / "in")], folder / "out", "CuKa1")
+    refined = refine_files([str(folder / "in")], folder / "out", "CuKa1", run=toy_run)
     assert [r.pattern.pattern_id for r in refined] == ["a", "b", "silent"]
     rows = pq.read_table(folder / "out" / "refined.parquet").to_pylist()
     assert [row["pattern_id"] for row in rows] == ["a", "b", "silent"]
@@ -71,17 +71,17 @@ def test_what_is_written(toy_run: Path, folder: Path) -> None:
 
 def test_a_wavelength_is_never_assumed(toy_run: Path, folder: Path) -> None:
     with pytest.raises(InputError, match=r"silent\.xy: no pattern can be used.*rejected\.csv"):
-        refine_files(toy_run, [str(folder / "in" / "silent.xy")], folder / "out")
+        refine_files([str(folder / "in" / "silent.xy")], folder / "out", run=toy_run)
     (row,) = pd.read_csv(folder / "out" / "rejected.csv").to_dict("records")
     assert "does not say its wavelength" in row["reason"]
     assert [p.name for p in (folder / "out").iterdir()] == ["rejected.csv"]
     for bad in ("nonsense", "0", "nan"):
         with pytest.raises(InputError):
-            refine_files(toy_run, [str(folder / "in" / "silent.xy")], folder / "out", bad)
+            refine_files([str(folder / "in" / "silent.xy")], folder / "out", bad, run=toy_run)
 
 
 def test_the_files_own_wavelength_comes_first(toy_run: Path, folder: Path) -> None:
-    (refined,) = refine_files(toy_run, [str(folder / "in" / "a.xy")], folder / "out", "1.9")
+    (refined,) = refine_files([str(folder / "in" / "a.xy")], folder / "out", "1.9", run=toy_run)
     assert refined.pattern.wavelength == 1.5406
 
 
@@ -143,7 +143,7 @@ def test_names_that_are_no_file_names(toy_run: Path, tmp_path: Path) -> None:
         }
     )
     table.to_parquet(tmp_path / "p.parquet")
-    refine_files(toy_run, [str(tmp_path / "p.parquet")], tmp_path / "out")
+    refine_files([str(tmp_path / "p.parquet")], tmp_path / "out", run=toy_run)
     assert len(list((tmp_path / "out").glob("*.xy"))) == 4
     assert {p.name for p in tmp_path.iterdir()} == {"p.parquet", "out"}
 
@@ -199,11 +199,11 @@ def test_the_zero_error_of_the_training_is_mended_and_said(
     moved.load_state_dict(refiner.state_dict())
     save_model(path, moved, grid, about)
     source = [str(folder / "in" / "a.xy")]
-    (mended,) = refine_files(run, source, folder / "mended")
+    (mended,) = refine_files(source, folder / "mended", run=run)
     assert f"moved by -{grid.step / 2:.3f}° in 2θ" in capsys.readouterr().err
-    (kept,) = refine_files(run, source, folder / "kept", keep_angles=True)
+    (kept,) = refine_files(source, folder / "kept", run=run, keep_angles=True)
     assert "moved" not in capsys.readouterr().err
-    (plain,) = refine_files(toy_run, source, folder / "plain")
+    (plain,) = refine_files(source, folder / "plain", run=toy_run)
     np.testing.assert_allclose(kept.intensity, plain.intensity)
     near = (ANGLES > 16) & (ANGLES < 24)
     centres = [np.average(ANGLES[near], weights=r.intensity[near]) for r in (mended, kept)]

@@ -12,6 +12,7 @@ import pytest
 
 from imitation_refinement.answer.identify import identify
 from imitation_refinement.answer.model import Model
+from imitation_refinement.data.formats import read_scans
 from imitation_refinement.data.patterns import Pattern, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CrystalSystem
@@ -159,6 +160,16 @@ def test_files_are_not_kept(model: Model, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "NaCl.xy").unlink()
     answer(model, Question(data, "NaCl.xy", "Cu"))
     assert not list(tmp_path.iterdir())
+
+
+def test_scans_of_one_name_are_told_apart(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = xy(tmp_path, "NaCl")
+    scan = next(iter(read_scans(tmp_path / "NaCl.xy")))
+    broken = InputError(tmp_path / "NaCl.xy", "its third scan is cut off.", "Measure it again.")
+    monkeypatch.setattr(module, "read_scans", lambda path: iter([scan, scan, broken]))
+    told = answer(model, Question(data, "NaCl.xy", "Cu"))
+    assert [one["name"] for one in told["patterns"]] == ["NaCl scan 1", "NaCl scan 2"]
+    assert len(told["rejected"]) == 1 and "cut off" in told["rejected"][0]
 
 
 def test_too_many_points_and_scans(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from imitation_refinement.answer.elements import Elements
 from imitation_refinement.answer.identify import Flag, identify
 from imitation_refinement.answer.journal import Entry, Journal
 from imitation_refinement.answer.library import Library
-from imitation_refinement.answer.model import RECORD, Model
+from imitation_refinement.answer.model import RECORD, Model, cited, folder_of
 from imitation_refinement.answer.overview import write_overview
 from imitation_refinement.answer.picture import sketch
 from imitation_refinement.answer.record import COLUMNS, Record, record, row
@@ -211,6 +210,8 @@ def identify_files(
         _write(output, journal, keys, paths, summary)
     unsure = summary.answered - summary.flags[Flag.ANSWERED]
     say(f"{output / 'answers.csv'}: {summary.answered} patterns, {unsure} of them without a sure answer")
+    for text in cited(model):
+        say(f"the model knows structures of: {text}")
     return summary
 
 
@@ -252,7 +253,7 @@ def _record_digest(folder: Path | None) -> str:
     Raises:
         InputError: if there is no model.
     """
-    where = folder or files("imitation_refinement.answer") / "model"
+    where = folder_of(folder)
     if not (where / RECORD).is_file():
         Model.read(folder)  # says what is missing
     return hashlib.sha256((where / RECORD).read_bytes()).hexdigest()

@@ -1,11 +1,10 @@
-"""All that answers need, in one folder: a library, its ranking, networks, and how their opinions are fused."""
+"""All that answers need, in one folder: a library, its ranking, networks, how their opinions are fused; a refiner."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,16 @@ from imitation_refinement.answer.ensemble import Ensemble
 from imitation_refinement.answer.fusion import Fusion
 from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.ranking import Ranking
+from imitation_refinement.answer.refinement import Refinement, refine
 from imitation_refinement.answer.search import Search
+from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
+from imitation_refinement.learning.models import load_root_refiner
+from imitation_refinement.learning.root_refiner import RootRefiner
 
-RECORD, LIBRARY, RANKING = "model.json", "library.parquet", "ranking.json"
+RECORD, LIBRARY, RANKING, REFINER = "model.json", "library.parquet", "ranking.json", "refiner.safetensors"
+RELEASED = "released"  # the folder of the model that comes with the software, beside this file
 VERSION = 2
 REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
 
@@ -32,6 +36,7 @@ class Model:
         fusion: of the two.
         about: what the model was made of, for people.
         networks: the networks' files.
+        refiner: of patterns; None in a model without.
     """
 
     search: Search
@@ -39,41 +44,63 @@ class Model:
     fusion: Fusion
     about: Mapping[str, Any]
     networks: tuple[Path, ...] = ()
+    refiner: RootRefiner | None = None
+
+    def refine(self, pattern: Pattern, keep_angles: bool = False) -> Refinement:
+        """A pattern refined; see :func:`.refinement.refine`.
+
+        Raises:
+            InputError: if the model has no refiner, or the pattern can't be refined.
+        """
+        if self.refiner is None:
+            raise InputError("model", "has no refiner.", REMEDY)
+        return refine(self.refiner, pattern, keep_angles)
 
     @classmethod
     def read(cls, folder: str | Path | None = None) -> Model:
         """The model in a folder that :func:`write_record` finished; the one that comes with the software without one.
 
         Raises:
-            InputError: if there is none, a file of it is missing, or is not the one that the record names.
+            InputError: if the folder holds none, a file of it is missing, or is not the one that the record names.
         """
-        if folder is None:
-            packaged = files("imitation_refinement.answer") / "model"
-            if not packaged.is_dir():
-                raise InputError("model", "none comes with this version.", REMEDY)
-            with as_file(packaged) as path:
-                return cls._read(path)
-        return cls._read(Path(folder))
-
-    @classmethod
-    def _read(cls, folder: Path) -> Model:
+        folder = folder_of(folder)
         path = folder / RECORD
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             version, digests, about = record["version"], dict(record["digests"]), record["about"]
             fusion = Fusion.read(record["fusion"])
             networks = [folder / Path(name).name for name in record["networks"]]
+            refiners = [folder / REFINER] if REFINER in digests else []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
         if version != VERSION:
             raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", REMEDY)
-        for file in (folder / LIBRARY, folder / RANKING, *networks):
+        for file in (folder / LIBRARY, folder / RANKING, *networks, *refiners):
             if not file.is_file():
                 raise InputError(file, "is missing from the model.", REMEDY)
             if digest(file) != digests.get(file.name):
                 raise InputError(file, f"is not the file that {path} names: its SHA-256 differs.", REMEDY)
         search = Search(Library.read(folder / LIBRARY), Ranking.read(folder / RANKING))
-        return cls(search, Ensemble.read(networks), fusion, about, tuple(networks))
+        refiner = load_root_refiner(refiners[0])[0] if refiners else None
+        return cls(search, Ensemble.read(networks), fusion, about, tuple(networks), refiner)
+
+
+def folder_of(folder: str | Path | None = None) -> Path:
+    """A model's folder; that of the one that comes with the software without one."""
+    return Path(folder) if folder else Path(__file__).with_name(RELEASED)
+
+
+def cited(folder: str | Path | None = None) -> list[str]:
+    """What to cite of a model's structures, and their terms; of the one that comes with the software by default.
+
+    Raises:
+        InputError: if the folder holds no model.
+    """
+    path = folder_of(folder) / RECORD
+    try:
+        return [str(text) for text in json.loads(path.read_text(encoding="utf-8"))["about"].get("cite", [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
 
 
 def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: Mapping[str, Any]) -> None:
@@ -93,4 +120,11 @@ def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: M
         "digests": {name: digest(folder / name) for name in names},
         "about": dict(about),
     }
+    write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")
+
+
+def record_refiner(folder: Path) -> None:
+    """Makes the refiner in a folder that :func:`write_record` finished a part of the model."""
+    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    record["digests"][REFINER] = digest(folder / REFINER)
     write_text(folder / RECORD, json.dumps(record, indent=1) + "\n")

@@ -15,11 +15,13 @@ from pydantic import (
 from imitation_refinement.options import Seed, StageConfig
 from imitation_refinement.vocabulary import Architecture, Supervision, Variant
 from imitation_refinement.xrd.flaws import Ranges
+from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.line import Profile
 
 if TYPE_CHECKING:
     from imitation_refinement.learning.generator import Generator
     from imitation_refinement.learning.networks import Classifier, Refiner
+    from imitation_refinement.learning.root_refiner import RootRefiner
 
 
 def _odd(value: int) -> int:
@@ -143,6 +145,25 @@ class UNetConfig(RefinerConfig):
 REFINERS: dict[str, type[RefinerConfig]] = {
     "unet": UNetConfig,
 }
+
+
+class RootRefinerConfig(StageConfig):
+    """The refiner that learns from pairs: a U-Net on √I whose positions hold several points each."""
+
+    widths: tuple[Annotated[int, Field(ge=4, le=8192, multiple_of=4)], ...] = Field(
+        (32, 48, 64), min_length=1, description="channels a level, multiples of 4"
+    )
+    kernel: Odd = Field(5, ge=3, le=31, description="convolution width [positions], odd")
+    factor: int = Field(4, ge=2, le=8, description="downsampling from level to level")
+    fold: int = Field(8, ge=1, le=16, description="points of the axis that a position holds")
+    positions: int = Field(24, ge=1, le=1024, description="length of the map that the zero error is told from")
+    hidden: int = Field(64, ge=1, le=8192, description="units that the zero error is told by")
+
+    def build(self, grid: Grid) -> RootRefiner:
+        """The network on a grid, with fresh weights."""
+        from imitation_refinement.learning.root_refiner import RootRefiner
+
+        return RootRefiner(self, grid)
 
 
 class OptimiserConfig(StageConfig):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,20 +19,20 @@ from torch import Tensor, nn
 from imitation_refinement.data.formula import NAMING
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
-from imitation_refinement.learning.config import ClassifierConfig, GeneratorConfig, RefinerConfig
+from imitation_refinement.learning.config import ClassifierConfig, GeneratorConfig, RefinerConfig, RootRefinerConfig
 from imitation_refinement.learning.generator import Generator
 from imitation_refinement.learning.model_files import METADATA_KEY, record_of, remedy, usable
 from imitation_refinement.learning.networks import Classifier, Refiner
+from imitation_refinement.learning.root_refiner import RootRefiner
 from imitation_refinement.xrd.grid import Grid
 
 MATERIALS = "materials"  # the tensor of what a classifier has learnt
 N = TypeVar("N", bound=nn.Module)
-N_co = TypeVar("N_co", bound=nn.Module, covariant=True)
 
 
 def save_model(
     path: str | Path,
-    model: Classifier | Refiner | Generator,
+    model: Classifier | Refiner | Generator | RootRefiner,
     grid: Grid,
     about: Mapping[str, object],
     materials: Iterable[str] = (),
@@ -46,7 +46,7 @@ def save_model(
         about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
         materials: names of what it has learnt, for :func:`check_unseen`.
     """
-    kind = next(family for family in (Classifier, Refiner, Generator) if isinstance(model, family))
+    kind = next(family for family in (Classifier, Refiner, Generator, RootRefiner) if isinstance(model, family))
     record = {
         "kind": kind.__name__,
         "config": model.config.model_dump(),
@@ -72,7 +72,7 @@ def load_classifier(path: str | Path) -> tuple[Classifier, Grid, dict[str, objec
     if record_of(path, "Classifier")["kind"] == Generator.__name__:
         generator, grid, about = load_generator(path)
         return generator.encoder, grid, about
-    return _load(path, Classifier, ClassifierConfig)
+    return _load(path, Classifier, lambda config, _: ClassifierConfig.model_validate(config).build())
 
 
 def load_refiner(path: str | Path) -> tuple[Refiner, Grid, dict[str, object]]:
@@ -81,7 +81,16 @@ def load_refiner(path: str | Path) -> tuple[Refiner, Grid, dict[str, object]]:
     Raises:
         InputError: if the file is no refiner.
     """
-    return _load(path, Refiner, RefinerConfig)
+    return _load(path, Refiner, lambda config, _: RefinerConfig.model_validate(config).build())
+
+
+def load_root_refiner(path: str | Path) -> tuple[RootRefiner, Grid, dict[str, object]]:
+    """The refiner of a model that answers, in evaluation mode; its grid; what was kept with it.
+
+    Raises:
+        InputError: if the file is no such refiner.
+    """
+    return _load(path, RootRefiner, lambda config, grid: RootRefinerConfig.model_validate(config).build(grid))
 
 
 def load_generator(path: str | Path) -> tuple[Generator, Grid, dict[str, object]]:
@@ -90,7 +99,7 @@ def load_generator(path: str | Path) -> tuple[Generator, Grid, dict[str, object]
     Raises:
         InputError: if the file is no generator.
     """
-    return _load(path, Generator, GeneratorConfig)
+    return _load(path, Generator, lambda config, _: GeneratorConfig.model_validate(config).build())
 
 
 def check_unseen(path: str | Path, materials: Iterable[str]) -> None:
@@ -145,24 +154,17 @@ def _keys(materials: Iterable[str]) -> NDArray[np.int64]:
     )
 
 
-class _Config(Protocol[N_co]):
-    """A configuration that knows what it builds."""
-
-    @classmethod
-    def model_validate(cls, obj: Any, /) -> _Config[N_co]: ...
-
-    def build(self) -> N_co: ...
-
-
-def _load(path: str | Path, kind: type[N], config: type[_Config[N]]) -> tuple[N, Grid, dict[str, object]]:
+def _load(
+    path: str | Path, kind: type[N], build: Callable[[dict[str, object], Grid], N]
+) -> tuple[N, Grid, dict[str, object]]:
     record = record_of(path, kind.__name__)
     if record["kind"] != kind.__name__:
         raise InputError(path, f"holds a {record['kind']}.", remedy(kind.__name__))
     with usable(path, kind.__name__), safe_open(path, framework="pt") as stored:
-        model = config.model_validate(record["config"]).build()
+        grid = Grid.model_validate(record["grid"])
+        model = build(record["config"], grid)
         names = set(stored.keys()) - {MATERIALS}
         model.load_state_dict({name: stored.get_tensor(name) for name in names})
-        grid = Grid.model_validate(record["grid"])
     return model.eval(), grid, record["about"]
 
 

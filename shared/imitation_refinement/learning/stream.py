@@ -108,15 +108,9 @@ class Stream:
 
     def measurement(self, number: int) -> Measurement:
         """Sample ``number`` before it is prepared. Of as many samples as there are classes each has another one."""
-        rng = np.random.default_rng([self.seed, number])
-        classes = list(self._of_class)
-        label = classes[number % len(classes)]
-        start, stop = max(self.grid.start - BEYOND, 0.5), min(self.grid.stop + BEYOND, 179.0)
-        p = draw(rng, self.flaws, start, stop)
-        step = _log_uniform(rng, self.flaws.step)
-        start, stop = max(start, p.first), min(stop, p.last)
+        rng, p, step, row = self._begun(number)
+        start, stop = max(self._ends[0], p.first), min(self._ends[1], p.last)
         expected = np.zeros(int((stop - start) / step) + 1)
-        row = self._row(rng, label)
         self._add_phase(expected, row, p, rng, start, step, 1.0)
         if p.impurity_ratio:
             other = int(rng.integers(len(self.bank)))
@@ -126,6 +120,12 @@ class Stream:
             add_spikes(expected, start + step * np.arange(len(expected)), spikes)
         expected *= p.counts
         return Measurement(start, step, counted(rng, expected), row)
+
+    def ideal(self, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64], Parameters]:
+        """What sample ``number`` is of: spacings [Å] and Σ|F|² in its cell, untextured, (n,) each; and its flaws."""
+        rng, p, _, row = self._begun(number)
+        d, _ = self._lines(row, p, rng)
+        return d, self.bank.f2[self.bank.line_offsets[row] : self.bank.line_offsets[row + 1]].astype(float), p
 
     def sample(self, number: int) -> tuple[NDArray[np.float32], int]:
         """Sample ``number``: the prepared pattern, shape (points,), and the row of its structure in the bank."""
@@ -139,9 +139,19 @@ class Stream:
             patterns[i], rows[i] = self.sample(first + i)
         return torch.from_numpy(patterns), torch.from_numpy(rows)
 
-    def _row(self, rng: np.random.Generator, label: int) -> int:
-        rows = self._of_class[label]
-        return int(rows[rng.integers(len(rows))])
+    @property
+    def _ends(self) -> tuple[float, float]:
+        """First and last 2θ that is measured [°]."""
+        return max(self.grid.start - BEYOND, 0.5), min(self.grid.stop + BEYOND, 179.0)
+
+    def _begun(self, number: int) -> tuple[np.random.Generator, Parameters, float, int]:
+        """What a sample begins with: its random numbers, flaws, step [°] and structure."""
+        rng = np.random.default_rng([self.seed, number])
+        classes = list(self._of_class)
+        rows = self._of_class[classes[number % len(classes)]]
+        p = draw(rng, self.flaws, *self._ends)
+        step = _log_uniform(rng, self.flaws.step)
+        return rng, p, step, int(rows[rng.integers(len(rows))])
 
     def _add_phase(
         self,
