@@ -21,7 +21,7 @@ from imitation_refinement.xrd.radiation import WAVELENGTHS
 Vector = NDArray[np.float64]
 
 # In 2θ [°] at REFERENCE.
-LINE_STEP = 0.05  # at which peaks are looked for: narrower steps show noise as lines
+LINE_STEP = 0.05  # at which peaks are looked for, about: narrower steps show noise as lines
 TOLERANCE = 0.15  # between a peak and a line that explains it
 STEP = 0.05  # of the patterns that are compared
 WINDOW = 10.0  # widths of ranges that might decide
@@ -122,8 +122,12 @@ def peaks_of(two_theta: Vector, intensity: Vector, wavelength: float, above_nois
     x = np.asarray(two_theta, float)
     ends = (x > 0) & (x < 180)  # no line stands at 0 or 180°, and no grid begins or ends there
     x = x[ends]
-    points = max(64, int((x[-1] - x[0]) / (LINE_STEP * wavelength / REFERENCE)) + 1)
-    grid = Grid(start=float(x[0]), stop=float(x[-1]), points=points, wavelength=wavelength)
+    # A whole number of the pattern's own steps, no rounding above: means over one step, or values between two points,
+    # are smoothed noise, which would seem to be less.
+    own = float(np.median(np.diff(x))) * (1 - 1e-9)
+    step = own * max(1, math.floor(LINE_STEP * wavelength / REFERENCE / own + 0.5))
+    points = max(64, math.floor((x[-1] - x[0]) / step + 1e-6) + 1)
+    grid = Grid(start=float(x[0]), stop=float(x[0] + (points - 1) * step), points=points, wavelength=wavelength)
     return find_peaks(grid.resample(x, intensity[ends], wavelength), grid, 0.0, above_noise)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POINTS = 700  # of a row of the heat maps
-ABOVE_BASELINE = "above the baseline"  # what is shown beside the measured patterns, where a model has no refiner
+REFINED = "refined"  # what is shown beside the measured patterns,
+ABOVE_BASELINE = "above the baseline"  # and where a model has no refiner
 
 Vector = NDArray[np.float64]
 
@@ -147,8 +148,19 @@ def identify_series(
         raise InputError("series", problem, "Give the time or the temperature of each.")
     order = np.argsort(places, kind="stable")
     answers = tuple(identify(model, patterns[i], allowed) for i in order)
-    cleaned = tuple(_above_baseline(one.pattern) for one in answers)
-    return Series(answers, places[order], quantity or ("number" if at is None else ""), cleaned, ABOVE_BASELINE)
+    # Models without a refiner have no such attribute, or None.
+    refine = getattr(model, "refine", None) if getattr(model, "refiner", None) is not None else None
+    cleaned = tuple(_refined(refine, one.pattern) if refine else _above_baseline(one.pattern) for one in answers)
+    said = REFINED if refine else ABOVE_BASELINE
+    return Series(answers, places[order], quantity or ("number" if at is None else ""), cleaned, said)
+
+
+def _refined(refine: Callable[[Pattern], Any], pattern: Pattern) -> Vector:
+    """What the model's refiner makes of a pattern, shape (n,); 0 where it can't be refined."""
+    try:
+        return np.asarray(refine(pattern).intensity, float)
+    except InputError:  # its answer says why
+        return np.zeros(len(pattern.two_theta))
 
 
 def _above_baseline(pattern: Pattern) -> Vector:

@@ -49,6 +49,14 @@ def test_noise_is_empty(seed: int) -> None:
     assert check is not None and check.kind is Kind.EMPTY and check.outside
 
 
+@pytest.mark.parametrize("step", [0.01, 0.02, 0.03, 0.04, 0.047, 0.05, 0.055, 0.07, 0.1])
+def test_noise_shows_no_lines_at_any_step(step: float) -> None:
+    axis = np.arange(5, 90, step)
+    for seed in range(5):
+        counts = np.random.default_rng(seed).poisson(300, len(axis)).astype(float)
+        assert len(peaks(Pattern("a", axis, counts, 1.5406)).position) < FEWEST_LINES
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_glass_is_amorphous(seed: int) -> None:
     pattern = counted(lambda x: 300 + 800 * np.exp(-(((x - 24) / 7) ** 2)), seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,3 +69,22 @@ def test_what_is_no_series(model_folder: Path) -> None:
     for at in ([1.0], [1.0, float("nan")]):
         with pytest.raises(InputError, match="not one finite number"):
             identify_series(model, [heated(100.0), heated(200.0)], at)
+
+
+def test_a_model_that_refines_shows_what_it_refined(model_folder: Path) -> None:
+    class Refining(Model):
+        """Doubles what it refines, and refuses one."""
+
+        refiner = "one"
+
+        def refine(self, pattern: Pattern) -> SimpleNamespace:
+            if pattern.pattern_id == "200":
+                raise InputError("200", "can't be refined.")
+            return SimpleNamespace(intensity=2 * pattern.intensity)
+
+    model = Model.read(model_folder)
+    refining = Refining(model.search, model.ensemble, model.fusion, {})
+    found = identify_series(refining, [heated(100.0), heated(200.0)])
+    assert found.cleaned_by == "refined" and found.quantity == "number"
+    assert np.array_equal(found.cleaned[0], 2 * found.answers[0].pattern.intensity)
+    assert not found.cleaned[1].any()
