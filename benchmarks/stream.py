@@ -1,7 +1,7 @@
 """The stream of flawed patterns: how fast it is, training from it, and what a trained model reaches on given patterns.
 
     python benchmarks/stream.py bank --structures a.parquet b.parquet --keep-out patterns.parquet --output bank.npz
-    python benchmarks/stream.py speed --bank bank.npz            beside the augmented training of a network as large
+    python benchmarks/stream.py speed --bank bank.npz            beside the augmented training of networks as large
     python benchmarks/stream.py train --bank bank.npz --output model.safetensors --set samples=300000
     python benchmarks/stream.py accuracy --model model.safetensors --patterns patterns.parquet
     python benchmarks/stream.py compare --bank bank.npz --patterns patterns.parquet --output comparison.csv
@@ -56,6 +56,7 @@ from imitation_refinement.xrd.preparation import measured_input
 from pipelines.release import read_release
 
 AXES = {"axis": ("log_q", "two_theta"), "points": (3072, 4096), "input": ("root", "linear")}
+SHARE = 6  # the VGG learns a sixth of the samples, being as much slower
 
 
 def make_bank(arguments: argparse.Namespace) -> None:
@@ -231,33 +232,55 @@ def training_rate(train: Callable[[Report], object], n: int) -> float:
     return n / (ends[1] - ends[0])
 
 
+def as_large(network: ClassifierConfig) -> ClassifierConfig:
+    """The default profile's VGG, widened to as many weights: what augmented training had before the strided network."""
+
+    def weights(config: ClassifierConfig) -> int:
+        return sum(values.numel() for values in config.build().parameters())
+
+    vgg = [
+        ClassifierConfig(widths=tuple(round(w * f) for w in (32, 48, 64, 64)), stem_stride=4, dropout=0.0)
+        for f in np.arange(0.5, 6, 0.05)
+    ]
+    return min(vgg, key=lambda config: abs(weights(config) - weights(network)))
+
+
 def speed(arguments: argparse.Namespace) -> None:
-    """The stream alone, training from it, and augmented training with the same network, in turn."""
+    """The stream alone, training from it, and augmented training with the same network and with a VGG, in turn."""
     config = configured(arguments.set)
     points, size = config.grid.points, config.batch_size
     n = -(-arguments.samples // size) * size
+    few = -(-n // SHARE // size) * size
     bank = Bank.load(arguments.bank)
     stream = Stream(bank, config.grid, config.flaws)
     short = {"samples": 2 * n, "validation": 7, "validate_every": n, "device": "cpu"}
     rng = np.random.default_rng(0)
     ideal = rng.random((n, points), np.float32) ** 8, np.arange(n) % N_CLASSES
     options = OptimiserConfig(epochs=2, batch_size=size, device="cpu")
-    augmented = PretrainConfig(method="augmented", network=config.network, optimiser=options)
     flaws = Augmentation(Grid(points=points), Ranges(), Profile())
+    vgg = as_large(config.network)
 
     def from_stream(report: Report) -> None:
         train_on_stream(bank, config.model_copy(update=short), report)
 
-    def from_table(report: Report) -> None:
-        train_classifier(ideal, (ideal[0][:0], ideal[1][:0]), augmented, report, augmentation=flaws)
+    def from_table(network: ClassifierConfig, number: int) -> float:
+        augmented = PretrainConfig(method="augmented", network=network, optimiser=options)
+        x, y = ideal[0][:number], ideal[1][:number]
+        return training_rate(
+            lambda report: train_classifier((x, y), (x[:0], y[:0]), augmented, report, augmentation=flaws), number
+        )
 
     print(f"{points} points, batches of {size}, {torch.get_num_threads()} threads; samples/s, in turn")
-    print(f"{'round':<8}{'stream alone':>14}{'stream training':>18}{'augmented training':>20}{'ratio':>8}")
+    print(f"augmented training: of the same network, and of a VGG of as many weights, {vgg.widths} channels")
+    print(
+        f"{'round':<8}{'stream alone':>14}{'stream training':>18}{'same network':>15}{'ratio':>8}{'VGG':>8}{'ratio':>8}"
+    )
     stream.batch(0, size)
     for turn in range(arguments.rounds):
         alone = alone_rate(stream, turn * n, n)
-        ours, theirs = training_rate(from_stream, n), training_rate(from_table, n)
-        print(f"{turn + 1:<8}{alone:>14.0f}{ours:>18.0f}{theirs:>20.0f}{ours / theirs:>8.1f}", flush=True)
+        ours, same, large = training_rate(from_stream, n), from_table(config.network, n), from_table(vgg, few)
+        columns = f"{same:>15.0f}{ours / same:>8.1f}{large:>8.0f}{ours / large:>8.1f}"
+        print(f"{turn + 1:<8}{alone:>14.0f}{ours:>18.0f}{columns}", flush=True)
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import (
 )
 from pydantic import ValidationError
 
+from components.identify.config import IdentifyConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.config import PretrainConfig
 from imitation_refinement.learning.model_files import model_name
@@ -435,6 +436,10 @@ def _keys_of_checkpoints(compiled: Compiled) -> Iterator[str]:
 def _defaults(values: Mapping[str, Any]) -> Iterator[str]:
     """The options hold as they arrive on a cluster, where every number has become a float."""
     stages = {name: value for name, value in values.items() if isinstance(value, dict)}
+    try:
+        IdentifyConfig.model_validate(stages.pop("identify", {}))  # of the pipeline that identifies
+    except ValidationError as error:
+        yield f"root, parameters: {config_error('identify', error).problem}"
     if unknown := sorted(set(stages) - set(Profile.model_fields)):
         yield f"root, parameters: {', '.join(unknown)} are options of no stage"
         return

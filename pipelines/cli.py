@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.stage import exit_on_input_error
+
+if TYPE_CHECKING:
+    from pipelines.batch import BatchConfig
+
+WIDE = 160  # columns of a table where no terminal says how many it has
+_TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_probability"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -113,7 +120,28 @@ def _parser() -> argparse.ArgumentParser:
     identify.add_argument(
         "--model", type=Path, metavar="FOLDER", help="a model that `release` made (default: that of the software)"
     )
+    identify.add_argument(
+        "--library",
+        metavar="SOURCE",
+        help="what to search in instead of the model's library: a library, or structures to make one of (a table, a "
+        "folder or an archive of CIFs)",
+    )
+    identify.add_argument(
+        "--elements",
+        default="",
+        metavar="LIST",
+        help="elements of the samples: 'Fe,O' only these may be there, '+Fe' must be, '-Pb' must not; together as "
+        "--elements=+Fe,O (with =, where a minus comes first)",
+    )
+    identify.add_argument("--no-pictures", action="store_true", help="draw none: many times as fast")
+    identify.add_argument(
+        "--processes", type=int, metavar="N", help="how many work (default: one a core, fewer for few patterns)"
+    )
     identify.set_defaults(command=_identify)
+
+    _batch_commands(
+        commands.add_parser("batch", help="identify very many patterns by a pipeline: run, compile, submit")
+    )
 
     made = commands.add_parser("release", help="make the model that identify uses", description=_release.__doc__)
     made.add_argument(
@@ -196,6 +224,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _batch_commands(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    run = verbs.add_parser("run", help="on this machine", description=_batch_run.__doc__)
+    compiled = verbs.add_parser("compile", help="write the pipeline as YAML", description=_batch_compile.__doc__)
+    submitted = verbs.add_parser("submit", help="start it on a cluster", description=_batch_submit.__doc__)
+    for verb in (run, compiled, submitted):
+        needed: dict[str, Any] = {} if verb is not compiled else {"nargs": "?", "default": ""}
+        verb.add_argument("patterns", metavar="PATH", help="a folder of pattern files, or a Parquet table", **needed)
+        verb.add_argument("--model", default="", metavar="FOLDER", help="a model (default: that of the software)")
+        verb.add_argument("--library", default="", metavar="FILE", help="a library to search in (default: the model's)")
+        _pattern_options(verb, "all", "all")
+        verb.add_argument("--elements", default="", metavar="LIST", help="of the samples, as of identify")
+        verb.add_argument("--shards", type=int, metavar="N", help="parts that are answered side by side (default: 2)")
+        verb.add_argument("--processes", type=int, metavar="N", help="of each shard (default: one a core)")
+    run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    run.add_argument("--verbose", action="store_true", help="print all that is said")
+    run.set_defaults(command=_batch_run)
+    for verb in (compiled, submitted):
+        _cluster_option(verb)
+    compiled.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the YAML file")
+    compiled.set_defaults(command=_batch_compile)
+    _server_options(submitted)
+    submitted.set_defaults(command=_batch_submit)
+
+
 def _pattern_options(parser: argparse.ArgumentParser, scan: str, default: str) -> None:
     parser.add_argument(
         "--wavelength",
@@ -243,13 +296,7 @@ def _cluster_option(parser: argparse.ArgumentParser) -> None:
 
 
 def _submit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--host",
-        default="",
-        metavar="URL",
-        help="the Kubeflow Pipelines server, as http://localhost:8080 (default: KF_PIPELINES_ENDPOINT)",
-    )
-    parser.add_argument("--namespace", default="", metavar="NAME", help="your namespace, where the server has several")
+    _server_options(parser)
     parser.add_argument(
         "--structures",
         default="",
@@ -275,6 +322,16 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="a finished run whose classifiers are taken, on the volume of the checkpoints (default: train them)",
     )
+
+
+def _server_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host",
+        default="",
+        metavar="URL",
+        help="the Kubeflow Pipelines server, as http://localhost:8080 (default: KF_PIPELINES_ENDPOINT)",
+    )
+    parser.add_argument("--namespace", default="", metavar="NAME", help="your namespace, where the server has several")
     parser.add_argument("--experiment", default="imitation-refinement", metavar="NAME", help="experiment of the run")
     parser.add_argument("--name", default="", help="what the run is called (default: profile, seed and time)")
     parser.add_argument(
@@ -342,17 +399,51 @@ def _refine(arguments: argparse.Namespace) -> None:
 
 
 def _identify(arguments: argparse.Namespace) -> None:
-    """Says of patterns the crystal system with its probability, and candidate phases; writes answers.csv."""
-    from imitation_refinement.answer.identify import identify_files
+    """Says of patterns the crystal system with its probability, and candidate phases, with what speaks for them.
 
-    identify_files(
+    Writes answers.csv, answers.json, overview.html and a picture of each pattern; the same command goes on where it was
+    stopped.
+    """
+    from imitation_refinement.answer.batch import identify_files
+    from pipelines.library import library_file
+
+    if arguments.processes is not None and arguments.processes < 1:
+        raise InputError("--processes", f"{arguments.processes} is no number of processes.", "Give 1 or more.")
+    library = library_file(arguments.library, arguments.output) if arguments.library else None
+    summary = identify_files(
         arguments.paths,
         arguments.output,
         arguments.wavelength,
         arguments.model,
+        library,
+        arguments.elements,
+        not arguments.no_pictures,
+        arguments.processes,
         scan=arguments.scan,
         axis=arguments.axis,
     )
+    _print_answers(summary.rows, summary.answered)
+
+
+def _print_answers(rows: Sequence[Mapping[str, Any]], total: int) -> None:
+    """The first answers as a table, for the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("pattern", "crystal system", "second", "phase", "peaks", "to be minded"):
+        table.add_column(name, overflow="fold")
+    for said in rows:
+        first, phases = said["crystal_system"], said["candidates"]
+        systems = [f"{said[name]} {said[p]:.0%}" if first else "–" for name, p in _TWO_SYSTEMS]
+        phase = f"{phases[0]['formula']} ({phases[0]['space_group']}) {phases[0]['probability']:.0%}" if phases else "–"
+        peaks = f"{phases[0]['peaks_explained']}/{len(said['peaks'])}" if phases else ""
+        cells = (said["pattern_id"], *systems, phase, peaks, ": ".join(filter(None, (said["flag"], said["reason"]))))
+        table.add_row(*map(Text, cells))
+    Console(width=None if sys.stdout.isatty() else WIDE).print(table)
+    if total > len(rows):
+        print(f"… and {total - len(rows)} more")
 
 
 def _web(arguments: argparse.Namespace) -> None:
@@ -395,27 +486,35 @@ def _compile(arguments: argparse.Namespace) -> None:
 
 def _submit(arguments: argparse.Namespace) -> None:
     """Uploads the pipeline to a Kubeflow Pipelines server as a version, starts a run, and waits for it if asked."""
-    import tempfile
-    from datetime import UTC, datetime
-
     from pipelines.cluster import read_cluster
     from pipelines.compile import compile_pipeline
-    from pipelines.local import TaskFailed
     from pipelines.profiles import read_profile
-    from pipelines.server import Access, Server
-    from pipelines.submit import run_parameters, submit, watch
+    from pipelines.submit import run_parameters
 
     profile = read_profile(arguments.profile, _settings(arguments))
     cluster = read_cluster(arguments.cluster)
     parameters = run_parameters(profile.parameters(), _sources(arguments), cluster)
-    name = arguments.name or f"{profile.name} seed {profile.seed} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    name = arguments.name or f"{profile.name} seed {profile.seed} {_now()}"
+    _submitted(arguments, lambda package: compile_pipeline(profile, package, cluster), parameters, name)
+
+
+def _submitted(
+    arguments: argparse.Namespace, compile_to: Callable[[Path], None], parameters: Mapping[str, Any], name: str
+) -> None:
+    """Uploads a pipeline, starts a run, and waits for it if asked."""
+    import tempfile
+
+    from pipelines.local import TaskFailed
+    from pipelines.server import Access, Server
+    from pipelines.submit import submit, watch
+
     access = Access(
         arguments.host, arguments.namespace, arguments.token_file, arguments.cookies, arguments.ca_certificate
     )
     server = Server(access)
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "pipeline.yaml"
-        compile_pipeline(profile, package, cluster)
+        compile_to(package)
         submission = submit(server, package, parameters, name, arguments.experiment, arguments.mlflow_experiment)
     print(f"run: {submission.link}", flush=True)
     if arguments.wait:
@@ -425,6 +524,54 @@ def _submit(arguments: argparse.Namespace) -> None:
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         print("succeeded")
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _batch(arguments: argparse.Namespace) -> BatchConfig:
+    from pipelines.batch import read_batch
+
+    stage = {name: getattr(arguments, name) for name in ("wavelength", "elements", "scan", "axis", "processes")}
+    stage = {name: value for name, value in stage.items() if value not in ("", None)}
+    given = {name: getattr(arguments, name) for name in ("patterns", "model", "library", "shards")}
+    return read_batch(**given, identify=stage)
+
+
+def _batch_run(arguments: argparse.Namespace) -> None:
+    """Identifies patterns in shards, two at a time, each in a process; gathers the answers in answers.parquet."""
+    from pipelines.batch import run_batch
+    from pipelines.local import TaskFailed
+
+    try:
+        folder = run_batch(_batch(arguments), arguments.output, arguments.verbose)
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print(f"answers: {folder / 'answers.parquet'}")
+
+
+def _batch_compile(arguments: argparse.Namespace) -> None:
+    """Compiles the pipeline of identify to YAML for a Kubeflow Pipelines cluster."""
+    from pipelines.batch import compile_batch
+    from pipelines.cluster import read_cluster
+
+    compile_batch(_batch(arguments), arguments.output, read_cluster(arguments.cluster))
+    print(f"pipeline: {arguments.output}")
+
+
+def _batch_submit(arguments: argparse.Namespace) -> None:
+    """Uploads the pipeline of identify to a Kubeflow Pipelines server, starts a run, and waits for it if asked."""
+    from pipelines.batch import compile_batch, paths_there
+    from pipelines.cluster import read_cluster
+
+    config, cluster = _batch(arguments), read_cluster(arguments.cluster)
+    parameters = {**config.parameters(), **paths_there(config, cluster)}
+    name = arguments.name or f"identify {_now()}"
+    _submitted(arguments, lambda package: compile_batch(config, package, cluster), parameters, name)
 
 
 def _ui(arguments: argparse.Namespace) -> None:

@@ -132,6 +132,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "preprocess": {"memory_limit": "8Gi"},
     "baselines": {"cpu_request": "2", "cpu_limit": "8", "memory_request": "4Gi", "memory_limit": "16Gi"},
     "evaluate": {"cpu_request": "2", "cpu_limit": "8", "memory_request": "4Gi", "memory_limit": "16Gi"},
+    "identify": {"cpu_request": "2", "cpu_limit": "8", "memory_request": "4Gi", "memory_limit": "8Gi"},
 } | {
     stage: {
         "cpu_request": "4",
@@ -223,7 +224,7 @@ class Cluster(StageConfig):
         Where the cluster's switch says so, all may but the first: what it reads changes without a new name.
         """
         own = self.resources[stage].caching
-        return self.caching and stage != "collect_structures" if own is None else own
+        return self.caching and stage not in ("collect_structures", "identify") if own is None else own
 
     def image(self, stage: StageName, cuda: bool) -> str:
         """The image that a stage's tasks run in, with CUDA or without."""
@@ -414,5 +415,5 @@ def train_job(stage: StageName, cluster: Cluster) -> TrainJob:
 
 
 def _volumes(stage: StageName, cluster: Cluster) -> list[Volume]:
-    wanted = [(stage == "collect_structures", cluster.data), (stage in TRAINING, cluster.checkpoints)]
+    wanted = [(stage in ("collect_structures", "identify"), cluster.data), (stage in TRAINING, cluster.checkpoints)]
     return [volume for needed, volume in wanted if needed and volume]

@@ -9,6 +9,7 @@ library, to fit what makes a true answer: with all its entries, and without thos
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,15 +19,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from components.collect_structures.stage import materials_of, tables
 from components.simulate.kernel import Structures, reflections, unsupported
 from components.simulate.library import entries
+from imitation_refinement import __version__
 from imitation_refinement.answer.library import LIBRARY, REFERENCE, Library
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.ranking import Case, Ranking
 from imitation_refinement.answer.search import Search
-from imitation_refinement.data.contracts import STRUCTURES, open_table, parts, read_table
+from imitation_refinement.data.contracts import STRUCTURES, open_table, parts, read_table, write_rejected
 from imitation_refinement.data.formula import but_for_hydrogen, one_material, stoichiometry
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import digest, output_folder, write_text
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
@@ -50,7 +54,11 @@ def read_structures(path: Path) -> pa.Table:
     Raises:
         InputError: if it breaks its contract, or none is left.
     """
-    table = pa.concat_tables([read_table(part, STRUCTURES) for part in parts(path)])
+    return _with_form_factors(pa.concat_tables([read_table(part, STRUCTURES) for part in parts(path)]), path)
+
+
+def _with_form_factors(table: pa.Table, path: Path) -> pa.Table:
+    """The structures of a table that have some; see :func:`read_structures`."""
     table = table.filter(pa.compute.is_valid(table["lattice"]))
     bad = unsupported(Structures.from_arrow(table))
     if bad.any():
@@ -68,6 +76,33 @@ def read_library(path: Path) -> Library:
     """
     is_library = set(LIBRARY.names) <= set(open_table(parts(path)[0]).column_names)
     return Library.read(path) if is_library else library_of(read_structures(path))
+
+
+def library_file(source: str, folder: Path) -> Path:
+    """The file of a library, made of structures where the source is none.
+
+    Args:
+        source: a library, or what collect_structures takes: a table, a folder or an archive of CIFs, a package's name.
+        folder: where a library that is made is written; one that was made of the same source before is taken.
+
+    Raises:
+        InputError: if the source holds no structure that can be used.
+    """
+    path, made, note = Path(source), folder / "library.parquet", folder / "library.json"
+    if path.suffix == ".parquet" and path.is_file() and set(LIBRARY.names) <= set(open_table(path).column_names):
+        return path
+    origin = {"source": source, "digest": digest(path) if path.exists() else "", "version": __version__}
+    if made.is_file() and note.is_file() and note.read_text(encoding="utf-8") == json.dumps(origin):
+        return made
+    output_folder(folder)
+    rejected: list[InputError] = []
+    structures = pa.concat_tables(list(tables(materials_of(source, rejected))))
+    write_rejected(folder / "rejected_structures.csv", rejected)
+    found = library_of(_with_form_factors(structures, path))
+    found.write(made)
+    write_text(note, json.dumps(origin))
+    say(f"{made}: {len(found)} crystals of {source}, {len(rejected)} left out")
+    return made
 
 
 def library_of(structures: pa.Table) -> Library:

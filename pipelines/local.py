@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from uuid import uuid4
 
 import pandas as pd
@@ -88,17 +88,8 @@ def run_locally(
         given[name] = str(Path(path).resolve()) if path and not named else path
     engine = containers.Engine(_images(profile)) if runner == "docker" else None
     started = time.monotonic()
-    store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    local = not containers.is_server(store)
-    artifacts = runs / "mlartifacts" if local else None
-    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if local else {}  # a server of ours ends with the run
-    if store == tracking_uri(runs):
-        runs.mkdir(parents=True, exist_ok=True)
-    with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
-        open_store(store, artifacts)
-    if artifacts:
-        artifacts.mkdir(parents=True, exist_ok=True)
-    folder = _new_folder(runs)
+    store, artifacts, quiet = opened_store(runs)
+    folder = new_folder(runs)
     write_text(folder / "profile.json", as_text(profile))
     served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
     name = f"{profile.name} {folder.name}"
@@ -124,7 +115,34 @@ def run_locally(
     return folder
 
 
-def _new_folder(runs: Path) -> Path:
+def opened_store(runs: Path) -> tuple[str, Path | None, dict[str, str]]:
+    """Where runs are tracked: MLFLOW_TRACKING_URI, or the store beside the runs, which is made if it is not there.
+
+    Returns:
+        Its address, the folder of its artifacts where it is no server, and variables for the time of a run.
+
+    Raises:
+        InputError: if it refuses.
+    """
+    store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
+    local = not containers.is_server(store)
+    artifacts = runs / "mlartifacts" if local else None
+    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if local else {}  # a server of ours ends with the run
+    if store == tracking_uri(runs):
+        runs.mkdir(parents=True, exist_ok=True)
+    with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
+        open_store(store, artifacts)
+    if artifacts:
+        artifacts.mkdir(parents=True, exist_ok=True)
+    return store, artifacts, quiet
+
+
+def new_folder(runs: Path) -> Path:
+    """A folder for a run, named by the time.
+
+    Raises:
+        InputError: if there are too many of this second.
+    """
     name = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{n}" for n in range(2, 100))):
         try:
@@ -147,41 +165,10 @@ def _run_pipeline(
     profile: Profile, given: dict[str, str], folder: Path, engine: containers.Engine | None = None
 ) -> None:
     """Runs the DAG below ``folder/pipeline``, moves what is kept to its place, and removes the rest."""
-    from kfp import local
-    from kfp.dsl import constants
-    from kfp.local import logging_utils
-
     from pipelines.pipeline import dag
 
-    pipeline = dag(profile.study)
-    root = (folder / "pipeline").resolve()
-    root.mkdir()
-    error_file = root / "error.txt"  # where containers see it
     files = [path for path in given.values() if path and path not in NAMED_SOURCES]
-    tasks = containers.tasks(engine, folder.name, files) if engine else processes.tasks()
-    variables = {
-        ERROR_FILE_VARIABLE: str(error_file),
-        "PYTHONUNBUFFERED": "1",
-        "OMP_NUM_THREADS": threads(),
-        "ARROW_DEFAULT_MEMORY_POOL": "system",  # gives back what a table took: 50 MB a task
-    }
-    with (
-        environment({**variables, **(PORTABLE if profile.portable else {})}),
-        replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
-        # KFP puts its own workspace for this path inside of any text; no path of ours has this name.
-        replaced(constants, "WORKSPACE_MOUNT_PATH", f"/{uuid4().hex}"),
-        replaced(builtins, "print", print),  # KFP swaps it while a task runs, and two at once leave it swapped
-    ):
-        try:
-            with tasks as runner:
-                local.init(runner, pipeline_root=str(root), enable_caching=False)
-                pipeline(**given, **profile.parameters())
-        except RuntimeError as error:
-            if error_file.exists():
-                raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
-            where = f"All that was said is in {folder / 'log.txt'}, what was made before in {root}."
-            raise TaskFailed(f"{error} {where}") from error
-    (made,) = root.iterdir()
+    made = execute(dag(profile.study), {**given, **profile.parameters()}, folder, files, engine, profile.portable)
     kept = {made / output: path for output, path in KEPT.items()}
     kept |= {
         path: f"models/{name_of(path)}.safetensors" for output in MODELS for path in made.glob(f"for-loop-*/*/{output}")
@@ -193,7 +180,66 @@ def _run_pipeline(
     # What each shard of the simulation left out, as one list.
     lists = [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]
     write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))
-    shutil.rmtree(root)
+    shutil.rmtree(made.parent)
+
+
+def execute(
+    pipeline: Any,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    files: Sequence[str],
+    engine: containers.Engine | None = None,
+    portable: bool = False,
+) -> Path:
+    """Runs a pipeline below ``folder/pipeline``.
+
+    Args:
+        pipeline: what :func:`kfp.dsl.pipeline` made.
+        arguments: of it.
+        folder: of the run.
+        files: what containers must see.
+        engine: of containers; processes without it.
+        portable: whether numbers shall be those of any processor.
+
+    Returns:
+        The folder of what its tasks made.
+
+    Raises:
+        InputError: if a task was given what it can't use.
+        TaskFailed: if one fails otherwise.
+    """
+    from kfp import local
+    from kfp.dsl import constants
+    from kfp.local import logging_utils
+
+    root = (folder / "pipeline").resolve()
+    root.mkdir()
+    error_file = root / "error.txt"  # where containers see it
+    tasks = containers.tasks(engine, folder.name, list(files)) if engine else processes.tasks()
+    variables = {
+        ERROR_FILE_VARIABLE: str(error_file),
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": threads(),
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # gives back what a table took: 50 MB a task
+    }
+    with (
+        environment({**variables, **(PORTABLE if portable else {})}),
+        replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
+        # KFP puts its own workspace for this path inside of any text; no path of ours has this name.
+        replaced(constants, "WORKSPACE_MOUNT_PATH", f"/{uuid4().hex}"),
+        replaced(builtins, "print", print),  # KFP swaps it while a task runs, and two at once leave it swapped
+    ):
+        try:
+            with tasks as runner:
+                local.init(runner, pipeline_root=str(root), enable_caching=False)
+                pipeline(**arguments)
+        except RuntimeError as error:
+            if error_file.exists():
+                raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
+            where = f"All that was said is in {folder / 'log.txt'}, what was made before in {root}."
+            raise TaskFailed(f"{error} {where}") from error
+    (made,) = root.iterdir()
+    return made
 
 
 def threads() -> str:

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from components.simulate.config import shard_name
 from imitation_refinement.progress import begin, warn
+from imitation_refinement.running.stage import shard_name
 
 PATIENCE_S = 10.0  # for a process that was asked to end
 
@@ -50,10 +50,10 @@ def label_of(command: Sequence[str]) -> str:
     """What a task is called, from KFP's call of its executor: its label, or its stage, as ``simulate 1 of 2``."""
     given = json.loads(command[list(command).index("--executor_input") + 1])
     values = given["inputs"].get("parameterValues", {})
+    stage = Path(given["outputs"]["outputFile"]).parent.name.replace("-", "_")
     if "shards" in values:
-        return shard_name(int(values["shard"]), int(values["shards"]))
-    named = values.get("task", values).get("label")
-    return named or Path(given["outputs"]["outputFile"]).parent.name.replace("-", "_")
+        return shard_name(stage, int(values["shard"]), int(values["shards"]))
+    return values.get("task", values).get("label") or stage
 
 
 def death(code: int) -> str:

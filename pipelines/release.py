@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +22,7 @@ import pyarrow as pa
 import torch
 from pydantic import Field, ValidationError
 
+from components.collect_structures.packaged import PACKAGES
 from components.collect_structures.stage import materials_of, tables, write_structures
 from components.simulate.bank import bank_of
 from imitation_refinement import __version__
@@ -42,6 +41,7 @@ from imitation_refinement.learning.stream import apart_from, formulas_of, withou
 from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
 from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
+from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.bank import Bank
 from imitation_refinement.xrd.crystal import N_CLASSES
 from pipelines.library import UNFITTED, Without, cases, library_of, read_structures, virtual_measurements
@@ -210,15 +210,7 @@ def _refiner(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> No
 def _beside_others() -> None:
     """Readies a process that trains beside others: one thread, and it ends when the one that started it does."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all, and the first one ends the others
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    follow_parent()
 
 
 def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
@@ -280,5 +272,6 @@ def _fuse(
         "crystals_in_the_library": len(library),
         "samples_a_network": config.stream.samples,
         "library": library.digest,
+        "cite": [PACKAGES[source].citation for source in config.structures if source in PACKAGES],
     }
     write_record(output, names, fitted, about)

@@ -6,7 +6,8 @@ All that the page knows of a model goes through :func:`answer`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,8 @@ from imitation_refinement.answer.library import Library, line_factors, of_elemen
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.search import Candidate
-from imitation_refinement.data.patterns import Pattern, check_wavelength, file_scans, pattern_of
+from imitation_refinement.data.formats import read_scans
+from imitation_refinement.data.patterns import Pattern, check_wavelength, pattern_of
 from imitation_refinement.data.scans import Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
@@ -87,26 +89,35 @@ def about(model: Model) -> dict[str, Any]:
     return {"crystals": len(model.search.library), "networks": len(model.networks)}
 
 
-def _scans(data: bytes, name: str) -> Iterator[Scan | InputError]:
-    """The scans of an uploaded file, whose messages name the file as the person does.
+def _scans(data: bytes, name: str) -> list[Scan | InputError]:
+    """The scans of an uploaded file, told apart by number, whose messages name the file as the person does.
 
     Raises:
         InputError: if there are more than :data:`MOST_SCANS`.
     """
+    found: list[Scan | InputError] = []
     with TemporaryDirectory(prefix="imitation-refinement-") as folder:
         path = Path(folder) / file_name(name)
         path.write_bytes(data)
-        for number, scan in enumerate(file_scans(path)):
-            if number == MOST_SCANS:
-                remedy = "Split it, or use `imitation-refinement identify` on the command line."
-                raise InputError(path.name, f"holds more than {MOST_SCANS} scans.", remedy)
-            yield _renamed(scan, f"{folder}/")
+        try:
+            for scan in read_scans(path):
+                found.append(scan)
+                if len(found) > MOST_SCANS:
+                    break
+        except InputError as error:
+            found.append(error)
+        if len(found) > MOST_SCANS:
+            remedy = "Split it, or use `imitation-refinement identify` on the command line."
+            raise InputError(path.name, f"holds more than {MOST_SCANS} scans.", remedy)
+        named = Counter(scan.name for scan in found if isinstance(scan, Scan))
+    return [_named(scan, number, named, f"{folder}/") for number, scan in enumerate(found, 1)]
 
 
-def _renamed(scan: Scan | InputError, folder: str) -> Scan | InputError:
+def _named(scan: Scan | InputError, number: int, named: Counter[str], folder: str) -> Scan | InputError:
     if isinstance(scan, InputError):
         return InputError(*(text.replace(folder, "") for text in (scan.where, scan.problem, scan.remedy)))
-    return replace(scan, where=scan.where.replace(folder, ""))
+    name = f"{scan.name} scan {number}" if named[scan.name] > 1 else scan.name
+    return replace(scan, name=name, where=scan.where.replace(folder, ""))
 
 
 def file_name(name: str) -> str:
@@ -132,6 +143,7 @@ def _pattern(model: Model, found: Identified) -> dict[str, Any]:
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
     prepared = prepare(pattern.two_theta, pattern.intensity, pattern.wavelength, pattern.where)
     baseline = np.interp(pattern.two_theta, prepared.two_theta, prepared.background, left=np.nan, right=np.nan)
+    refined, told = _refined(model, pattern)
     opinions = {
         "answer": found.probabilities,
         "search": found.opinions.vote,
@@ -143,18 +155,30 @@ def _pattern(model: Model, found: Identified) -> dict[str, Any]:
         "two_theta": _numbers(pattern.two_theta, 9),
         "intensity": _numbers(pattern.intensity),
         "baseline": _numbers(baseline),
-        "refined": None,
+        "refined": refined,
         "systems": [
             {"name": str(system), **{key: round(float(values[i]), 4) for key, values in opinions.items()}}
             for i, system in enumerate(CRYSTAL_SYSTEMS)
         ],
         "flag": str(found.flag),
-        "why": _why(found),
+        "why": [*_why(found), *told],
         "remarks": list(pattern.remarks),
         "candidates": [
             _candidate(model.search.library, one, pattern.wavelength, pattern.pattern_id) for one in found.candidates
         ],
     }
+
+
+def _refined(model: Model, pattern: Pattern) -> tuple[list[float | None] | None, list[str]]:
+    """The refined pattern's intensities on the pattern's own angles, None without, and what is to be said of it."""
+    if model.refiner is None:
+        return None, ["This model has no refiner."]
+    try:
+        found = model.refine(pattern)
+    except InputError as error:
+        return None, [f"Not refined: it {error.problem}"]
+    moved = f"and moved its lines by {found.moved:+.3f}° at 2θ = 40°" if found.moved else "and moved no line"
+    return _numbers(found.intensity), [f"The refiner took off what is no line, {moved}."]
 
 
 def _why(found: Identified) -> list[str]:

@@ -18,8 +18,8 @@ def simulate(
     shards: int = 1,
 ) -> None:
     """Ideal patterns and lines of structures, theory and virtual measurements of imperfect ones, of one shard."""
-    from components.simulate.config import shard_name
     from components.simulate.stage import STAGE
+    from imitation_refinement.running.stage import shard_name
 
     STAGE.task(
         {
@@ -31,5 +31,5 @@ def simulate(
             "rejected": rejected.path,
         },
         {**config, "shard": shard, "shards": shards},
-        shard_name(shard, shards),
+        shard_name(STAGE.name, shard, shards),
     )

@@ -18,11 +18,6 @@ MAX_SHARDS = 10_000
 DISPERSION = (0.1, 3.0)  # wavelengths [Å] at which there are f′ and f″, which all modes but pymatgen need
 
 
-def shard_name(shard: int, shards: int) -> str:
-    """What a person calls the simulation of one shard."""
-    return f"simulate {shard + 1} of {shards}" if shards > 1 else "simulate"
-
-
 class Instrument(StageConfig):
     """Where the virtual diffractometer measures."""
 

@@ -83,6 +83,17 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def unused_name(name: str, taken: set[str]) -> str:
+    """A safe file name, without a suffix, for what is called so; ``taken`` are those in use, and this one then, too."""
+    stem = base = re.sub(r"[^\w.()+-]+", "_", name).strip(".") or "pattern"
+    number = 1
+    while stem in taken:
+        number += 1
+        stem = f"{base}-{number}"
+    taken.add(stem)
+    return stem
+
+
 def is_stray(path: str | PurePath) -> bool:
     """Whether a relative path is a hidden file, a copy or a lock of an editor or a system, or in such a folder."""
     return any(_STRAY.fullmatch(part) for part in PurePath(path).parts if part not in (".", ".."))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from imitation_refinement.answer.model import Model
 from imitation_refinement.data.contracts import write_table
 from imitation_refinement.data.patterns import Pattern, check_coverage, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, output_folder, write_text
+from imitation_refinement.files import digest, output_folder, unused_name, write_text
 from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
@@ -227,7 +226,7 @@ def _write(refined: list[Refined], called: str, output: Path) -> None:
     write_text(output / "summary.csv", _summary(refined).to_csv(index=False))
     taken: set[str] = set()
     for r in progress(refined, "write", unit="patterns"):
-        stem = _file_name(r.pattern.pattern_id, taken)
+        stem = unused_name(r.pattern.pattern_id, taken)
         moved = f"moved by {r.moved:+.3f}° in 2θ" if r.moved else "peaks where they were measured"
         refined_by = f"{r.pattern.pattern_id}, refined by {called}, {moved}"
         header = (refined_by, CAVEAT, f"wavelength {r.pattern.wavelength} Å")
@@ -255,14 +254,3 @@ def _summary(refined: list[Refined]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).round(4)
-
-
-def _file_name(pattern_id: str, taken: set[str]) -> str:
-    """A safe, unused file name for a pattern."""
-    stem = base = re.sub(r"[^\w.()+-]+", "_", pattern_id).strip(".") or "pattern"
-    number = 1
-    while stem in taken:
-        number += 1
-        stem = f"{base}-{number}"
-    taken.add(stem)
-    return stem

@@ -17,6 +17,8 @@ from typing import ClassVar
 import pytest
 
 from imitation_refinement import __version__
+from imitation_refinement.data.patterns import write_xy
+from tests.shared.answer.conftest import measured, small_model
 
 pytestmark = pytest.mark.docker
 
@@ -42,6 +44,8 @@ STAGES = {
     "--dwt dwt.parquet --answers answers.parquet --ideal-dataset ideal.parquet --imperfect-dataset imperfect.parquet "
     "--results results.json --table results.txt --report report.html --figures figures --predictions predictions.csv "
     "--resamples 100 --examples 1 --embedded 50",
+    "identify": "--patterns salt.xy --model model --answers identified.parquet --rejected unidentified.csv "
+    "--wavelength 1.5406",
 }
 MADE = {
     "collect-structures": ("structures.parquet", "patterns.parquet", "rejected.csv"),
@@ -52,6 +56,7 @@ MADE = {
     "adapt-classifier": ("vgg-finetuned.safetensors",),
     "baselines": ("dwt.parquet", "answers.parquet", "search.csv"),
     "evaluate": ("results.json", "results.txt", "report.html", "figures", "predictions.csv"),
+    "identify": ("identified.parquet", "unidentified.csv"),
 }
 Finished = subprocess.CompletedProcess[str]
 
@@ -93,8 +98,11 @@ def untimed(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of that user."""
+    """A folder of that user, with a pattern and a model, which no stage before the one that asks it makes."""
     folder = tmp_path_factory.mktemp("data")
+    (folder / "model").mkdir()
+    small_model(folder / "model")
+    write_xy(folder / "salt.xy", *measured("NaCl"))
     for path in (folder, *folder.parents[:2]):
         path.chmod(0o755)
     os.chown(folder, USER, USER)
@@ -170,6 +178,7 @@ FOREIGN = {
     "adapt-classifier": ("pymatgen", "numba", "nvidia"),
     "baselines": ("torch", "pymatgen"),
     "evaluate": ("pymatgen", "numba", "nvidia"),
+    "identify": ("pymatgen", "sklearn", "nvidia"),
     "web": ("pymatgen", "sklearn", "nvidia"),
 }
 LOOK = """

@@ -20,6 +20,7 @@ from pipelines.library import (
     Materials,
     Without,
     cases,
+    library_file,
     library_of,
     main,
     read_library,
@@ -71,6 +72,26 @@ def test_a_library_is_read_of_either_table(structures: Path, tmp_path: Path) -> 
     assert read_library(tmp_path / "library.parquet").digest == made.digest
     with pytest.raises(InputError, match="no such file"):
         read_library(tmp_path / "none.parquet")
+
+
+def test_a_library_is_taken_or_made_of_cifs_and_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `identify --library` is given: a library, or a folder of CIFs."""
+    cifs, made = tmp_path / "cifs", tmp_path / "made"
+    cifs.mkdir()
+    for name in ("NaCl", "TiO2"):
+        group, lattice, species, positions = CRYSTALS[name]
+        Structure.from_spacegroup(group, lattice, species, positions).to(str(cifs / f"{name}.cif"))
+    (cifs / "bad.cif").write_text("data_nothing\n")
+    path = library_file(str(cifs), made)
+    found = Library.read(path)
+    assert path == made / "library.parquet" and sorted(found.formula.tolist()) == ["NaCl", "TiO2"]
+    assert "bad.cif" in (made / "rejected_structures.csv").read_text()
+    assert library_file(str(path), tmp_path / "other") == path and not (tmp_path / "other").exists()
+    monkeypatch.setattr("pipelines.library.materials_of", None)  # nothing is read twice
+    assert library_file(str(cifs), made) == path
+    (cifs / "TiO2.cif").unlink()
+    with pytest.raises(TypeError):  # but what has changed is
+        library_file(str(cifs), made)
 
 
 def test_materials_are_told_by_formula_and_space_group() -> None:

@@ -30,7 +30,7 @@ def test_paths_that_are_not_there(tmp_path: Path, option: str, capsys: pytest.Ca
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [local._new_folder(tmp_path / "runs") for _ in range(5)]
+    made = [local.new_folder(tmp_path / "runs") for _ in range(5)]
     assert len(set(made)) == 5 and all(folder.is_dir() for folder in made)
 
 

@@ -206,8 +206,6 @@ def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) 
         Model.read(folder)
     with pytest.raises(InputError, match="no record of a model"):
         Model.read(tmp_path)
-    with pytest.raises(InputError, match="none comes with this version"):
-        Model.read()
 
 
 def test_patterns_of_one_name_are_told_apart(model: Path, patterns: Path, tmp_path: Path) -> None:

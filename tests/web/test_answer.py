@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from imitation_refinement.answer.identify import identify
 from imitation_refinement.answer.model import Model
+from imitation_refinement.data.formats import read_scans
 from imitation_refinement.data.patterns import Pattern, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CrystalSystem
@@ -49,6 +51,18 @@ def test_the_baseline_is_the_background_that_was_drawn(model: Model, tmp_path: P
     inside = (x > 12) & (x < 85)
     assert np.isfinite(baseline[inside]).all()
     assert np.median(np.abs(baseline - hump)[inside]) < 0.03 * 400
+
+
+def test_the_refined_pattern_is_the_models(model: Model, tmp_path: Path) -> None:
+    data = xy(tmp_path, "BaSO4")
+    (told,) = answer(model, Question(data, "BaSO4.xy", "1.5406"))["patterns"]
+    x, y = np.loadtxt(tmp_path / "BaSO4.xy").T
+    found = model.refine(Pattern("BaSO4", x, y, 1.5406))
+    assert found.intensity.max() > 0
+    np.testing.assert_allclose(told["refined"], found.intensity, rtol=1e-5, atol=1e-9)
+    assert any("moved" in sentence for sentence in told["why"])
+    (told,) = answer(replace(model, refiner=None), Question(data, "BaSO4.xy", "1.5406"))["patterns"]
+    assert told["refined"] is None and "This model has no refiner." in told["why"]
 
 
 def test_lines_stand_where_the_cell_puts_them(model: Model, tmp_path: Path) -> None:
@@ -159,6 +173,16 @@ def test_files_are_not_kept(model: Model, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "NaCl.xy").unlink()
     answer(model, Question(data, "NaCl.xy", "Cu"))
     assert not list(tmp_path.iterdir())
+
+
+def test_scans_of_one_name_are_told_apart(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = xy(tmp_path, "NaCl")
+    scan = next(iter(read_scans(tmp_path / "NaCl.xy")))
+    broken = InputError(tmp_path / "NaCl.xy", "its third scan is cut off.", "Measure it again.")
+    monkeypatch.setattr(module, "read_scans", lambda path: iter([scan, scan, broken]))
+    told = answer(model, Question(data, "NaCl.xy", "Cu"))
+    assert [one["name"] for one in told["patterns"]] == ["NaCl scan 1", "NaCl scan 2"]
+    assert len(told["rejected"]) == 1 and "cut off" in told["rejected"][0]
 
 
 def test_too_many_points_and_scans(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

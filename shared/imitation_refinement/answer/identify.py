@@ -1,37 +1,30 @@
-"""Which crystal system, and which phase: a model's answer to patterns, or why it gives none."""
+"""Which crystal system, and which phase: a model's answer to a pattern, or why it gives none."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
+from imitation_refinement.answer import domain
+from imitation_refinement.answer.cell import Evidence
+from imitation_refinement.answer.domain import Check, Kind
+from imitation_refinement.answer.explain import Explanation, explain, lines_of, listed, peaks_of
 from imitation_refinement.answer.fusion import Opinions
-from imitation_refinement.answer.library import REFERENCE
 from imitation_refinement.answer.model import Model
-from imitation_refinement.answer.pattern import is_calculated
+from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.search import Candidate
-from imitation_refinement.data.patterns import ALL, Pattern, read_all, report_rejected, say_remarks
+from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import output_folder, write_text
-from imitation_refinement.progress import progress, say
-from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
-from imitation_refinement.xrd.grid import Grid
-from imitation_refinement.xrd.peaks import find_peaks
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES, CrystalSystem
 
-LEAST_COVERAGE = 0.25  # of the networks' axis: from 12 to 30°, from 30 to 60°
-FEWEST_LINES = 3  # so counted, 119 measured minerals show five or more, twenty patterns of noise and glass at most one
-LINE_NOISE = 7.0  # [σ]
-LINE_STEP = 0.05  # [° at the wavelength of copper], at which they are counted: narrower steps show noise as lines
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 UNSURE = 0.5  # a first answer that is less probable than all others together is none
-LISTED = 5  # candidates in the table
 
 
 class Flag(StrEnum):
@@ -48,28 +41,58 @@ class Identified:
 
     Attributes:
         pattern: as it was given.
-        probabilities: of the seven crystal systems, shape (7,).
+        probabilities: of the seven crystal systems, shape (7,); equal where the pattern can't be searched.
         opinions: what they were fused from.
-        candidates: phases, the most probable first.
-        flag: whether this is an answer.
-        reason: why not, or what to mind; may be empty.
+        candidates: phases, the most probable first; none where the pattern can't be searched.
+        checks: what speaks against an answer, or is to be minded.
+        explanation: which peaks the candidates explain; None where the pattern can't be searched.
+        second: the phase that explains what the first candidate leaves, in a mixture.
     """
 
     pattern: Pattern
     probabilities: NDArray[np.float64]
     opinions: Opinions
     candidates: tuple[Candidate, ...]
-    flag: Flag
-    reason: str
+    checks: tuple[Check, ...] = ()
+    explanation: Explanation | None = None
+    second: Candidate | None = None
 
     @property
     def order(self) -> tuple[CrystalSystem, ...]:
         """The crystal systems, the most probable first."""
         return tuple(CRYSTAL_SYSTEMS[i] for i in np.argsort(-self.probabilities, kind="stable"))
 
+    @property
+    def crystal_system(self) -> CrystalSystem | None:
+        """The most probable crystal system; None where the pattern can't be searched."""
+        return self.order[0] if self.candidates else None
+
+    @property
+    def probability(self) -> float:
+        """Of the most probable crystal system."""
+        return float(self.probabilities.max())
+
+    @property
+    def flag(self) -> Flag:
+        """Whether this is an answer."""
+        if any(check.outside for check in self.checks):
+            return Flag.OUTSIDE
+        return Flag.UNSURE if any(check.kind is Kind.SYSTEMS for check in self.checks) else Flag.ANSWERED
+
+    @property
+    def reason(self) -> str:
+        """Why this is none, or what to mind, in words; may be empty."""
+        return "; ".join(check.text for check in self.checks)
+
+    def plot(self) -> Figure:
+        """The pattern, the lines of its candidates below it, and the peaks that none explains."""
+        from imitation_refinement.answer.picture import answer_figure
+
+        return answer_figure(self)
+
 
 def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None = None) -> Identified:
-    """The answer to one pattern.
+    """The answer to one pattern; one that can't be searched is told to be outside of what the model knows.
 
     Args:
         model: what answers.
@@ -77,122 +100,48 @@ def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None =
         allowed: which crystals of the model's library may be candidates, shape (entries,); all without it.
 
     Raises:
-        InputError: if the pattern can't be searched: no wavelength that lines are known for, too few points, nothing
-            above the background.
+        InputError: if no crystal is allowed.
     """
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
+    if (check := domain.searchable(pattern)) is not None:
+        return _unanswered(pattern, check)
     given = (pattern.two_theta, pattern.intensity, pattern.wavelength)
-    answer = model.search(*given, allowed, where=pattern.where)
-    opinions = Opinions.of(model.ensemble.log_probabilities(*given), answer)
+    peaks = peaks_of(*given)
+    without = domain.without_lines(pattern, peaks)
+    try:
+        prepared = prepare(*given, pattern.where)
+    except InputError as error:  # too few points where lines are looked for, or nothing above the background
+        few = domain.measured_enough(pattern, model.ensemble.grid)
+        return _unanswered(pattern, few or without or Check(Kind.EMPTY, f"{error.problem} {error.remedy}"))
+    found = model.search.answer(model.search.fitted(prepared, allowed))
+    first = found.candidates[0]
+    opinions = Opinions.of(model.ensemble.log_probabilities(*given), found)
     probabilities = model.fusion(opinions)
-    flag, reason = _judged(model, pattern, probabilities)
-    return Identified(pattern, probabilities, opinions, answer.candidates, flag, reason)
+    low, high = float(pattern.two_theta[0]), float(pattern.two_theta[-1])
+    checks = [domain.measured_enough(pattern, model.ensemble.grid), without]
+    second = None
+    if without is None:
+        checks.append(domain.broad_or_coarse(pattern, peaks))
+        lines = lines_of(model.search.library, first, pattern.wavelength, low, high)
+        second = domain.second_phase(model.search, prepared, pattern, peaks, first, lines, allowed)
+        checks.append(domain.mixture(first, second) if second else None)
+    checks += [_between_systems(probabilities), domain.calculated(pattern)]
+    explanation = explain(model.search.library, found.candidates, listed(peaks), pattern.wavelength, low, high)
+    told = tuple(check for check in checks if check is not None)
+    return Identified(pattern, probabilities, opinions, found.candidates, told, explanation, second)
 
 
-def _judged(model: Model, pattern: Pattern, probabilities: NDArray[np.float64]) -> tuple[Flag, str]:
-    """Whether a pattern is one that the model can answer to, and why not."""
-    assert pattern.wavelength is not None
-    grid = model.ensemble.grid
-    share = grid.coverage(pattern.two_theta, pattern.wavelength)
-    if share < LEAST_COVERAGE:
-        what = f"log q from {grid.start:g} to {grid.stop:g}° at {grid.wavelength:g} Å"
-        return Flag.OUTSIDE, f"covers {share:.0%} of what networks have learnt ({what}): measure a wider range"
-    lines = n_lines(pattern)
-    if lines < FEWEST_LINES:
-        what = "amorphous, empty, or measured too briefly"
-        return Flag.OUTSIDE, f"shows {lines} lines of {LINE_NOISE:g} times its noise: {what}"
-    reason = "without noise: a calculated pattern, no measured one" if is_calculated(pattern.intensity) else ""
-    first, second = np.argsort(-probabilities)[:2]
-    if probabilities[first] < UNSURE:
-        what = f"{CRYSTAL_SYSTEMS[first]} and {CRYSTAL_SYSTEMS[second]} are not told apart"
-        return Flag.UNSURE, "; ".join(filter(None, (what, reason)))
-    return Flag.ANSWERED, reason
+def _between_systems(probabilities: NDArray[np.float64]) -> Check | None:
+    """Whether the first crystal system is less probable than all others together."""
+    first, second = np.argsort(-probabilities, kind="stable")[:2]
+    if probabilities[first] >= UNSURE:
+        return None
+    text = f"{CRYSTAL_SYSTEMS[first]} and {CRYSTAL_SYSTEMS[second]} are not told apart"
+    return Check(Kind.SYSTEMS, text, outside=False)
 
 
-def n_lines(pattern: Pattern) -> int:
-    """How many lines of a measured pattern stand :data:`LINE_NOISE` times its noise high."""
-    assert pattern.wavelength is not None
-    x = np.asarray(pattern.two_theta, float)
-    ends = (x > 0) & (x < 180)  # no line stands at 0 or 180°, and no grid begins or ends there
-    x = x[ends]
-    points = max(64, int((x[-1] - x[0]) / (LINE_STEP * pattern.wavelength / REFERENCE)) + 1)
-    grid = Grid(start=float(x[0]), stop=float(x[-1]), points=points, wavelength=pattern.wavelength)
-    found = find_peaks(grid.resample(x, pattern.intensity[ends], pattern.wavelength), grid, 0.0, LINE_NOISE)
-    return len(found.position)
-
-
-def identify_files(
-    paths: Sequence[str],
-    output: Path,
-    wavelength: str | None = None,
-    folder: str | Path | None = None,
-    *,
-    scan: str = ALL,
-    axis: str | None = None,
-) -> list[Identified]:
-    """Identifies pattern files; writes ``answers.csv`` and ``rejected.csv``.
-
-    Args:
-        paths: files of :mod:`imitation_refinement.data.formats`, or folders of them.
-        output: the folder for what is written.
-        wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
-        folder: of a model; the one that comes with the software without it.
-        scan: which of a file's several scans: its number, several as ``1,3``, or ``all``.
-        axis: of patterns that do not say theirs, as ``q (1/nm)``.
-
-    Raises:
-        InputError: if the folder, the model or a path can't be used, or no pattern is left.
-    """
-    output_folder(output)
-    model = Model.read(folder)
-    patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
-    patterns = _told_apart(patterns)
-    say_remarks(patterns)
-    found: list[Identified] = []
-    for pattern in progress(patterns, "identify", unit="patterns"):
-        try:
-            found.append(identify(model, pattern))
-        except InputError as error:
-            rejected.append(error)
-    report_rejected(output, paths, rejected, bool(found))
-    write_text(output / "answers.csv", answers(found).to_csv(index=False))
-    unsure = sum(one.flag is not Flag.ANSWERED for one in found)
-    say(f"{output / 'answers.csv'}: {len(found)} patterns, {unsure} of them without a sure answer")
-    return found
-
-
-def _told_apart(patterns: Sequence[Pattern]) -> list[Pattern]:
-    """The patterns, with a remark on those that share their names."""
-    named = Counter(pattern.pattern_id for pattern in patterns)
-    return [
-        replace(one, remarks=(*one.remarks, f"{named[one.pattern_id]} patterns have this name; this is {one.where}"))
-        if named[one.pattern_id] > 1
-        else one
-        for one in patterns
-    ]
-
-
-def answers(found: Sequence[Identified]) -> pd.DataFrame:
-    """One row a pattern: the two most probable crystal systems, all probabilities, flag and reason, the candidates."""
-    return pd.DataFrame([_row(one) for one in found])
-
-
-def _row(one: Identified) -> dict[str, Any]:
-    first, second = one.order[:2]
-    p = dict(zip(CRYSTAL_SYSTEMS, one.probabilities.round(4).tolist(), strict=True))
-    row: dict[str, Any] = {
-        "pattern_id": one.pattern.pattern_id,
-        "crystal_system": str(first),
-        "probability": p[first],
-        "second_system": str(second),
-        "second_probability": p[second],
-        **{f"p_{system}": value for system, value in p.items()},
-        "flag": str(one.flag),
-        "reason": "; ".join(filter(None, (one.reason, *one.pattern.remarks))),
-    }
-    for number in range(1, LISTED + 1):
-        candidate = one.candidates[number - 1] if number <= len(one.candidates) else None
-        for name in ("formula", "space_group", "id", "score", "probability", "strain", "zero_error", "made"):
-            value = getattr(candidate, "material_id" if name == "id" else name) if candidate else None
-            row[f"candidate_{number}_{name}"] = round(value, 5) if isinstance(value, float) else value
-    return row
+def _unanswered(pattern: Pattern, check: Check) -> Identified:
+    """What is said of a pattern that can't be searched."""
+    equal = np.full(N_CLASSES, 1 / N_CLASSES)
+    nothing = Opinions(np.log(equal), np.zeros((0, len(Evidence))), np.zeros(0, np.int8), equal)
+    return Identified(pattern, equal, nothing, (), (check,))

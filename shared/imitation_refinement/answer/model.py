@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from imitation_refinement.learning.models import load_root_refiner
 from imitation_refinement.learning.root_refiner import RootRefiner
 
 RECORD, LIBRARY, RANKING, REFINER = "model.json", "library.parquet", "ranking.json", "refiner.safetensors"
+RELEASED = "released"  # the folder of the model that comes with the software, beside this file
 VERSION = 2
 REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
 
@@ -61,18 +61,9 @@ class Model:
         """The model in a folder that :func:`write_record` finished; the one that comes with the software without one.
 
         Raises:
-            InputError: if there is none, a file of it is missing, or is not the one that the record names.
+            InputError: if the folder holds none, a file of it is missing, or is not the one that the record names.
         """
-        if folder is None:
-            packaged = files("imitation_refinement.answer") / "model"
-            if not packaged.is_dir():
-                raise InputError("model", "none comes with this version.", REMEDY)
-            with as_file(packaged) as path:
-                return cls._read(path)
-        return cls._read(Path(folder))
-
-    @classmethod
-    def _read(cls, folder: Path) -> Model:
+        folder = folder_of(folder)
         path = folder / RECORD
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
@@ -92,6 +83,24 @@ class Model:
         search = Search(Library.read(folder / LIBRARY), Ranking.read(folder / RANKING))
         refiner = load_root_refiner(refiners[0])[0] if refiners else None
         return cls(search, Ensemble.read(networks), fusion, about, tuple(networks), refiner)
+
+
+def folder_of(folder: str | Path | None = None) -> Path:
+    """A model's folder; that of the one that comes with the software without one."""
+    return Path(folder) if folder else Path(__file__).with_name(RELEASED)
+
+
+def cited(folder: str | Path | None = None) -> list[str]:
+    """What to cite of a model's structures, and their terms; of the one that comes with the software by default.
+
+    Raises:
+        InputError: if the folder holds no model.
+    """
+    path = folder_of(folder) / RECORD
+    try:
+        return [str(text) for text in json.loads(path.read_text(encoding="utf-8"))["about"].get("cite", [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
 
 
 def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: Mapping[str, Any]) -> None:

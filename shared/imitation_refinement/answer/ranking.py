@@ -81,7 +81,7 @@ class Ranking:
         Raises:
             InputError: if the file does not hold them.
         """
-        where = Path(path) if path else files("imitation_refinement.answer") / "ranking.json"
+        where = Path(path) if path else files("imitation_refinement.answer") / "released" / "ranking.json"
         try:
             record = json.loads(where.read_text(encoding="utf-8"))
             names, sure = record.pop("evidence"), record.pop("sure_of")

@@ -33,7 +33,7 @@ SAME = 1e-6  # relative; by how much sums of two readers may differ, one of whic
 SAME_ANGLE = 1e-4  # [°]; angles are written with four decimals, or made from start and step
 LARGEST_MEMBER = 1 << 27  # bytes of one file in an archive; the largest scans have a few million
 AGAIN = "Export it again from the instrument's software, or as two columns of text (.xy)."
-INSTALL = "Install what reads diffractometers' files: pip install 'imitation-refinement[formats]'."
+INSTALL = "Install this software's extra `formats`: rietx, geddes, gemmi and h5py, in the versions of setup.cfg."
 
 Points = tuple[NDArray[np.float64], NDArray[np.float64]]
 

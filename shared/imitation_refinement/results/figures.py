@@ -6,6 +6,7 @@ be told apart with any colour vision; each crystal system has one colour and one
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -29,6 +30,7 @@ from imitation_refinement.vocabulary import Block, Method, Supervision
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
 DPI = 160
+LEAST_SHOWN = 0.1  # probability of a crystal system somewhere in a series
 
 # Paul Tol's "bright" scheme, https://personal.sron.nl/~pault/, seven colours for seven systems.
 SYSTEM_COLORS: dict[CrystalSystem, str] = dict(
@@ -463,6 +465,131 @@ def predicted_histogram_figure(counts: Mapping[str, Mapping[str, int]], truth: M
         last = (len(counts) - 1 - column) // columns
         grid[last, column].tick_params(labelbottom=True)
     figure.supylabel("patterns predicted; black lines: true", fontsize=9)
+    return figure
+
+
+@dataclass(frozen=True)
+class Sticks:
+    """A phase's lines.
+
+    Attributes:
+        two_theta: [°], shape (n,).
+        intensity: the strongest 1, shape (n,).
+        label: what the phase is called.
+    """
+
+    two_theta: NDArray[np.float64]
+    intensity: NDArray[np.float64]
+    label: str
+
+
+@_styled
+def candidates_figure(
+    two_theta: NDArray[np.float64],
+    intensity: NDArray[np.float64],
+    candidates: Sequence[Sticks],
+    unexplained: NDArray[np.float64],
+    title: str,
+    note: str,
+    wavelength: float | None,
+) -> Figure:
+    """A measured pattern above the lines of the phases that it may be of.
+
+    A line is as long as the root of its intensity, so that weak ones are seen.
+
+    Args:
+        two_theta: rising angles [°], shape (n,).
+        intensity: as measured, shape (n,).
+        candidates: phases, each with a strip of its own.
+        unexplained: 2θ of peaks that none of them explains [°], shape (k,).
+        title: what the pattern is.
+        note: what is to be minded; may be empty.
+        wavelength: [Å].
+    """
+    figure = _figure(7.6, 3.1 + 0.34 * len(candidates))
+    ratios = [8.0, *([0.9] * len(candidates))]
+    axes, *strips = figure.subplots(len(ratios), sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    top = float(intensity.max()) or 1.0
+    axes.plot(two_theta, intensity, color=RAW, linewidth=0.8)
+    axes.set_xlim(two_theta[0], two_theta[-1])
+    axes.set_ylim(0, 1.15 * top)
+    axes.set_ylabel("intensity")
+    axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    axes.grid(axis="x")
+    if len(unexplained):
+        heights = np.interp(unexplained, two_theta, intensity) + 0.05 * top
+        axes.plot(unexplained, heights, "v", color=REFINED, markersize=4, label="explained by no candidate")
+        axes.legend(loc="upper right")
+    axes.set_title("\n".join(filter(None, (title, textwrap.fill(note, 120)))))
+    for place, (strip, sticks) in enumerate(zip(strips, candidates, strict=True), 1):
+        strip.vlines(sticks.two_theta, 0, np.sqrt(sticks.intensity), color=THEORY, linewidth=0.9)
+        strip.set_ylim(0, 1.1)
+        strip.set_yticks([])
+        strip.spines["left"].set_visible(False)
+        box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8}
+        at: dict[str, Any] = {"xycoords": "axes fraction", "ha": "right", "va": "top", "fontsize": 7.5, "bbox": box}
+        strip.annotate(f"{place}  {sticks.label}", (0.998, 1.0), **at)
+    for upper in (axes, *strips)[:-1]:
+        upper.tick_params(bottom=False)
+    (axes, *strips)[-1].set_xlabel("2θ (°)" + (f", λ = {wavelength:g} Å" if wavelength else ""))
+    return figure
+
+
+@_styled
+def series_figure(
+    axis: NDArray[np.float64],
+    maps: Mapping[str, NDArray[np.float64]],
+    at: NDArray[np.float64],
+    quantity: str,
+    probabilities: NDArray[np.float64],
+    sure: Sequence[bool],
+    changes: Sequence[tuple[float, str]],
+    wavelength: float | None,
+) -> Figure:
+    """Patterns over time or temperature as heat maps side by side, and the crystal systems' probabilities along them.
+
+    Args:
+        axis: 2θ [°], shape (points,).
+        maps: a title, and for each pattern its intensities, 0 to 1, NaN where nothing was measured, (n, points).
+        at: when, or at which temperature, each was measured, rising, shape (n,).
+        quantity: what ``at`` is, with its unit.
+        probabilities: shape (n, 7).
+        sure: whether each is an answer.
+        changes: where the answer changes, and from what to what.
+        wavelength: of the axis [Å].
+    """
+    figure = _figure(4.4 * len(maps) + 3.0, 4.6)
+    *images, last = figure.subplots(1, len(maps) + 1, sharey=True, width_ratios=[2.0] * len(maps) + [1.0])
+    middles = (at[1:] + at[:-1]) / 2
+    ends = (at[:1] * 1.5 - at[1:2] * 0.5, at[-1:] * 1.5 - at[-2:-1] * 0.5) if len(at) > 1 else (at - 0.5, at + 0.5)
+    edges = np.concatenate([ends[0], middles, ends[1]])
+    half = (axis[1] - axis[0]) / 2
+    across = np.concatenate([axis - half, [axis[-1] + half]])
+    for axes, (title, values) in zip(images, maps.items(), strict=True):
+        axes.pcolormesh(across, edges, values, cmap="magma", vmin=0, vmax=1, rasterized=True)
+        axes.set_title(title)
+        axes.set_xlabel("2θ (°)" + (f", λ = {wavelength:g} Å" if wavelength else ""))
+    images[0].set_ylabel(quantity)
+    for index in np.flatnonzero(probabilities.max(axis=0) >= LEAST_SHOWN):
+        system = CRYSTAL_SYSTEMS[int(index)]
+        last.plot(probabilities[:, index], at, color=SYSTEM_COLORS[system], linewidth=1.0, label=str(system))
+        for filled in (True, False):
+            which = np.array(sure) == filled
+            face = SYSTEM_COLORS[system] if filled else "white"
+            marks: dict[str, Any] = {"markersize": 4, "color": SYSTEM_COLORS[system], "markerfacecolor": face}
+            last.plot(probabilities[which, index], at[which], SYSTEM_MARKERS[system], **marks)
+    last.set_xlim(-0.03, 1.03)
+    last.xaxis.set_major_formatter(PERCENT)
+    last.set_xlabel("probability (open: no answer)")
+    last.set_title("crystal system")
+    last.legend(loc="best")
+    for place, text in changes:
+        for axes in (*images, last):
+            axes.axhline(place, color="white" if axes is not last else INK, linewidth=1.0, linestyle="--")
+        box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.0}
+        images[0].annotate(
+            text, (0.99, place), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=7, bbox=box
+        )
     return figure
 
 

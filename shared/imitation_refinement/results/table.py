@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,12 @@ def page(template: Path, **content: Any) -> str:
         template: the file; it begins with ``{% extends "page.html" %}``.
         content: what it shows.
     """
-    return _environment(template.parent).get_template(template.name).render(**content)
+    return "".join(page_parts(template, **content))
+
+
+def page_parts(template: Path, **content: Any) -> Iterator[str]:
+    """As :func:`page`, part by part, for pages that are long."""
+    return _environment(template.parent).get_template(template.name).generate(**content)
 
 
 def data_uri(kind: str, content: bytes) -> str:

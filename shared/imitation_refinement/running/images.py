@@ -15,10 +15,11 @@ StageName = Literal[
     "adapt_classifier",
     "baselines",
     "evaluate",
+    "identify",
 ]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 TRAINING: tuple[StageName, ...] = ("pretrain_classifier", "train_refiner", "adapt_classifier")
-TORCH: tuple[StageName, ...] = (*TRAINING, "evaluate")
+TORCH: tuple[StageName, ...] = (*TRAINING, "evaluate", "identify")
 
 
 def repository(stage: str) -> str:

@@ -136,6 +136,11 @@ class Stage:
         self.task(paths, config, arguments["label"])
 
 
+def shard_name(stage: str, shard: int, shards: int) -> str:
+    """What a person calls a stage's work on one shard."""
+    return f"{stage} {shard + 1} of {shards}" if shards > 1 else stage
+
+
 def option(name: str) -> str:
     """A field's name as a command-line option."""
     return "--" + name.replace("_", "-").replace(".", "-")

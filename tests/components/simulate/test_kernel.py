@@ -76,7 +76,7 @@ def test_interpolation_of_form_factors(wavelength: float) -> None:
             exact = pymatgen_form_factor(z, s**2)
             if mode == "physical":
                 exact = it92_form_factor(z, s**2) + dispersion(z, wavelength)[0]
-            np.testing.assert_allclose(got, exact, rtol=1e-7, atol=1e-8)
+            np.testing.assert_allclose(got, exact, rtol=1e-9, atol=1e-9)
 
 
 def reference(

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
 from components.simulate.kernel import Structures, reflections
+from imitation_refinement.answer.fusion import Fusion
 from imitation_refinement.answer.library import Library, record
+from imitation_refinement.answer.model import LIBRARY, RANKING, write_record
+from imitation_refinement.answer.ranking import Ranking
+from imitation_refinement.learning.config import ClassifierConfig
+from imitation_refinement.learning.models import save_model
 from imitation_refinement.xrd.diffractometer import Reflections, measure
 from imitation_refinement.xrd.flaws import Parameters
+from imitation_refinement.xrd.grid import Grid
 
 # Space group, lattice, species, positions.
 CRYSTALS: dict[str, tuple[int, Lattice, list[str], list[list[float]]]] = {
@@ -64,11 +72,32 @@ def small_library() -> Library:
     return Library.of([row for row in found if row])
 
 
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """:func:`small_model`."""
+    return small_model(tmp_path_factory.mktemp("model"))
+
+
+def small_model(folder: Path) -> Path:
+    """A model in the form that release gives it: :func:`small_library`, and a small network that has learnt nothing."""
+    small_library().write(folder / LIBRARY)
+    Ranking.read().write(folder / RANKING)
+    config = {"architecture": "strided", "depths": (1, 1), "widths": (8, 8), "embedding": 8, "positions": 8}
+    torch.manual_seed(0)
+    network = ClassifierConfig.model_validate(config).build().eval()
+    save_model(folder / "network.safetensors", network, Grid(axis="log_q", points=256), {})
+    ranking = Ranking.read()
+    fusion = Fusion(ranking.mean, ranking.deviation, ranking.system, 0.1, (-20.0, 0.1), 1.0)
+    write_record(folder, ["network.safetensors"], fusion, {})
+    return folder
+
+
 def measured(
-    name: str, wavelength: float = 1.5406, noise: bool = True, **flaws: object
+    name: str, wavelength: float = 1.5406, noise: bool = True, second: str = "", **flaws: object
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Angles [°] and counts of a virtual measurement of one of :data:`CRYSTALS`."""
+    """Angles [°] and counts of a virtual measurement of one of :data:`CRYSTALS`, a second one its impurity."""
     scale = wavelength / 1.5406
     axis = np.arange(8 * scale, 90 * scale, 0.02 * scale)
     usual = {"w": 0.01 * scale**2, "polynomial": (0.05,), "counts": 3000.0, "seed": 1 if noise else None}
-    return axis, measure(reflections_of(name), Parameters(**{**usual, **flaws}), axis, wavelength)
+    impurity = reflections_of(second) if second else None
+    return axis, measure(reflections_of(name), Parameters(**{**usual, **flaws}), axis, wavelength, impurity)

@@ -72,7 +72,7 @@ def test_a_package_that_is_missing_is_named_with_how_to_get_it(
     monkeypatch.setattr(readers, "import_module", missing)
     (error,) = read_scans(ras)
     assert isinstance(error, InputError) and "is not installed" in str(error)
-    assert "pip install 'imitation-refinement[formats]'" in error.remedy
+    assert "extra `formats`: rietx, geddes" in error.remedy
 
 
 def test_whatever_a_parser_raises_is_told_in_one_line(ras: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,3 @@
+from components.identify.stage import STAGE
+
+STAGE.main()

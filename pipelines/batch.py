@@ -1,0 +1,162 @@
+"""A pipeline of its own: patterns by the hundred thousand identified in shards, and their answers gathered."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kfp import compiler, dsl
+from kfp.dsl.pipeline_context import Pipeline
+from pydantic import Field, ValidationError
+
+from components.identify.component import gather_answers
+from components.identify.component import identify as identify_task
+from components.identify.config import MAX_SHARDS, IdentifyConfig
+from imitation_refinement.errors import InputError
+from imitation_refinement.files import writing
+from imitation_refinement.options import StageConfig, config_error
+from imitation_refinement.running.launch import environment
+from imitation_refinement.running.tracking import Tracker
+from pipelines.check import check_pipeline
+from pipelines.cluster import Cluster, check_source, on_cluster
+from pipelines.console import clock, console
+from pipelines.local import execute, new_folder, opened_store
+
+PIPELINE_NAME = "imitation-refinement-identify"
+PATHS = ("patterns", "model", "library")  # of which the first must be there
+GATHERED = {"gather-answers/gathered": "answers.parquet", "gather-answers/all_rejected": "rejected.csv"}
+
+
+class BatchConfig(StageConfig):
+    """Options of the pipeline."""
+
+    patterns: str = Field("", description="a folder of pattern files, or a Parquet table")
+    model: str = Field("", description="a model's folder; that of the software where empty")
+    library: str = Field("", description="a library to search in instead of the model's")
+    shards: int = Field(2, ge=1, le=MAX_SHARDS, description="parts that are answered side by side")
+    identify: IdentifyConfig = Field(IdentifyConfig(), description="options of the stage")
+
+    def parameters(self) -> dict[str, Any]:
+        """The pipeline's parameters but for the paths."""
+        options = self.identify.model_dump(mode="json", exclude={"shard", "shards"})
+        return {"shards": list(range(self.shards)), "n_shards": self.shards, "identify": options}
+
+
+def read_batch(**given: Any) -> BatchConfig:
+    """The options, checked; what is empty or not given takes its default.
+
+    Raises:
+        InputError: if one is out of its range.
+    """
+    try:
+        return BatchConfig.model_validate({name: value for name, value in given.items() if value not in ("", None)})
+    except ValidationError as error:
+        raise config_error("batch", error) from None
+
+
+def dag(cluster: Cluster | None = None) -> Any:
+    """The pipeline for a cluster, or without one for this machine."""
+    at_once = cluster.parallel_shards or None if cluster else None
+
+    @dsl.pipeline(name=PIPELINE_NAME, description="Says of which crystal system and phase patterns are.")
+    def identify_patterns(
+        patterns: str,
+        model: str = "",
+        library: str = "",
+        shards: list[int] = [0],  # noqa: B006 (KFP reads the default)
+        n_shards: int = 1,
+        identify: dict = {},  # noqa: B006
+    ) -> None:
+        """Patterns identified in shards, and all answers in one table.
+
+        Args:
+            patterns: a folder of pattern files or a Parquet table, on a cluster on its data volume.
+            model: a model's folder, likewise; that of the software where empty.
+            library: a library to search in, likewise; the model's where empty.
+            shards: 0 to n_shards − 1.
+            n_shards: how many shards.
+            identify: options of the stage.
+        """
+        with dsl.ParallelFor(shards, name="identify-shards", parallelism=at_once) as shard:
+            answered = identify_task(
+                patterns=patterns, model=model, library=library, config=identify, shard=shard, shards=n_shards
+            )
+            answered.set_retry(2, backoff_duration="1s", backoff_factor=10)  # a shard that fails is retried alone
+        gather_answers(
+            answers=dsl.Collected(answered.outputs["answers"]), rejected=dsl.Collected(answered.outputs["rejected"])
+        )
+        for task in Pipeline.get_default_pipeline().tasks.values():
+            if cluster and task.container_spec:
+                on_cluster(task, cluster)
+
+    return identify_patterns
+
+
+def run_batch(config: BatchConfig, runs: Path, verbose: bool = False) -> Path:
+    """Runs the pipeline on this machine, two shards at a time, each in a process.
+
+    Args:
+        config: the options.
+        runs: the folder of all runs.
+        verbose: whether a person sees all that is said, not a line a stage.
+
+    Returns:
+        The run's folder, with :data:`GATHERED`.
+
+    Raises:
+        InputError: if a path is not there, or a task can't use what it was given.
+        TaskFailed: if a task fails otherwise.
+    """
+    given = {}
+    for name in PATHS:
+        path = getattr(config, name)
+        if (path or name == "patterns") and not Path(path).exists():
+            raise InputError(path or name, "there is no such file or folder.", f"Check what {name} names.")
+        given[name] = str(Path(path).resolve()) if path else ""
+    started = time.monotonic()
+    store, artifacts, quiet = opened_store(runs)
+    folder = new_folder(runs)
+    with console(folder, verbose) as shown:
+        shown.say(f"run {folder}: {config.shards} shards; all that is said goes to its log.txt")
+        with environment(quiet), Tracker.parent(f"identify {folder.name}", store, artifacts) as tracker:
+            tracker.log_params(config.model_dump(mode="json"))
+            made = execute(dag(), {**given, **config.parameters()}, folder, list(filter(None, given.values())))
+            for output, name in GATHERED.items():
+                shutil.move(made / output, folder / name)
+            shutil.rmtree(made.parent)
+            tracker.log_artifact(folder / "rejected.csv")
+        shown.say(f"finished in {clock(time.monotonic() - started)}")
+    return folder
+
+
+def compile_batch(config: BatchConfig, path: Path, cluster: Cluster | None = None) -> None:
+    """Writes the pipeline as YAML for a cluster, with the options as its parameters' defaults.
+
+    Args:
+        config: the options; paths are those in the cluster's containers.
+        path: the file, ``.yaml`` or ``.yml``.
+        cluster: where it is to run; one with every default if not given.
+
+    Raises:
+        InputError: if the file is not called so, or a cluster could not run what the options make.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
+    cluster = cluster or Cluster()
+    defaults = {**config.parameters(), **paths_there(config, cluster)}
+    with writing(path) as temporary:
+        compiler.Compiler().compile(dag(cluster), str(temporary), pipeline_parameters=defaults)
+        check_pipeline(temporary, path)
+
+
+def paths_there(config: BatchConfig, cluster: Cluster) -> Mapping[str, str]:
+    """The paths that are given, if the cluster's pods see them.
+
+    Raises:
+        InputError: if one is not on its data volume.
+    """
+    given = {name: getattr(config, name) for name in PATHS if getattr(config, name)}
+    for name, path in given.items():
+        check_source(name, path, cluster)
+    return given

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from imitation_refinement.answer.journal import Entry, Journal
+from imitation_refinement.errors import InputError
+
+ENTRIES = [Entry("a", [{"n": 1}], []), Entry("ü", [], [("x", "is bad.", "Mend it.")]), Entry("c", [{"n": 3}], [])]
+
+
+def test_entries_are_kept_and_read_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, {"q": 1}) as journal:
+        for entry in ENTRIES[:2]:
+            journal.add(entry)
+        assert list(journal.entries(["ü", "a"])) == [ENTRIES[1], ENTRIES[0]]
+    with Journal(path, {"q": 1}) as journal:
+        assert "a" in journal and "c" not in journal
+        journal.add(ENTRIES[2])
+        assert list(journal.entries(["c", "a", "ü"])) == [ENTRIES[2], *ENTRIES[:2]]
+
+
+def test_what_was_cut_at_any_place_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, {"q": 1}) as journal:
+        for entry in ENTRIES:
+            journal.add(entry)
+    whole = path.read_bytes()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        with Journal(path, {"q": 1}) as journal:
+            for entry in ENTRIES:
+                if entry.key not in journal:
+                    journal.add(entry)
+            assert list(journal.entries([entry.key for entry in ENTRIES])) == ENTRIES
+        assert path.read_bytes() == whole
+
+
+def test_another_question_begins_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "journal"
+    with Journal(path, {"q": 1}) as journal:
+        journal.add(ENTRIES[0])
+    with Journal(path, {"q": 2}) as journal:
+        assert "a" not in journal
+    assert "are made anew" in capsys.readouterr().err
+
+
+def test_two_at_once_are_refused(tmp_path: Path) -> None:
+    with (
+        Journal(tmp_path / "journal", {}),
+        pytest.raises(InputError, match="is being written by another command"),
+        Journal(tmp_path / "journal", {}),
+    ):
+        pass
