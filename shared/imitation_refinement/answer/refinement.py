@@ -107,7 +107,7 @@ def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
 
 
 def _falling(values: Vector, axis: Vector) -> Vector:
-    """Values at angles [°] that fall from point to point, shape (n,): what lies below these is left, what rises is not."""
+    """Values that fall from angle to angle [°], shape (n,): what lies below these is left, what rises is not."""
     fade = np.exp(-np.abs(axis - axis[0]) / FADE)
     return np.minimum(np.minimum.accumulate(values / fade) * fade, values)
 
@@ -137,6 +137,6 @@ def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, d
     cell = np.interp(angles, grid.two_theta, grid.widths)
     near = np.maximum(NEAR, cell / 2)  # so that a point of the grid is
     beside = own[np.abs(angles[:, None] - own).argmin(axis=1)] + zero + displacement * np.cos(np.radians(angles / 2))
-    reach = np.maximum(WITHIN - 1.5 * cell, cell / 2)  # tops are told to a cell and a half, after what smooths them
+    reach = np.maximum(WITHIN - cell, near)  # tops are told to a cell, after what smooths them
     lines = np.stack([np.maximum(angles - near, beside - reach), np.minimum(angles + near, beside + reach)], axis=1)
     return np.asarray(lines[lines[:, 0] <= lines[:, 1]])
