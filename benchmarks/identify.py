@@ -14,9 +14,9 @@ group not for the phase. Patterns that are calculated (no noise at all) are left
 is no answer and counts as wrong. Intervals are Wilson's, 95 %; the calibration error is of the patterns answered.
 
 Beside the model: its search alone, its networks alone, the entry of the largest cosine (nearest neighbour), the most
-frequent crystal system of the patterns themselves (majority); with `--parts` also the vote of the ten largest cosines
-and the first of the networks. `--output` writes results.json (every number), answers.csv (each pattern's
-probabilities by each of these), and calibration.png.
+frequent crystal system of the patterns themselves (majority); with `--parts` also the vote of the ten largest cosines,
+the first of the networks, and, by a model with a refiner, the answer to the refined pattern. `--output` writes
+results.json (every number), answers.csv (each pattern's probabilities by each of these), and calibration.png.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from imitation_refinement.answer.library import REFERENCE
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import is_calculated, prepare
 from imitation_refinement.answer.search import Search
+from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import output_folder, write_text
 from imitation_refinement.learning.models import learnt
@@ -53,7 +54,7 @@ from pipelines.library import Materials, read_library
 SURENESS = (1.0, 0.9, 0.75, 0.5)  # of the patterns that are answered, the surest first
 PROTOCOLS = ("known", "unseen")
 ANSWER, SEARCH, NETWORKS, NEAREST, MAJORITY = "answer", "search alone", "networks alone", "nearest", "majority"
-TEN, ONE = "vote of ten", "one network"
+TEN, ONE, REFINED = "vote of ten", "one network", "answer, refined"
 COLORS = {"known": "#0B6BA8", "unseen": "#C8501E"}
 Probabilities = dict[str, dict[str, NDArray[np.float64]]]  # by protocol and name, shape (n, 7), 0 where there is none
 
@@ -162,7 +163,10 @@ def materials(model: Model, rows: list[dict[str, Any]]) -> tuple[NDArray[np.bool
 def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts: bool) -> Asked:
     """All answers of a model; what can't be asked has none."""
     library, names = model.search.library, [ANSWER, SEARCH, NETWORKS, NEAREST, *((TEN, ONE) if parts else ())]
-    p: Probabilities = {protocol: {name: np.zeros((len(rows), N_CLASSES)) for name in names} for protocol in PROTOCOLS}
+    also = [REFINED] if parts and model.refiner else []
+    p: Probabilities = {
+        protocol: {name: np.zeros((len(rows), N_CLASSES)) for name in [*names, *also]} for protocol in PROTOCOLS
+    }
     asked = Asked(p, [[] for _ in rows], [], {})
     ids = {name: i for i, name in enumerate(library.material_id.tolist())}
     first_network = Ensemble(model.ensemble.networks[:1], model.ensemble.grid)
@@ -193,7 +197,29 @@ def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts:
                     asked.seconds.append(time.process_time() - start)
         except InputError as error:
             asked.refused[r["pattern_id"]] = error.problem
+            continue
+        if also:
+            for protocol, found in zip(PROTOCOLS, of_refined(model, r, ~own[i]), strict=True):
+                p[protocol][REFINED][i] = found
     return asked
+
+
+def of_refined(model: Model, r: dict[str, Any], left: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The answers to a pattern that was refined first, with the whole library and with what is left, shape (2, 7).
+
+    Of 0 where nothing is left of the pattern: that is no answer.
+    """
+    x, wavelength = np.asarray(r["two_theta"], float), float(r["wavelength"])
+    pattern = Pattern(r["pattern_id"], x, np.asarray(r["intensity"], float), wavelength, where=r["pattern_id"])
+    try:
+        refined = model.refine(pattern).intensity
+        prepared = prepare(x, refined, wavelength, r["pattern_id"])
+        matched = model.search.matched(prepared)
+        network = model.ensemble.log_probabilities(x, refined, wavelength)
+        found = [model.search.answer(model.search.fitted(prepared, allowed, matched)) for allowed in (None, left)]
+    except InputError:
+        return np.zeros((len(PROTOCOLS), N_CLASSES))
+    return np.stack([model.fusion(Opinions.of(network, answer)) for answer in found])
 
 
 def judged(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from identify import ANSWER, MAJORITY, NEAREST, NETWORKS, ONE, PROTOCOLS, SEARCH, TEN, said
+from identify import ANSWER, MAJORITY, NEAREST, NETWORKS, ONE, PROTOCOLS, REFINED, SEARCH, TEN, said
 from stream import differences
 from worth import verdicts
 
@@ -43,6 +43,7 @@ PARTS = (
     ("ensemble: all networks instead of one", NETWORKS, ONE),
     ("fusion instead of the search alone", ANSWER, SEARCH),
     ("fusion instead of the networks alone", ANSWER, NETWORKS),
+    ("refinement before the answer", REFINED, ANSWER),
 )
 
 

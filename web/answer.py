@@ -143,6 +143,7 @@ def _pattern(model: Model, found: Identified) -> dict[str, Any]:
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
     prepared = prepare(pattern.two_theta, pattern.intensity, pattern.wavelength, pattern.where)
     baseline = np.interp(pattern.two_theta, prepared.two_theta, prepared.background, left=np.nan, right=np.nan)
+    refined, told = _refined(model, pattern)
     opinions = {
         "answer": found.probabilities,
         "search": found.opinions.vote,
@@ -154,18 +155,30 @@ def _pattern(model: Model, found: Identified) -> dict[str, Any]:
         "two_theta": _numbers(pattern.two_theta, 9),
         "intensity": _numbers(pattern.intensity),
         "baseline": _numbers(baseline),
-        "refined": None,
+        "refined": refined,
         "systems": [
             {"name": str(system), **{key: round(float(values[i]), 4) for key, values in opinions.items()}}
             for i, system in enumerate(CRYSTAL_SYSTEMS)
         ],
         "flag": str(found.flag),
-        "why": _why(found),
+        "why": [*_why(found), *told],
         "remarks": list(pattern.remarks),
         "candidates": [
             _candidate(model.search.library, one, pattern.wavelength, pattern.pattern_id) for one in found.candidates
         ],
     }
+
+
+def _refined(model: Model, pattern: Pattern) -> tuple[list[float | None] | None, list[str]]:
+    """The refined pattern's intensities on the pattern's own angles, None without, and what is to be said of it."""
+    if model.refiner is None:
+        return None, ["This model has no refiner."]
+    try:
+        found = model.refine(pattern)
+    except InputError as error:
+        return None, [f"Not refined: it {error.problem}"]
+    moved = f"and moved its lines by {found.moved:+.3f}° at 2θ = 40°" if found.moved else "and moved no line"
+    return _numbers(found.intensity), [f"The refiner took off what is no line, {moved}."]
 
 
 def _why(found: Identified) -> list[str]:

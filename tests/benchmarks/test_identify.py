@@ -16,12 +16,12 @@ import pytest
 from scipy.stats import binomtest
 
 from imitation_refinement.answer.cell import Evidence
-from imitation_refinement.answer.fusion import Fusion
-from imitation_refinement.answer.model import LIBRARY, RANKING, write_record
+from imitation_refinement.answer.fusion import Fusion, Opinions
+from imitation_refinement.answer.model import LIBRARY, RANKING, REFINER, Model, record_refiner, write_record
 from imitation_refinement.answer.ranking import Ranking
-from imitation_refinement.data.patterns import write_xy
+from imitation_refinement.data.patterns import read_patterns, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.learning.config import ClassifierConfig
+from imitation_refinement.learning.config import ClassifierConfig, RootRefinerConfig
 from imitation_refinement.learning.models import save_model
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
@@ -50,6 +50,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     n = len(Evidence)
     fused = Fusion((0.0,) * n, (1.0,) * n, (0.1,) * n, 0.5, (0.0, 1.0))
     write_record(folder, ["network-1.safetensors"], fused, {"samples_a_network": 0})
+    grid = Grid(axis="log_q", points=256)
+    refiner = RootRefinerConfig(widths=(8, 12), hidden=8, positions=8).build(grid)
+    save_model(folder / REFINER, refiner.eval(), grid, {})
+    record_refiner(folder)
     return folder
 
 
@@ -117,6 +121,16 @@ def test_numbers_again(judged: tuple[Path, str]) -> None:
     assert (out / "calibration.png").read_bytes().startswith(b"\x89PNG")
     for text in ("left out, calculated: no noise: 1 (theory)", "counted as wrong: short:", "phase in the library: 3"):
         assert text in said
+
+
+def test_the_answer_to_a_refined_pattern_again(model: Path, patterns: Path, judged: tuple[Path, str]) -> None:
+    made, systems = Model.read(model), [f"p_{system}" for system in CRYSTAL_SYSTEMS]
+    (pattern,) = (p for p in read_patterns(patterns)[0] if p.pattern_id == "TiO2")
+    given = pattern.two_theta, made.refine(pattern).intensity, 1.5406
+    expected = made.fusion(Opinions.of(made.ensemble.log_probabilities(*given), made.search(*given)))
+    answers = pd.read_csv(judged[0] / "answers.csv")
+    row = answers.query("protocol == 'known' and by == 'answer, refined' and pattern_id == 'TiO2'")
+    assert row[systems].to_numpy()[0] == pytest.approx(expected, abs=2e-4)  # counts were kept as float32
 
 
 def test_windows_cut_before_anything_is_seen(model: Path, patterns: Path, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ import torch
 
 from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.answer.fusion import Fusion
-from imitation_refinement.answer.model import LIBRARY, RANKING, Model, write_record
+from imitation_refinement.answer.model import LIBRARY, RANKING, REFINER, Model, record_refiner, write_record
 from imitation_refinement.answer.ranking import Ranking
-from imitation_refinement.learning.config import ClassifierConfig
+from imitation_refinement.learning.config import ClassifierConfig, RootRefinerConfig
 from imitation_refinement.learning.models import save_model
 from imitation_refinement.xrd.grid import Grid
 from tests.shared.answer.conftest import small_library
@@ -35,19 +35,21 @@ START_S = 600.0
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of eleven crystals and a network that has learnt nothing."""
+    """A model of eleven crystals, and of a network and a refiner that have learnt nothing."""
     folder = tmp_path_factory.mktemp("web") / "model"
     folder.mkdir()
     small_library().write(folder / LIBRARY)
     Ranking.read().write(folder / RANKING)
     config = {"architecture": "strided", "depths": (1, 1), "widths": (8, 8), "embedding": 8, "positions": 8}
     torch.manual_seed(0)
-    network = ClassifierConfig.model_validate(config).build().eval()
-    save_model(folder / "network-1.safetensors", network, Grid(axis="log_q", points=256), {})
+    network, grid = ClassifierConfig.model_validate(config).build().eval(), Grid(axis="log_q", points=256)
+    save_model(folder / "network-1.safetensors", network, grid, {})
+    save_model(folder / REFINER, RootRefinerConfig(widths=(8, 12), hidden=8, positions=8).build(grid).eval(), grid, {})
     n = len(Evidence)
     weights = tuple(20.0 * (kind is Evidence.THEORY) for kind in Evidence)
     fusion = Fusion((0.0,) * n, (1.0,) * n, weights, 0.1, (0.0, 0.1))
     write_record(folder, ["network-1.safetensors"], fusion, {})
+    record_refiner(folder)
     return folder
 
 

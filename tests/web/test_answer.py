@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ def test_the_baseline_is_the_background_that_was_drawn(model: Model, tmp_path: P
     inside = (x > 12) & (x < 85)
     assert np.isfinite(baseline[inside]).all()
     assert np.median(np.abs(baseline - hump)[inside]) < 0.03 * 400
+
+
+def test_the_refined_pattern_is_the_models(model: Model, tmp_path: Path) -> None:
+    data = xy(tmp_path, "BaSO4")
+    (told,) = answer(model, Question(data, "BaSO4.xy", "1.5406"))["patterns"]
+    x, y = np.loadtxt(tmp_path / "BaSO4.xy").T
+    found = model.refine(Pattern("BaSO4", x, y, 1.5406))
+    assert found.intensity.max() > 0
+    np.testing.assert_allclose(told["refined"], found.intensity, rtol=1e-5, atol=1e-9)
+    assert any("moved" in sentence for sentence in told["why"])
+    (told,) = answer(replace(model, refiner=None), Question(data, "BaSO4.xy", "1.5406"))["patterns"]
+    assert told["refined"] is None and "This model has no refiner." in told["why"]
 
 
 def test_lines_stand_where_the_cell_puts_them(model: Model, tmp_path: Path) -> None:

@@ -90,8 +90,8 @@ def test_the_answer_is_read(tab: Tab) -> None:
     assert tab.run("document.querySelectorAll('#systems tbody tr').length") == 7
     assert "BaSO4" in tab.run("document.querySelector('#candidates tbody').textContent")
     names = tab.run("document.getElementById('plot').data.map((trace) => trace.name)")
-    assert {"measured", "baseline", "above baseline"} <= set(names)
-    assert "no refiner" in tab.run("document.getElementById('no-refiner').textContent")
+    assert {"measured", "baseline", "refined", "difference"} <= set(names)
+    assert tab.run("document.getElementById('no-refiner').hidden")
 
 
 def test_what_can_not_be_read_is_said_as_text(tab: Tab) -> None:
@@ -187,6 +187,9 @@ def test_what_is_taken_away(tab: Tab, tmp_path: Path) -> None:
     angles, counts = measured("BaSO4")
     inside = np.isin(angles.round(6), x.round(6))
     assert len(x) > 0.9 * len(angles) and ((counts[inside] - y) > 0).all()
+    refined = taken("[data-take=xy]", "BaSO4_refined.xy")
+    assert "no counting data" in refined.read_text(encoding="utf-8")
+    np.testing.assert_allclose(np.loadtxt(refined)[:, 0], angles, rtol=1e-6)
     svg = taken("[data-take=svg]", "BaSO4.svg").read_text(encoding="utf-8")
     root = ElementTree.fromstring(svg)
     assert root.tag.endswith("svg") and root.get("width") == "720" and "2θ" in svg

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import multiprocessing
+import os
 import signal
+import time
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from imitation_refinement.data.patterns import write_xy
 from imitation_refinement.errors import InputError
-from tests.shared.answer.conftest import measured
 from web import workers
 from web.answer import Question
 from web.workers import Busy, Unanswered, Worker, Workers, _work
@@ -26,24 +27,36 @@ def test_a_model_that_is_none_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     assert isinstance(error, InputError) and "is no record of a model" in str(error) and "release" in error.remedy
 
 
-def test_what_takes_too_long_is_stopped_and_the_next_is_answered(model_folder: Path, tmp_path: Path) -> None:
-    write_xy(tmp_path / "NaCl.xy", *measured("NaCl"))
-    question = Question((tmp_path / "NaCl.xy").read_bytes(), "NaCl.xy", "CuKa1")
-    worker = Worker(model_folder, seconds=0.0)
+def _echo(connection: Connection, folder: Path | None) -> None:
+    """A worker's process without a model: it hangs, dies or answers as the file's name says."""
+    connection.send({"crystals": 0})
+    while question := connection.recv():
+        if question.name == "hang":
+            time.sleep(600)
+        if question.name == "die":
+            os._exit(1)
+        connection.send((True, question.data))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_what_hangs_or_dies_is_said_and_the_next_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = multiprocessing.get_context("fork")  # a spawned process would not know this module
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda _: forked)
+    monkeypatch.setattr(workers, "_work", _echo)
+    worker = Worker(None, seconds=0.2)
     try:
-        with pytest.raises(Unanswered, match=r"NaCl\.xy: took longer than 0 s and was stopped\. Use .*command line"):
-            worker.ask(question)
+        assert worker.about == {"crystals": 0} and worker.alive
+        with pytest.raises(Unanswered, match=r"hang: took longer than 0\.2 s and was stopped\. Use .*command line"):
+            worker.ask(Question(b"", "hang"))
         assert not worker.alive
-        worker.seconds = workers.START_S
-        answered, text = worker.ask(question)
-        assert answered and json.loads(text)["patterns"][0]["name"] == "NaCl"
-        worker._process.kill()
-        worker._process.join()
-        worker._start = lambda: None  # type: ignore[method-assign]
-        with pytest.raises(Unanswered, match="ended the process that answered it"):
-            worker.ask(question)
+        worker.seconds = 60
+        assert worker.ask(Question(b"abc", "a.xy")) == (True, b"abc")
+        with pytest.raises(Unanswered, match="die: ended the process that answered it"):
+            worker.ask(Question(b"", "die"))
+        assert worker.ask(Question(b"def", "a.xy")) == (True, b"def")
     finally:
         worker.end()
+    assert not worker.alive
 
 
 class Slow:
