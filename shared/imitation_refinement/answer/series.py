@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -148,17 +149,15 @@ def identify_series(
         raise InputError("series", problem, "Give the time or the temperature of each.")
     order = np.argsort(places, kind="stable")
     answers = tuple(identify(model, patterns[i], allowed) for i in order)
-    # Models without a refiner have no such attribute, or None.
-    refine = getattr(model, "refine", None) if getattr(model, "refiner", None) is not None else None
-    cleaned = tuple(_refined(refine, one.pattern) if refine else _above_baseline(one.pattern) for one in answers)
-    said = REFINED if refine else ABOVE_BASELINE
+    clean, said = (_above_baseline, ABOVE_BASELINE) if model.refiner is None else (partial(_refined, model), REFINED)
+    cleaned = tuple(clean(one.pattern) for one in answers)
     return Series(answers, places[order], quantity or ("number" if at is None else ""), cleaned, said)
 
 
-def _refined(refine: Callable[[Pattern], Any], pattern: Pattern) -> Vector:
-    """What the model's refiner makes of a pattern, shape (n,); 0 where it can't be refined."""
+def _refined(model: Model, pattern: Pattern) -> Vector:
+    """What the model's refiner makes of a pattern, on its own angles, shape (n,); 0 where it can't be refined."""
     try:
-        return np.asarray(refine(pattern).intensity, float)
+        return model.refine(pattern).intensity
     except InputError:  # its answer says why
         return np.zeros(len(pattern.two_theta))
 

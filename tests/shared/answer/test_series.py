@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.series import POINTS, Series, identify_series
 from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
+from imitation_refinement.learning.root_refiner import RootRefiner
 from tests.shared.answer.conftest import measured
 
 TEMPERATURES = [300.0, 100.0, 200.0, 400.0]
@@ -71,20 +73,15 @@ def test_what_is_no_series(model_folder: Path) -> None:
             identify_series(model, [heated(100.0), heated(200.0)], at)
 
 
-def test_a_model_that_refines_shows_what_it_refined(model_folder: Path) -> None:
-    class Refining(Model):
-        """Doubles what it refines, and refuses one."""
+def test_a_model_that_refines_shows_what_it_refined(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def double(model: Model, pattern: Pattern) -> SimpleNamespace:
+        if pattern.pattern_id == "200":
+            raise InputError("200", "can't be refined.")
+        return SimpleNamespace(intensity=2 * pattern.intensity)
 
-        refiner = "one"
-
-        def refine(self, pattern: Pattern) -> SimpleNamespace:
-            if pattern.pattern_id == "200":
-                raise InputError("200", "can't be refined.")
-            return SimpleNamespace(intensity=2 * pattern.intensity)
-
-    model = Model.read(model_folder)
-    refining = Refining(model.search, model.ensemble, model.fusion, {})
-    found = identify_series(refining, [heated(100.0), heated(200.0)])
+    monkeypatch.setattr(Model, "refine", double)
+    model = replace(Model.read(model_folder), refiner=RootRefiner.__new__(RootRefiner))
+    found = identify_series(model, [heated(100.0), heated(200.0)])
     assert found.cleaned_by == "refined" and found.quantity == "number"
     assert np.array_equal(found.cleaned[0], 2 * found.answers[0].pattern.intensity)
     assert not found.cleaned[1].any()
