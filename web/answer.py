@@ -17,8 +17,10 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from imitation_refinement.answer.elements import Elements
+from imitation_refinement.answer.explain import row_of
 from imitation_refinement.answer.identify import Flag, Identified, identify
-from imitation_refinement.answer.library import Library, line_factors, of_elements
+from imitation_refinement.answer.library import Library, line_factors
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.search import Candidate
@@ -43,7 +45,7 @@ class Question:
         data: the file's bytes.
         name: the file's name, whose extension says the form.
         wavelength: for scans that do not say theirs: [Å], or with its unit, or a line's name; empty: not given.
-        must, may_only, excluded: symbols of elements; see :func:`.library.of_elements`.
+        must, may_only, excluded: symbols of elements; see :class:`.elements.Elements`.
     """
 
     data: bytes
@@ -67,9 +69,8 @@ def answer(model: Model, question: Question) -> dict[str, Any]:
     given = None
     if question.wavelength:
         given = check_wavelength(parse_wavelength(question.wavelength, "wavelength"), "wavelength")
-    allowed = None
-    if question.must or question.may_only or question.excluded:
-        allowed = of_elements(model.search.library, question.must, question.may_only, question.excluded)
+    elements = Elements(question.must, question.may_only, question.excluded)
+    allowed = None if elements == Elements() else elements.allowed(model.search.library)
     patterns, rejected, asks = [], [], False
     for scan in _scans(question.data, question.name):
         if not isinstance(scan, InputError) and not scan.wavelengths and given is None:
@@ -141,32 +142,50 @@ def _pattern(model: Model, found: Identified) -> dict[str, Any]:
     """One answer: the pattern on its own angles [°] and scale, probabilities by crystal system, candidates, and why."""
     pattern = found.pattern
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
-    prepared = prepare(pattern.two_theta, pattern.intensity, pattern.wavelength, pattern.where)
-    baseline = np.interp(pattern.two_theta, prepared.two_theta, prepared.background, left=np.nan, right=np.nan)
-    refined, told = _refined(model, pattern)
-    opinions = {
-        "answer": found.probabilities,
-        "search": found.opinions.vote,
-        "networks": np.exp(found.opinions.network),
-    }
+    refined, said = _refined(model, pattern)
+    opinions = {"answer": found.probabilities}
+    if found.candidates:  # or it was not searched, and nobody has one
+        opinions |= {"search": found.opinions.vote, "networks": np.exp(found.opinions.network)}
+    told = found.explanation
+    candidates = [
+        _candidate(model.search.library, one, pattern.wavelength, pattern.pattern_id) for one in found.candidates
+    ]
+    if told is not None:
+        for one, explained in zip(candidates, told.explained, strict=True):
+            one["explains"] = int(explained.sum())
     return {
         "name": pattern.pattern_id,
         "wavelength": pattern.wavelength,
         "two_theta": _numbers(pattern.two_theta, 9),
         "intensity": _numbers(pattern.intensity),
-        "baseline": _numbers(baseline),
+        "baseline": _numbers(_baseline(pattern)),
         "refined": refined,
         "systems": [
-            {"name": str(system), **{key: round(float(values[i]), 4) for key, values in opinions.items()}}
+            {"name": str(system)}
+            | {
+                name: round(float(opinions[name][i]), 4) if name in opinions else None
+                for name in ("answer", "search", "networks")
+            }
             for i, system in enumerate(CRYSTAL_SYSTEMS)
         ],
         "flag": str(found.flag),
-        "why": [*_why(found), *told],
+        "why": [*_why(found), *said],
         "remarks": list(pattern.remarks),
-        "candidates": [
-            _candidate(model.search.library, one, pattern.wavelength, pattern.pattern_id) for one in found.candidates
-        ],
+        "peaks": len(told.peaks.position) if told else 0,
+        "unexplained": _numbers(told.peaks.position[told.unexplained]) if told else [],
+        "candidates": candidates,
     }
+
+
+def _baseline(pattern: Pattern) -> NDArray[np.float64]:
+    """The background on the pattern's own angles, shape (n,); NaN where no lines are looked for."""
+    assert pattern.wavelength is not None, "a checked pattern has a wavelength"
+    x = pattern.two_theta
+    try:
+        prepared = prepare(x, pattern.intensity, pattern.wavelength, pattern.where)
+    except InputError:  # what is said of the answer
+        return np.full(len(x), np.nan)
+    return np.interp(x, prepared.two_theta, prepared.background, left=np.nan, right=np.nan)
 
 
 def _refined(model: Model, pattern: Pattern) -> tuple[list[float | None] | None, list[str]]:
@@ -183,13 +202,15 @@ def _refined(model: Model, pattern: Pattern) -> tuple[list[float | None] | None,
 
 def _why(found: Identified) -> list[str]:
     """What the answer rests on, in sentences."""
+    said = [f"{check.text[0].upper()}{check.text[1:]}." for check in found.checks]
+    if not found.candidates:
+        return said
+    if found.flag is Flag.OUTSIDE:
+        said.append("The numbers are shown all the same; do not rely on them.")
     search, network = (
         (str(CRYSTAL_SYSTEMS[int(values.argmax())]), float(values.max()))
         for values in (found.opinions.vote, np.exp(found.opinions.network))
     )
-    said = [f"{found.reason[0].upper()}{found.reason[1:]}."] if found.reason else []
-    if found.flag is Flag.OUTSIDE:
-        said.append("The numbers are shown all the same; do not rely on them.")
     voices = (
         f"The search in the library votes {search[0]} ({search[1]:.0%}), the networks {network[0]} ({network[1]:.0%})"
     )
@@ -201,6 +222,12 @@ def _why(found: Identified) -> list[str]:
             f"probability of {first.probability:.0%}, and has {first.score:.0%} of what all candidates share if the "
             "phase is in the library."
         )
+    if found.explanation is not None:
+        total, none = len(found.explanation.peaks.position), int(found.explanation.unexplained.sum())
+        said.append(
+            f"Of {total} peaks {none or 'none'} {'are' if none > 1 else 'is'} without a candidate that explains it."
+        )
+        said += [f"{doubt.text}." for doubt in found.explanation.doubts]
     return said
 
 
@@ -212,7 +239,7 @@ def _symbol(space_group: int) -> str:
 
 def _candidate(library: Library, one: Candidate, wavelength: float, pattern: str) -> dict[str, Any]:
     """A candidate with its lines: q [1/Å] of the refined cell, relative intensities, and Miller indices."""
-    row = int(np.flatnonzero(library.material_id == one.material_id)[0])
+    row = row_of(library, one)
     part = slice(library.offsets[row], library.offsets[row + 1])
     q = 2 * np.pi * np.linalg.norm(library.hkl[part] @ one.reciprocal, axis=1)
     intensity = library.amplitude[part].astype(float) ** 2 * line_factors(q, wavelength)

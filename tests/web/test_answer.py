@@ -175,6 +175,25 @@ def test_files_are_not_kept(model: Model, tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
+def test_peaks_are_told_with_who_explains_them(model: Model, tmp_path: Path) -> None:
+    (told,) = answer(model, Question(xy(tmp_path, "BaSO4"), "BaSO4.xy", "1.5406"))["patterns"]
+    x, y = np.loadtxt(tmp_path / "BaSO4.xy").T
+    found = identify(model, Pattern("BaSO4", x, y, 1.5406)).explanation
+    assert found is not None and told["peaks"] == len(found.peaks.position) > 5
+    assert [one["explains"] for one in told["candidates"]] == found.explained.sum(axis=1).tolist()
+    assert told["unexplained"] == pytest.approx(found.peaks.position[~found.explained.any(axis=0)].tolist(), rel=1e-6)
+
+
+def test_what_can_not_be_searched_is_shown_without_an_answer(model: Model, tmp_path: Path) -> None:
+    """Five degrees at a wavelength that no line is looked for at."""
+    write_xy(tmp_path / "a.xy", np.arange(5, 10, 0.02), 100 + np.arange(250) % 7)
+    (told,) = answer(model, Question((tmp_path / "a.xy").read_bytes(), "a.xy", "5"))["patterns"]
+    json.dumps(told, allow_nan=False)
+    assert told["flag"] == "outside" and told["why"] and not told["candidates"]
+    assert {system["search"] for system in told["systems"]} == {None}
+    assert set(told["baseline"]) == {None}
+
+
 def test_scans_of_one_name_are_told_apart(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = xy(tmp_path, "NaCl")
     scan = next(iter(read_scans(tmp_path / "NaCl.xy")))

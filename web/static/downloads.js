@@ -67,12 +67,12 @@ export function report(pattern, hands, chosen, svg, about) {
   table(add, page.body, ["crystal system", "probability", "search", "networks"],
     pattern.systems.map((system) => [system.name, percent(system.answer), percent(system.search), percent(system.networks)]));
   add(page.body, "h2", "Candidates");
-  table(add, page.body, ["phase", "space group", "entry", "probability", "score", "strain", "zero error", "by hand", "source"],
+  table(add, page.body, ["phase", "space group", "entry", "probability", "score", "strain", "zero error", "peaks explained", "by hand", "source"],
     pattern.candidates.map((one) => {
       const hand = hands(one);
       const moved = hand.strain !== one.strain || hand.zero !== one.zero_error;
       return [one.formula, `${one.symbol} (${one.space_group})`, one.id, percent(one.probability), percent(one.score), strain(one.strain),
-        degrees(one.zero_error), (moved ? `${strain(hand.strain)}, ${degrees(hand.zero)}` : "–") + (chosen.has(one.id) ? ", shown" : ""),
+        degrees(one.zero_error), `${one.explains} of ${pattern.peaks}`, (moved ? `${strain(hand.strain)}, ${degrees(hand.zero)}` : "–") + (chosen.has(one.id) ? ", shown" : ""),
         [one.source, one.made].filter(Boolean).join("; ")];
     }));
   add(page.body, "p", `Wavelength ${pattern.wavelength} Å; ${pattern.two_theta.length} points from ${pattern.two_theta[0]}° to ${pattern.two_theta.at(-1)}°` +
@@ -94,6 +94,7 @@ function table(add, parent, names, rows) {
 /** The answer in one line. */
 export function verdict(pattern) {
   const [first, second] = [...pattern.systems].sort((a, b) => b.answer - a.answer);
+  if (first.search === null) return "No answer";
   const both = `${first.name} ${percent(first.answer)}, then ${second.name} ${percent(second.answer)}`;
   if (pattern.flag === "outside") return `No answer: outside of what can be answered (${both})`;
   return pattern.flag === "" ? `${first.name[0].toUpperCase()}${first.name.slice(1)}, ${percent(first.answer)}` : `Not sure: ${both}`;
@@ -101,6 +102,7 @@ export function verdict(pattern) {
 
 /** A share; what is not quite nothing, or not quite all, is not shown as such. */
 export function percent(value) {
+  if (value === null) return "–";
   const shown = 100 * value;
   return `${shown > 0 && shown < 0.95 ? "< 1" : shown > 99.05 && shown < 100 ? "> 99" : shown.toFixed(0)} %`;
 }

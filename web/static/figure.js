@@ -85,6 +85,11 @@ export function figure(shown, choice, ink, width) {
       });
     }
   }
+  if (choice.curves.lines && active.unexplained.length) {
+    traces.push({ type: "scatter", mode: "markers", name: "no candidate", yaxis: "y4", y: active.unexplained.map(() => 0.97),
+      x: onAxis(active.unexplained, active.wavelength, choice.axis, choice.wavelength), hovertemplate: "%{x:.3f}<extra>explained by no candidate</extra>",
+      marker: { symbol: "triangle-down", size: 9, color: ink.baseline } });
+  }
   const difference = !many && choice.curves.difference;
   const rows = choice.curves.lines ? candidates : [];
   rows.forEach(({ candidate, hand, colour, focused }, i) => {
@@ -115,7 +120,7 @@ export function figure(shown, choice, ink, width) {
       ...(choice.scale === "log" && most > 0 ? { range: [Math.log10(Math.max(least, most * 1e-5)) - 0.05, Math.log10(most) + 0.05] } : {}) },
   };
   if (difference) layout.yaxis2 = { ...axis, domain: [lines + (lines ? 0.03 : 0), lines + below], nticks: 4, zerolinecolor: ink.soft };
-  if (rows.some(({ focused }) => focused)) {
+  if (traces.some((trace) => trace.yaxis === "y4")) {
     layout.yaxis4 = { overlaying: "y", range: [0, 1], fixedrange: true, visible: false };
   }
   if (rows.length) {

@@ -239,6 +239,7 @@ function showCandidates(entry) {
     cell(row, percent(candidate.score), { number: true, of: "score" });
     cell(row, strain(candidate.strain), { number: true, of: "strain" });
     cell(row, degrees(candidate.zero_error), { number: true, of: "zero error" });
+    cell(row, `${candidate.explains} of ${entry.pattern.peaks}`, { number: true, of: "peaks" });
     const last = cell(row, "");
     const byHand = document.createElement("button");
     byHand.textContent = "by hand";
