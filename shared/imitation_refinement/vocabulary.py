@@ -10,6 +10,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Self
 
+REFINER_CHANNELS = 3  # what a model's refiner sees of a pattern; see xrd.refinable
+
 
 class Word(StrEnum):
     """A word with facts about it: a member is its value, and what its class's ``_describe`` makes of the rest."""

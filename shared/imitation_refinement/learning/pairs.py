@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from imitation_refinement.learning.stream import REACHING, Stream
+from imitation_refinement.vocabulary import REFINER_CHANNELS
 from imitation_refinement.xrd.flaws import Parameters
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.line import REACH, Profile
 from imitation_refinement.xrd.painting import paint_uneven
-from imitation_refinement.xrd.refinable import CHANNELS, even_channels
+from imitation_refinement.xrd.refinable import even_channels
 
 Vector = NDArray[np.float64]
 
@@ -40,7 +41,7 @@ class Pairs(NamedTuple):
 def pairs(stream: Stream, first: int, n: int, profile: Profile) -> Pairs:
     """Pairs ``first`` to ``first + n - 1`` of a stream; the flawed one is the stream's sample of that number."""
     points = stream.grid.points
-    seen, ideal = np.empty((n, CHANNELS, points), np.float32), np.empty((n, points), np.float32)
+    seen, ideal = np.empty((n, REFINER_CHANNELS, points), np.float32), np.empty((n, points), np.float32)
     shift, label = np.empty((n, 2), np.float32), np.empty(n, np.int64)
     for i in range(n):
         found = stream.measurement(first + i)

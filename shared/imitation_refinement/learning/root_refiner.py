@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from imitation_refinement.learning.config import RootRefinerConfig
 from imitation_refinement.learning.networks import _along
+from imitation_refinement.vocabulary import REFINER_CHANNELS
 from imitation_refinement.xrd.grid import Grid
-from imitation_refinement.xrd.refinable import CHANNELS
 
 MOST_GAIN = 2.0  # of √I: four times the intensity
 MIDDLE = 0.94  # cos θ at 2θ = 40°, where shifts are compared
@@ -37,7 +37,7 @@ class RootRefiner(nn.Module):
         self.config, self.grid = config, grid
         widths, kernel, fold = config.widths, config.kernel, config.fold
         self.encoders, self.decoders, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        channels = fold * (CHANNELS + 1)
+        channels = fold * (REFINER_CHANNELS + 1)
         for level, width in enumerate(widths):
             stride = 1 if level == 0 else config.factor
             self.encoders.append(nn.Sequential(_block(channels, width, kernel, stride), _block(width, width, kernel)))

@@ -8,11 +8,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from imitation_refinement.vocabulary import REFINER_CHANNELS
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.noise import FWHM, significance
 from imitation_refinement.xrd.preparation import even_input, measured_input
 
-CHANNELS = 3
 REFERENCE = 1.5406  # [Å], where lines are as wide as FWHM; widths in 2θ go with the wavelength
 SMOOTH = 0.12  # [° at the grid's wavelength]: full width at half maximum of what the second channel is smoothed by
 LOUD = 3.0  # [σ]: from here on significance counts by its logarithm
@@ -75,7 +75,7 @@ def even_channels(start: float, step: float, intensity: NDArray[np.float64], gri
 
 
 def _channels(root: NDArray[np.float32], found: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
-    out = np.empty((CHANNELS, grid.points), np.float32)
+    out = np.empty((REFINER_CHANNELS, grid.points), np.float32)
     out[0] = root
     out[1] = np.sqrt(_mean(_mean(root.astype(float) ** 2, grid), grid))
     out[2] = np.arcsinh(found / LOUD)

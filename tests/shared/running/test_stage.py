@@ -35,6 +35,7 @@ REFUSED = {
     "adapt_classifier": CRYSTALS,
     "baselines": TORCH | CRYSTALS - {"numba"},
     "evaluate": CRYSTALS,
+    "identify": CRYSTALS - {"numba", "gemmi"},
 }
 
 
