@@ -164,7 +164,7 @@ def test_what_an_image_is(stage: str) -> None:
     assert labels["title"] == f"imitation-refinement {stage}" and labels["description"]
     assert any(tag.endswith(f":{labels['revision']}") for tag in found["RepoTags"])
     assert not any(tag.endswith(":latest") for tag in found["RepoTags"])
-    limit = {"simulate": 600e6}.get(stage, 1.6e9)
+    limit = {"simulate": 630e6}.get(stage, 1.6e9)  # 12 MB of it the model that comes with the code, a layer of all
     assert found["Size"] < limit
 
 
