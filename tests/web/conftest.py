@@ -68,7 +68,8 @@ def address(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             time.sleep(0.05)
         yield found[0]
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130, log.read_text()
+        # 0 where what started the tests ignores Ctrl-C, as a shell has its background jobs do: uvicorn raises it again.
+        assert process.wait(60) in (130, 0), log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         process.kill()
