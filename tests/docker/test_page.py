@@ -20,7 +20,7 @@ from tests.web.conftest import model_folder  # noqa: F401
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.skip(
-        reason="the image was first seen without the page's files, mended since in setup.cfg: run it again, then take this off"
+        reason="the image was first seen without the page's files, mended since: run it again, then take this off"
     ),
 ]
 
