@@ -168,7 +168,6 @@ def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts:
         protocol: {name: np.zeros((len(rows), N_CLASSES)) for name in [*names, *also]} for protocol in PROTOCOLS
     }
     asked = Asked(p, [[] for _ in rows], [], {})
-    ids = {name: i for i, name in enumerate(library.material_id.tolist())}
     first_network = Ensemble(model.ensemble.networks[:1], model.ensemble.grid)
     for i, r in enumerate(progress(rows, "identify", unit="patterns")):
         x, y, wavelength = np.asarray(r["two_theta"]), np.asarray(r["intensity"]), float(r["wavelength"])
@@ -193,7 +192,7 @@ def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts:
                 for name in names:
                     p[protocol][name][i] = said[name]
                 if protocol == "known":
-                    asked.listed[i] = [ids[c.material_id] for c in answer.candidates]
+                    asked.listed[i] = [c.row for c in answer.candidates]
                     asked.seconds.append(time.process_time() - start)
         except InputError as error:
             asked.refused[r["pattern_id"]] = error.problem

@@ -39,8 +39,7 @@ def table(answers: dict[str, list[Answer]], truth: np.ndarray, materials: Materi
         for name, right in zip(names, verdicts(votes, truth), strict=True):
             print(f"| {protocol:6} | {name:28} | {share(right)} |")
         print(f"| {protocol:6} | {'calibration error, votes':28} | {expected_calibration_error(votes, truth):5.3f} |")
-    ids = {name: i for i, name in enumerate(library.material_id.tolist())}
-    listed = [[ids[c.material_id] for c in answer.candidates] for answer in answers["known"]]
+    listed = [[c.row for c in answer.candidates] for answer in answers["known"]]
     places, inside = phase_places(listed, materials.right, library.phase)
     print(f"| known  | {'phase first':28} | {share(places == 0)} |")
     print(f"| known  | {'phase among ten':28} | {share(places < 10)} |")

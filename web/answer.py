@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imitation_refinement.answer.elements import Elements
-from imitation_refinement.answer.explain import row_of
+from imitation_refinement.answer.explain import strengths
 from imitation_refinement.answer.identify import Flag, Identified, identify
-from imitation_refinement.answer.library import Library, line_factors
+from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.search import Candidate
@@ -215,13 +215,12 @@ def _why(found: Identified) -> list[str]:
         f"The search in the library votes {search[0]} ({search[1]:.0%}), the networks {network[0]} ({network[1]:.0%})"
     )
     said.append(f"{voices}{'' if search[0] == network[0] else ': they disagree'}.")
-    if found.candidates:
-        first = found.candidates[0]
-        said.append(
-            f"The first candidate is {first.formula}, space group {_symbol(first.space_group)}: it is the phase with a "
-            f"probability of {first.probability:.0%}, and has {first.score:.0%} of what all candidates share if the "
-            "phase is in the library."
-        )
+    first = found.candidates[0]
+    said.append(
+        f"The first candidate is {first.formula}, space group {_symbol(first.space_group)}: it is the phase with a "
+        f"probability of {first.probability:.0%}, and has {first.score:.0%} of what all candidates share if the "
+        "phase is in the library."
+    )
     if found.explanation is not None:
         total, none = len(found.explanation.peaks.position), int(found.explanation.unexplained.sum())
         said.append(
@@ -239,12 +238,9 @@ def _symbol(space_group: int) -> str:
 
 def _candidate(library: Library, one: Candidate, wavelength: float, pattern: str) -> dict[str, Any]:
     """A candidate with its lines: q [1/Å] of the refined cell, relative intensities, and Miller indices."""
-    row = row_of(library, one)
-    part = slice(library.offsets[row], library.offsets[row + 1])
-    q = 2 * np.pi * np.linalg.norm(library.hkl[part] @ one.reciprocal, axis=1)
-    intensity = library.amplitude[part].astype(float) ** 2 * line_factors(q, wavelength)
+    hkl, q, intensity = strengths(library, one, wavelength)
     seen = intensity > LEAST_LINE * intensity.max()
-    hkl, q, intensity = library.hkl[part][seen], q[seen], intensity[seen]
+    hkl, q, intensity = hkl[seen], q[seen], intensity[seen]
     return {
         "id": one.material_id,
         "formula": one.formula,

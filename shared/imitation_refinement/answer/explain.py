@@ -137,10 +137,18 @@ def listed(peaks: Peaks) -> Peaks:
     return Peaks(peaks.position[kept], peaks.height[kept], peaks.fwhm[kept])
 
 
-def row_of(library: Library, candidate: Candidate) -> int:
-    """The row of a candidate's entry in the library that it was found in."""
-    same = (library.material_id == candidate.material_id) & (library.formula == candidate.formula)
-    return int(np.flatnonzero(same & (library.space_group == candidate.space_group))[0])
+def strengths(library: Library, candidate: Candidate, wavelength: float) -> tuple[NDArray[np.int8], Vector, Vector]:
+    """All lines of a candidate with its fitted cell: Miller indices (n, 3), q [1/Å] and intensities, (n,) each.
+
+    Args:
+        library: what it was found in.
+        candidate: a candidate.
+        wavelength: [Å]; lines beyond its reach have no intensity.
+    """
+    part = slice(library.offsets[candidate.row], library.offsets[candidate.row + 1])
+    hkl = library.hkl[part]
+    q = 2 * np.pi * np.linalg.norm(hkl.astype(float) @ candidate.reciprocal, axis=1)
+    return hkl, q, library.amplitude[part].astype(float) ** 2 * line_factors(q, wavelength)
 
 
 def lines_of(library: Library, candidate: Candidate, wavelength: float, low: float, high: float) -> Lines:
@@ -152,11 +160,7 @@ def lines_of(library: Library, candidate: Candidate, wavelength: float, low: flo
         wavelength: [Å].
         low, high: the range of 2θ [°].
     """
-    row = row_of(library, candidate)
-    part = slice(library.offsets[row], library.offsets[row + 1])
-    hkl = library.hkl[part]
-    q = 2 * np.pi * np.linalg.norm(hkl.astype(float) @ candidate.reciprocal, axis=1)
-    intensity = library.amplitude[part].astype(float) ** 2 * line_factors(q, wavelength)
+    hkl, q, intensity = strengths(library, candidate, wavelength)
     sine = np.minimum(q * (wavelength / (4 * np.pi)), 1)
     angle = np.degrees(2 * np.arcsin(sine)) + candidate.zero_error
     inside = (angle >= low) & (angle <= high) & (intensity > 0)

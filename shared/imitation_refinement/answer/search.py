@@ -23,6 +23,7 @@ class Candidate:
     """A phase that a pattern may be of, by the best of its entries.
 
     Attributes:
+        row: of the entry in the library.
         material_id: of the entry.
         formula, space_group, crystal_system: of the phase.
         source: where the entry comes from.
@@ -34,6 +35,7 @@ class Candidate:
         probability: that it is the phase.
     """
 
+    row: int
     material_id: str
     formula: str
     space_group: int
@@ -155,10 +157,12 @@ class Search:
         scores = together[best]
         listed = []
         for k in best[:candidates].tolist():
-            row, system = rows[k], CRYSTAL_SYSTEMS[int(library.system[rows[k]])]
+            row = int(rows[k])
+            system = CRYSTAL_SYSTEMS[int(library.system[row])]
             tensor = _tensor(found.strains[k] @ library.strains[row])
             listed.append(
                 Candidate(
+                    row,
                     str(library.material_id[row]),
                     str(library.formula[row]),
                     int(library.space_group[row]),

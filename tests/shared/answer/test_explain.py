@@ -22,7 +22,7 @@ def candidate(library: Library, formula: str, larger: float = 0.0, zero: float =
     row = library.formula.tolist().index(formula)
     reciprocal = library.reciprocal[row] / (1 + larger)
     name, group = str(library.material_id[row]), int(library.space_group[row])
-    return Candidate(name, formula, group, CUBIC, "", "", reciprocal, larger, zero, score, 0.5)
+    return Candidate(row, name, formula, group, CUBIC, "", "", reciprocal, larger, zero, score, 0.5)
 
 
 def bragg(d: float, wavelength: float = 1.5406) -> float:
