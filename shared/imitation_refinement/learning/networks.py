@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -286,7 +286,45 @@ class Refiner(nn.Module):
         return self.correct(self.aligned(x))
 
 
-class UNet(Refiner):
+class UShaped(nn.Module):
+    """The middle of a 1-D U-Net: encoders, and decoders that join what the encoder of their length saw.
+
+    Ronneberger et al., MICCAI 2015. Group norm: what becomes of a pattern does not depend on the batch it comes in.
+    """
+
+    def _shape(self, channels: int, widths: Sequence[int], kernel: int, factor: int) -> int:
+        """Adds the layers for so many input channels; the channels that they give."""
+        self.encoders, self.decoders, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths):
+            stride = 1 if level == 0 else factor
+            self.encoders.append(nn.Sequential(_block(channels, width, kernel, stride), _block(width, width, kernel)))
+            channels = width
+        for width in reversed(widths[:-1]):
+            self.joins.append(_along(channels, width, 1))
+            self.decoders.append(_block(2 * width, width, kernel))
+            channels = width
+        return channels
+
+    def _through(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The innermost and the last map, (n, channels, 1, …), of a map whose length the strides divide."""
+        skips = []
+        for encoder in self.encoders:
+            hidden = encoder(hidden)
+            skips.append(hidden)
+        innermost = skips.pop()
+        for join, decoder in zip(self.joins, self.decoders, strict=True):
+            skip = skips.pop()
+            up = F.interpolate(join(hidden), size=skip.shape[-2:], mode="bilinear", align_corners=False)
+            hidden = decoder(torch.cat([up, skip], dim=1))
+        return innermost, hidden
+
+
+def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    width = max(kernel, 2 * stride + 1)
+    return nn.Sequential(_along(inputs, outputs, width, stride), nn.GroupNorm(4, outputs), nn.SiLU())
+
+
+class UNet(UShaped, Refiner):
     """A 1-D U-Net (Ronneberger et al., MICCAI 2015) that predicts what of the baseline goes, and a gain.
 
     R(x) = g(x) · (x − w(x) b(x)), where b is the baseline (:func:`opening`), w = σ(U₁) the share of it that goes, and
@@ -299,36 +337,18 @@ class UNet(Refiner):
     same accuracy on the validation part but put exact zeros over weak peaks: KL to theory rose well above the raw
     one's. A gain alone took thousands of batches to find the background, and spoilt peaks on the way.)
 
-    U sees the pattern, its baseline, and the root of what is above it, where weak peaks show. Group norm: a pattern's
-    refinement does not depend on the batch it comes in.
+    U sees the pattern, its baseline, and the root of what is above it, where weak peaks show.
     """
 
     config: UNetConfig
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__(config)
-        widths, kernel, factor = config.widths, config.kernel, config.factor
-        self.encoders, self.decoders, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        channels = 3
-        for level, width in enumerate(widths):
-            stride = 1 if level == 0 else factor
-            self.encoders.append(
-                nn.Sequential(self._block(channels, width, kernel, stride), self._block(width, width, kernel))
-            )
-            channels = width
-        for width in reversed(widths[:-1]):
-            self.joins.append(_along(channels, width, 1))
-            self.decoders.append(self._block(2 * width, width, kernel))
-            channels = width
-        self.output = _along(channels, 2, kernel)
+        channels = self._shape(3, config.widths, config.kernel, config.factor)
+        self.output = _along(channels, 2, config.kernel)
         nn.init.zeros_(self.output.weight)
         self.output.bias = nn.Parameter(torch.tensor([STARTING_SHARE, 0.0]))
         nn.utils.convert_conv2d_weight_memory_format(self, torch.channels_last)
-
-    @staticmethod
-    def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-        width = max(kernel, 2 * stride + 1)
-        return nn.Sequential(_along(inputs, outputs, width, stride), nn.GroupNorm(4, outputs), nn.SiLU())
 
     def corrections(self, x: Tensor, baseline: Tensor) -> Tensor:
         """U₁ and U₂, shape (n, 2, points), of intensities and their baseline of shape (n, points)."""
@@ -336,16 +356,7 @@ class UNet(Refiner):
         multiple = self.config.factor ** (len(self.config.widths) - 1)
         above = square_root(x - baseline + LEAST_ABOVE)
         hidden = _images([F.pad(v, (0, -points % multiple)) for v in (x, baseline, above)])
-        skips = []
-        for encoder in self.encoders:
-            hidden = encoder(hidden)
-            skips.append(hidden)
-        skips.pop()
-        for join, decoder in zip(self.joins, self.decoders, strict=True):
-            skip = skips.pop()
-            up = F.interpolate(join(hidden), size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            hidden = decoder(torch.cat([up, skip], dim=1))
-        return self.output(hidden)[:, :, 0, :points]
+        return self.output(self._through(hidden)[1])[:, :, 0, :points]
 
     def correct(self, x: Tensor) -> Tensor:
         """As :meth:`Refiner.correct`."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from imitation_refinement.learning.stream import REACHING, Stream
+from imitation_refinement.learning.stream import REACHING, Stream, in_order
 from imitation_refinement.vocabulary import REFINER_CHANNELS
 from imitation_refinement.xrd.flaws import Parameters
 from imitation_refinement.xrd.grid import Grid
@@ -98,19 +98,6 @@ def ideal_root(
     return np.sqrt(painted / top if top > 0 else painted)
 
 
-class _Batches(Dataset[Pairs]):
-    """Batches of pairs by number, for torch's loader."""
-
-    def __init__(self, stream: Stream, profile: Profile, size: int) -> None:
-        self.stream, self.profile, self.size = stream, profile, size
-
-    def __getitem__(self, number: int) -> Pairs:
-        return pairs(self.stream, number * self.size, self.size, self.profile)
-
-
 def batches(stream: Stream, profile: Profile, size: int, first: int, last: int, workers: int = 0) -> Iterator[Pairs]:
-    """Batches ``first`` to ``last - 1`` of ``size`` pairs each, in order; see :func:`.stream.batches`."""
-    loader = DataLoader(
-        _Batches(stream, profile, size), sampler=range(first, last), batch_size=None, num_workers=workers
-    )
-    yield from loader
+    """Batches ``first`` to ``last - 1`` of ``size`` pairs each, in order; see :func:`.stream.in_order`."""
+    return in_order(partial(pairs, stream, profile=profile), size, first, last, workers)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from imitation_refinement.learning.config import RootRefinerConfig
-from imitation_refinement.learning.networks import _along
+from imitation_refinement.learning.networks import UShaped, _along
 from imitation_refinement.vocabulary import REFINER_CHANNELS
 from imitation_refinement.xrd.grid import Grid
 
@@ -17,7 +17,7 @@ MIDDLE = 0.94  # cos θ at 2θ = 40°, where shifts are compared
 MOST_SHIFT = 0.08  # [°], of the zero error and of the displacement, each
 
 
-class RootRefiner(nn.Module):
+class RootRefiner(UShaped):
     """R(x) = T(a x + b s): √I as measured, x, and smoothed, s, each with a gain at every angle, moved by T.
 
     The gains go from 0 to :data:`MOST_GAIN`; where neither x nor s shows anything, nothing can be painted. T moves the
@@ -26,7 +26,7 @@ class RootRefiner(nn.Module):
     goes its own way. Kα2, whose lines stand beside the others', is a matter of gains.
 
     The U-Net works on an eighth of the length: eight neighbouring points are channels of one position (Shi et al., CVPR
-    2016), and nothing is lost. Group norm: a pattern's refinement does not depend on the batch it comes in.
+    2016), and nothing is lost.
     """
 
     axis: Tensor
@@ -36,16 +36,7 @@ class RootRefiner(nn.Module):
         super().__init__()
         self.config, self.grid = config, grid
         widths, kernel, fold = config.widths, config.kernel, config.fold
-        self.encoders, self.decoders, self.joins = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        channels = fold * (REFINER_CHANNELS + 1)
-        for level, width in enumerate(widths):
-            stride = 1 if level == 0 else config.factor
-            self.encoders.append(nn.Sequential(_block(channels, width, kernel, stride), _block(width, width, kernel)))
-            channels = width
-        for width in reversed(widths[:-1]):
-            self.joins.append(_along(channels, width, 1))
-            self.decoders.append(_block(2 * width, width, kernel))
-            channels = width
+        channels = self._shape(fold * (REFINER_CHANNELS + 1), widths, kernel, config.factor)
         self.gains = _along(channels, 2 * fold, kernel)
         nn.init.zeros_(self.gains.weight)
         self.gains.bias = nn.Parameter(torch.zeros(2 * fold))
@@ -68,16 +59,8 @@ class RootRefiner(nn.Module):
         positions = x.shape[2] // fold
         hidden = x.reshape(n, -1, positions, fold).transpose(2, 3).reshape(n, -1, 1, positions)
         hidden = hidden.contiguous(memory_format=torch.channels_last)
-        skips = []
-        for encoder in self.encoders:
-            hidden = encoder(hidden)
-            skips.append(hidden)
-        skips.pop()
-        shift = MOST_SHIFT * torch.tanh(self.head(F.adaptive_avg_pool2d(hidden, (1, self.config.positions))))
-        for join, decoder in zip(self.joins, self.decoders, strict=True):
-            skip = skips.pop()
-            up = F.interpolate(join(hidden), size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            hidden = decoder(torch.cat([up, skip], dim=1))
+        innermost, hidden = self._through(hidden)
+        shift = MOST_SHIFT * torch.tanh(self.head(F.adaptive_avg_pool2d(innermost, (1, self.config.positions))))
         raised = self.gains(hidden).reshape(n, 2, fold, positions).transpose(2, 3).reshape(n, 2, -1)[:, :, :points]
         return MOST_GAIN * torch.sigmoid(raised), shift
 
@@ -109,8 +92,3 @@ class RootRefiner(nn.Module):
         low, high = np.log(np.sin(np.radians([grid.start / 2, grid.stop / 2])))
         sine = torch.sin(torch.deg2rad(angles.clamp(0.01, 179.99) / 2))
         return (sine.log() - low) * ((grid.points - 1) / (high - low))
-
-
-def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    width = max(kernel, 2 * stride + 1)
-    return nn.Sequential(_along(inputs, outputs, width, stride), nn.GroupNorm(4, outputs), nn.SiLU())

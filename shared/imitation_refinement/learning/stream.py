@@ -7,10 +7,10 @@ bank, the options, the seed and its number alone: whoever draws it, in whatever 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ from imitation_refinement.xrd.flaws import Parameters, Range, Ranges, draw, with
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.preparation import even_input
 from imitation_refinement.xrd.redrawn import spacings, strained_metric, textures
+
+T = TypeVar("T")
 
 BEYOND = 0.5  # [°] that is measured beyond the grid's ends
 REACHING = 3.0  # [°]: lines so far beyond the axis still reach in by shift and tail
@@ -191,23 +193,32 @@ class Stream:
         return d, bank.f2[own].astype(float) * factor
 
 
-class _Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Batches of a stream by number, for torch's loader."""
+class _Batches(Dataset[T]):
+    """Batches by number, for torch's loader."""
 
-    def __init__(self, stream: Stream, size: int) -> None:
-        self.stream, self.size = stream, size
+    def __init__(self, draw: Callable[[int, int], T], size: int) -> None:
+        self.draw, self.size = draw, size
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        return self.stream.batch(number * self.size, self.size)
+    def __getitem__(self, number: int) -> T:
+        return self.draw(number * self.size, self.size)
+
+
+def in_order(draw: Callable[[int, int], T], size: int, first: int, last: int, workers: int = 0) -> Iterator[T]:
+    """Batches ``first`` to ``last - 1`` of ``size`` samples each, in order, made by so many processes (0: by this one).
+
+    Args:
+        draw: ``draw(first, n)``: the batch of samples ``first`` to ``first + n - 1``.
+        size: samples a batch.
+        first, last: numbers of batches.
+        workers: processes; the batches are the same whatever their number.
+    """
+    loader = DataLoader(_Batches(draw, size), sampler=range(first, last), batch_size=None, num_workers=workers)
+    yield from loader
 
 
 def batches(stream: Stream, size: int, first: int, last: int, workers: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches ``first`` to ``last - 1`` of ``size`` samples each, in order, made by so many processes (0: by this one).
-
-    Whatever the number of processes, batch n is samples ``n size`` to ``(n + 1) size - 1``.
-    """
-    loader = DataLoader(_Batches(stream, size), sampler=range(first, last), batch_size=None, num_workers=workers)
-    yield from loader
+    """Batches of a stream, see :func:`in_order`: batch n is samples ``n size`` to ``(n + 1) size - 1``."""
+    return in_order(stream.batch, size, first, last, workers)
 
 
 def formulas_of(path: Path) -> list[str]:
