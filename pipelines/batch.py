@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfp import compiler, dsl
+from kfp import dsl
 from kfp.dsl.pipeline_context import Pipeline
 from pydantic import Field, ValidationError
 
@@ -14,12 +14,11 @@ from components.identify.component import gather_answers
 from components.identify.component import identify as identify_task
 from components.identify.config import MAX_SHARDS, IdentifyConfig
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import writing
 from imitation_refinement.options import StageConfig, config_error
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import Tracker
-from pipelines.check import check_pipeline
 from pipelines.cluster import Cluster, check_source, on_cluster
+from pipelines.compile import write_pipeline
 from pipelines.console import clock, console
 from pipelines.local import execute, new_folder, opened_store
 
@@ -141,13 +140,8 @@ def compile_batch(config: BatchConfig, path: Path, cluster: Cluster | None = Non
     Raises:
         InputError: if the file is not called so, or a cluster could not run what the options make.
     """
-    if path.suffix not in (".yaml", ".yml"):
-        raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
     cluster = cluster or Cluster()
-    defaults = {**config.parameters(), **paths_there(config, cluster)}
-    with writing(path) as temporary:
-        compiler.Compiler().compile(dag(cluster), str(temporary), pipeline_parameters=defaults)
-        check_pipeline(temporary, path)
+    write_pipeline(dag(cluster), {**config.parameters(), **paths_there(config, cluster)}, path)
 
 
 def paths_there(config: BatchConfig, cluster: Cluster) -> Mapping[str, str]:

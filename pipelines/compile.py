@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kfp import compiler
 
@@ -26,15 +28,27 @@ def compile_pipeline(profile: Profile, path: Path, cluster: Cluster | None = Non
     Raises:
         InputError: if the file is not called so, or a cluster could not run what the options make.
     """
-    if path.suffix not in (".yaml", ".yml"):
-        raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
     cluster = cluster or Cluster()
     if profile.portable:
         if cluster.cuda:
             raise InputError("profile", "is portable, and the cluster's cuda is on.", "Leave one of the two out.")
         cluster = cluster.model_copy(update={"environment": {**cluster.environment, **PORTABLE}})
+    write_pipeline(dag(profile.study, cluster), profile.parameters(), path)
+
+
+def write_pipeline(pipeline: Any, parameters: Mapping[str, Any], path: Path) -> None:
+    """Writes a pipeline as YAML, whole, once it is checked.
+
+    Args:
+        pipeline: what :func:`kfp.dsl.pipeline` made.
+        parameters: its parameters' defaults.
+        path: the file, ``.yaml`` or ``.yml``.
+
+    Raises:
+        InputError: if the file is not called so, or a cluster could not run it.
+    """
+    if path.suffix not in (".yaml", ".yml"):
+        raise InputError(path, "is no name for a pipeline.", "Call it something.yaml.")
     with writing(path) as temporary:
-        compiler.Compiler().compile(
-            dag(profile.study, cluster), str(temporary), pipeline_parameters=profile.parameters()
-        )
+        compiler.Compiler().compile(pipeline, str(temporary), pipeline_parameters=dict(parameters))
         check_pipeline(temporary, path)

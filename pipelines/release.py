@@ -30,7 +30,7 @@ from imitation_refinement.answer import fusion, ranking
 from imitation_refinement.answer.ensemble import Ensemble
 from imitation_refinement.answer.fusion import Opinions
 from imitation_refinement.answer.library import REFERENCE, Library
-from imitation_refinement.answer.model import LIBRARY, RANKING, RECORD, REFINER, record_refiner, write_record
+from imitation_refinement.answer.model import LIBRARY, RECORD, REFINER, record_refiner, write_record
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.errors import InputError
@@ -254,7 +254,7 @@ def _fuse(
         raise InputError(
             output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
         ) from None
-    ranked.write(output / RANKING)
+    ranked.write(output / ranking.RANKING)
     asked: dict[int, np.ndarray] = {}
     opinions, truth = [], []
     for case, one, _ in progress(found, "networks asked", unit="searches"):

@@ -55,8 +55,7 @@ def run(paths: dict[str, Any], config: IdentifyConfig, tracker: Tracker) -> str:
 
 def counted(flags: Counter[str]) -> dict[str, float]:
     """How many patterns have which flag, as metrics."""
-    names = {Flag.ANSWERED: "answered", Flag.UNSURE: "unsure", Flag.OUTSIDE: "outside"}
-    return {"patterns": flags.total(), **{name: flags[flag] for flag, name in names.items()}}
+    return {"patterns": flags.total(), **{flag.word: flags[flag] for flag in Flag}}
 
 
 STAGE = Stage(

@@ -7,7 +7,6 @@ picture of each pattern in ``pictures/``, and ``answers.journal``, from which th
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import math
 import multiprocessing
@@ -256,7 +255,7 @@ def _record_digest(folder: Path | None) -> str:
     where = folder_of(folder)
     if not (where / RECORD).is_file():
         Model.read(folder)  # says what is missing
-    return hashlib.sha256((where / RECORD).read_bytes()).hexdigest()
+    return digest(where / RECORD)
 
 
 def _number(paths: Sequence[str]) -> int:

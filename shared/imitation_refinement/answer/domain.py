@@ -176,7 +176,7 @@ def second_phase(
     left = strong & ~explained(peaks, lines, pattern.wavelength)
     if first.probability < CONVINCING or left.sum() < FEWEST_LEFT:
         return None
-    axis = prepared.start + prepared.step * np.arange(len(prepared.net))
+    axis = prepared.two_theta
     seen, reach = prepared.seen.copy(), MASKED * prepared.scale
     for angle in lines.two_theta:
         seen[slice(*np.searchsorted(axis, (angle - reach, angle + reach)))] = False

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
 from imitation_refinement.answer.cell import Evidence
-from imitation_refinement.answer.ranking import RIDGE, case_weights, conditional_logit
+from imitation_refinement.answer.ranking import RIDGE, case_weights, conditional_logit, spread
 from imitation_refinement.answer.search import Answer
 from imitation_refinement.xrd.crystal import N_CLASSES
 
@@ -138,8 +138,7 @@ def fit(
     """
     if not len(opinions):
         raise ValueError("there is nothing to fit on")
-    everything = np.concatenate([one.evidence for one in opinions])
-    mean, deviation = everything.mean(axis=0), np.maximum(everything.std(axis=0), 1e-9)
+    mean, deviation = spread([one.evidence for one in opinions])
     parts = [_inputs(one, mean, deviation) for one in opinions]
     right = [system == true for (_, system), true in zip(parts, np.asarray(truth), strict=True)]
     weights, start = case_weights(np.asarray(truth).tolist(), often), np.array([*[0.0] * len(Evidence), *START])

@@ -34,6 +34,11 @@ class Flag(StrEnum):
     UNSURE = "unsure"
     OUTSIDE = "outside"
 
+    @property
+    def word(self) -> str:
+        """What a person calls it, where no flag must have a name, too."""
+        return self.value or "answered"
+
 
 @dataclass(frozen=True)
 class Identified:

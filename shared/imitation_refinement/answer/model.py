@@ -11,7 +11,7 @@ from typing import Any
 from imitation_refinement.answer.ensemble import Ensemble
 from imitation_refinement.answer.fusion import Fusion
 from imitation_refinement.answer.library import Library
-from imitation_refinement.answer.ranking import Ranking
+from imitation_refinement.answer.ranking import RANKING, RELEASED, Ranking
 from imitation_refinement.answer.refinement import Refinement, refine
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.patterns import Pattern
@@ -20,8 +20,7 @@ from imitation_refinement.files import digest, write_text
 from imitation_refinement.learning.models import load_root_refiner
 from imitation_refinement.learning.root_refiner import RootRefiner
 
-RECORD, LIBRARY, RANKING, REFINER = "model.json", "library.parquet", "ranking.json", "refiner.safetensors"
-RELEASED = "released"  # the folder of the model that comes with the software, beside this file
+RECORD, LIBRARY, REFINER = "model.json", "library.parquet", "refiner.safetensors"
 VERSION = 2
 REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
 
@@ -87,7 +86,7 @@ class Model:
 
 def folder_of(folder: str | Path | None = None) -> Path:
     """A model's folder; that of the one that comes with the software without one."""
-    return Path(folder) if folder else Path(__file__).with_name(RELEASED)
+    return Path(folder) if folder else RELEASED
 
 
 def cited(folder: str | Path | None = None) -> list[str]:

@@ -28,8 +28,7 @@ def write_overview(
         rejected: what was left out.
     """
     total = sum(flags.values())
-    names = {Flag.ANSWERED: "answered", Flag.UNSURE: "unsure", Flag.OUTSIDE: "outside"}
-    facts = {"patterns": total, **{name: flags.get(flag, 0) for flag, name in names.items()}, "left out": len(rejected)}
+    facts = {"patterns": total, **{flag.word: flags.get(flag, 0) for flag in Flag}, "left out": len(rejected)}
     content = {"total": total, "facts": facts, "patterns": patterns, "rejected": rejected, "shown": SHOWN, "most": MOST}
     with writing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.writelines(page_parts(TEMPLATE, **content))

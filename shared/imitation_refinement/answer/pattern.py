@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter1d, grey_opening, uniform_filter1d
 from imitation_refinement.answer.library import MOST_Q, REFERENCE
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.grid import Grid, gaps
+from imitation_refinement.xrd.noise import MOST_COUNTS
 
 Vector = NDArray[np.float64]
 
@@ -34,7 +35,6 @@ LOG_STEP = np.log(MOST_Q / LEAST_Q) / (POINTS - 1)  # 0.1 %
 MEAN = 0.5  # of the mean is taken off: an expected line where nothing is counts against a crystal
 
 # What tells calculated patterns.
-MOST_COUNTS = 1e8  # in a pattern's highest point; less noise than these have is none
 ROUNDINGS = 4  # variances of rounding; one count or more scatters by 12
 MANY_ZEROS = 0.3  # share of the points
 SOLITARY = 1e-3  # share of the points above 0 that stand alone

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,8 @@ from imitation_refinement.xrd.crystal import N_CLASSES
 
 Vector = NDArray[np.float64]
 
+RELEASED = Path(__file__).with_name("released")  # the folder of the model that comes with the software
+RANKING = "ranking.json"  # in a model's folder
 MIXED = 1.0  # off the logit of a solid solution: its formula is one of a continuum, a compound's stands for itself
 RIDGE = 1e-3  # on weights of evidence in its standard deviations
 LEAST_VOTE = 1e-3  # of what is right: a case where it has less is beyond help
@@ -81,7 +82,7 @@ class Ranking:
         Raises:
             InputError: if the file does not hold them.
         """
-        where = Path(path) if path else files("imitation_refinement.answer") / "released" / "ranking.json"
+        where = Path(path) if path else RELEASED / RANKING
         try:
             record = json.loads(where.read_text(encoding="utf-8"))
             names, sure = record.pop("evidence"), record.pop("sure_of")
@@ -155,8 +156,7 @@ def fit(cases: Sequence[Case], fitted_on: str = "", often: ArrayLike | None = No
     known = [case for case in cases if case.right.any()]
     if not known:
         raise ValueError("no case has its phase among its crystals")
-    everything = np.concatenate([case.evidence for case in cases])
-    mean, deviation = everything.mean(axis=0), np.maximum(everything.std(axis=0), 1e-9)
+    mean, deviation = spread([case.evidence for case in cases])
     phase = conditional_logit([(case.evidence - mean) / deviation for case in known], [case.right for case in known])
     weights = case_weights([case.true_system for case in cases], often)
     inputs = [(case.evidence - mean) / deviation for case in cases]
@@ -176,6 +176,12 @@ def _sure_inputs(evidence: Vector, share: Vector, coverage: float) -> Vector:
     odds = np.log(np.clip(share, 1e-6, 1 - 1e-6) / np.clip(1 - share, 1e-6, 1))
     columns = (odds, *(evidence[:, e] for e in (Evidence.THEORY, Evidence.EXPLAINED, Evidence.MISSING)))
     return np.column_stack([np.ones(len(evidence)), *columns, np.full(len(evidence), coverage)])
+
+
+def spread(evidence: Sequence[Vector]) -> tuple[Vector, Vector]:
+    """Mean and standard deviation of each kind of evidence, of crystals of all cases, shape (evidence,) each."""
+    everything = np.concatenate(evidence)
+    return everything.mean(axis=0), np.maximum(everything.std(axis=0), 1e-9)
 
 
 def case_weights(truth: Sequence[int], often: ArrayLike | None = None) -> Vector:

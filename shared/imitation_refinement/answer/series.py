@@ -169,8 +169,7 @@ def _above_baseline(pattern: Pattern) -> Vector:
         prepared = prepare(pattern.two_theta, pattern.intensity, pattern.wavelength, pattern.where)
     except InputError:  # its answer says why
         return np.zeros(len(pattern.two_theta))
-    axis = prepared.start + prepared.step * np.arange(len(prepared.net))
-    return np.interp(pattern.two_theta, axis, prepared.net, left=0.0, right=0.0)
+    return np.interp(pattern.two_theta, prepared.two_theta, prepared.net, left=0.0, right=0.0)
 
 
 def _may_be_one(before: Identified, after: Identified) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from imitation_refinement.vocabulary import REFINER_CHANNELS
-from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.noise import FWHM, significance
 from imitation_refinement.xrd.preparation import even_input, measured_input
 
@@ -48,10 +48,9 @@ def measured_channels(
     """
     root = measured_input(two_theta, intensity, wavelength, grid)
     axis, found = measured_significance(two_theta, intensity, wavelength, deviation)
-    sine = np.sin(np.radians(axis / 2)) * (grid.wavelength / wavelength)
-    reached = sine < 1
-    angles = np.degrees(2 * np.arcsin(sine[reached]))
-    return _channels(root, np.interp(grid.two_theta, angles, found[reached]), grid)
+    angles = convert_two_theta(axis, wavelength, grid.wavelength)
+    reached = np.isfinite(angles)
+    return _channels(root, np.interp(grid.two_theta, angles[reached], found[reached]), grid)
 
 
 def measured_significance(
