@@ -151,9 +151,22 @@ def form_factors(mode: Mode, wavelength: float) -> FormFactors:
         else:
             real, imaginary[z] = dispersion(z, wavelength)
             values[z] = (free_hydrogen(s2) if mode == "hydride" and z == 1 else it92_form_factor(z, s2)) + real
-    to_terms = np.linalg.inv(np.vander(places, increasing=True))
-    table = np.ascontiguousarray(values.reshape(-1, n, TERMS) @ to_terms.T)
-    return FormFactors(table, imaginary, 1 / STEP)
+    return FormFactors(_interpolating(places, values.reshape(-1, n, TERMS)), imaginary, 1 / STEP)
+
+
+def _interpolating(places: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients c_j of the polynomials Σ c_j t^j through values at ``places``, those of one last in both; Lagrange.
+
+    Number by number, for the same bits on every CPU, which linear algebra does not give.
+    """
+    out = np.zeros_like(values)
+    for i, place in enumerate(places):
+        basis = [1.0]  # Π (t − other) / (place − other), which is 1 here and 0 at the others
+        for other in np.delete(places, i):
+            pairs = zip([0.0, *basis], [*basis, 0.0], strict=True)
+            basis = [(low - other * high) / (place - other) for low, high in pairs]
+        out += values[..., i, None] * np.array(basis)
+    return out
 
 
 @lru_cache(maxsize=128)

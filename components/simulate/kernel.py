@@ -46,7 +46,10 @@ SIXTHS: tuple[list[list[int]], ...] = (
 ORDERS = np.array([1 + len(translations) for translations in SIXTHS])
 CENTRINGS = np.array([translations + [[0, 0, 0]] * (3 - len(translations)) for translations in SIXTHS]) / 6
 ALLOWED = (np.einsum("ctx,xhkl->cthkl", np.rint(6 * CENTRINGS).astype(int), np.indices((6, 6, 6))) % 6 == 0).all(axis=1)
-FAST = {"contract", "reassoc", "nsz", "arcp"}  # no "nnan", "ninf": what is broken must show
+# No "nnan", "ninf": what is broken must show. What is called and fast, too, is inlined: of a function of its own numba
+# keeps a second copy, optimised once more, and runs the one or the other, with other last bits, as it was just compiled
+# or comes from the cache (seen in 0.68).
+FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @dataclass(frozen=True)
@@ -193,7 +196,7 @@ def peaks(
     """
     if unsupported(structures, mode).any():
         raise ValueError(f"no form factors for atomic numbers outside 1 to {MAX_Z[mode]}")
-    low, high = (np.ascontiguousarray(np.broadcast_to(np.asarray(x, float), len(structures))) for x in (low, high))
+    low, high = (np.array(np.broadcast_to(x, len(structures)), float) for x in (low, high))
     lines = components(radiation)
     return (
         _single(structures, lines[0][0], low, high, mode)
@@ -496,7 +499,7 @@ def _reduced(
     return z[:kept], o[:kept], r[:kept], b[:kept], centring, inverse
 
 
-@njit(nogil=True, fastmath=FAST)
+@njit(nogil=True, inline="always")
 def _scatter(
     lattice: NDArray,
     atomic_number: NDArray,
@@ -692,7 +695,7 @@ def _lines(
     return kept
 
 
-@njit(nogil=True)
+@njit(nogil=True, fastmath=FAST)
 def _peaks(
     lattice: NDArray,
     offsets: NDArray,
@@ -743,7 +746,7 @@ def _peaks(
     return out, x[: out[n]].copy(), y[: out[n]].copy()
 
 
-@njit(nogil=True)
+@njit(nogil=True, fastmath=FAST)
 def _reflections(
     lattice: NDArray,
     atomic_number: NDArray,

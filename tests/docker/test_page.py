@@ -17,12 +17,7 @@ from imitation_refinement.data.patterns import write_xy
 from tests.shared.answer.conftest import measured
 from tests.web.conftest import model_folder  # noqa: F401
 
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.skip(
-        reason="the image was first seen without the page's files, mended since: run it again, then take this off"
-    ),
-]
+pytestmark = pytest.mark.docker
 
 IMAGE = f"imitation-refinement/web-python:{__version__}"
 TOKEN = "0123456789abcdef"

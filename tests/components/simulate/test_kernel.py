@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import gemmi
 import numpy as np
 import pytest
@@ -10,7 +15,14 @@ from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENG
 from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.core import Lattice, Structure
 
-from components.simulate.form_factors import dispersion, form_factors, it92_form_factor, pymatgen_form_factor
+from components.simulate import kernel
+from components.simulate.form_factors import (
+    _interpolating,
+    dispersion,
+    form_factors,
+    it92_form_factor,
+    pymatgen_form_factor,
+)
 from components.simulate.kernel import Structures, peaks, reflections, unsupported
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd import radiation
@@ -276,3 +288,38 @@ def test_radiations_by_name() -> None:
     for bad in ("CuK", 15.4):
         with pytest.raises(InputError, match="wavelength"):
             radiation.wavelength(bad)
+
+
+def test_interpolating_is_polyfit() -> None:
+    places, values = np.array([-0.4, -0.1, 0.05, 0.3]), np.array([[1.0, 2.0, -1.0, 0.5], [0.0, 3.0, 1.0, 7.0]])
+    expected = [np.polynomial.polynomial.polyfit(places, row, 3) for row in values]
+    np.testing.assert_allclose(_interpolating(places, values), expected, rtol=1e-9)
+
+
+def test_one_structure_and_many_take_the_same_compiled_function() -> None:
+    many = flat(prototypes()[:2])
+    peaks(many, CU, 5.0, 90.0)
+    signatures = kernel._peaks.signatures
+    one = peaks(many.select([1]), CU, 5.0, 90.0)
+    assert kernel._peaks.signatures == signatures and len(one) == 1
+
+
+def test_the_same_bits_just_compiled_and_from_the_cache(tmp_path: Path) -> None:
+    code = """
+import hashlib, numpy as np
+from components.simulate.kernel import Structures, peaks, reflections
+rng = np.random.default_rng(0)
+sites = rng.integers(1, 30, 40)
+many = Structures(
+    np.eye(3) * rng.uniform(3, 12, (40, 1, 3)) + rng.uniform(-0.5, 0.5, (40, 3, 3)), np.append(0, np.cumsum(sites)),
+    rng.integers(1, 90, sites.sum()), np.ones(sites.sum()), rng.random((sites.sum(), 3)), np.zeros(sites.sum()))
+found = peaks(many, 1.54184, 5, 90)
+parts = [found.two_theta, found.intensity, *(lines.f2 for lines in reflections(many, 1.54184, 90))]
+print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    compiled, cached = (
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert list(tmp_path.rglob("kernel._peaks*.nbc")) and len(compiled) == 65 and cached == compiled
