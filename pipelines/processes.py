@@ -7,53 +7,26 @@ one is stopped. All that is seen to here, and what the containers' runner needs 
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from imitation_refinement.progress import begin, warn
-from imitation_refinement.running.stage import shard_name
+from imitation_refinement.running.interrupts import signals, stop
+from imitation_refinement.running.launch import LEASH_VARIABLE
+from pipelines.records import Call, Records
 
-PATIENCE_S = 10.0  # for a process that was asked to end
-
-
-class Stopped(SystemExit):
-    """The run was stopped by a signal; the exit status says by which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """Ends what runs in this process, by a signal.
-
-    Raises:
-        KeyboardInterrupt: for an interrupt.
-        Stopped: for another.
-    """
-    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+PATIENCE_S = 2.5  # for a process that was asked to end; a person waits five seconds at most
 
 
 class TaskDied(RuntimeError):
     """A task's process or container was killed, or never started; the message says which and why."""
-
-
-def label_of(command: Sequence[str]) -> str:
-    """What a task is called, from KFP's call of its executor: its label, or its stage, as ``simulate 1 of 2``."""
-    given = json.loads(command[list(command).index("--executor_input") + 1])
-    values = given["inputs"].get("parameterValues", {})
-    stage = Path(given["outputs"]["outputFile"]).parent.name.replace("-", "_")
-    if "shards" in values:
-        return shard_name(stage, int(values["shard"]), int(values["shards"]))
-    return values.get("task", values).get("label") or stage
 
 
 def death(code: int) -> str:
@@ -101,8 +74,12 @@ def relay(chunks: Iterable[bytes], label: str) -> None:
 
 
 @contextmanager
-def tasks() -> Iterator[Any]:
-    """KFP's SubprocessRunner for the tasks of a run; its processes end with the block.
+def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
+    """KFP's SubprocessRunner for the tasks of a run; its processes end with the block, and with this process.
+
+    Args:
+        records: of the run's tasks: those that are finished are not run.
+        lock: a handle that a task holds as long as it lives; see :func:`.files.alone`.
 
     Raises:
         RuntimeError: when a task fails.
@@ -115,6 +92,7 @@ def tasks() -> Iterator[Any]:
     running: set[subprocess.Popen[bytes]] = set()
     stopped: list[int] = []
     failed: dict[str, str] = {}
+    leash, held = os.pipe()  # nobody writes to it: who reads learns of our end, whatever that was
 
     def signal_all(number: int) -> None:
         for process in list(running):
@@ -125,29 +103,34 @@ def tasks() -> Iterator[Any]:
 
     def run_process(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """In the place of KFP's function."""
-        label = label_of(full_command)
+        call = Call.of(full_command)
         if stopped:
-            raise TaskDied(f"{label} was not started: the run was stopped.")
-        begin(label)
+            raise TaskDied(f"{call.label} was not started: the run was stopped.")
+        if (code := records.before(call)) is not None:
+            return code
+        begin(call.label)
         process = subprocess.Popen(
             full_command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env_vars or {})},
+            env={**os.environ, **(env_vars or {}), LEASH_VARIABLE: str(leash)},
+            pass_fds=[leash] if lock is None else [leash, lock],
             start_new_session=True,  # `stop_all` interrupts it, and not the terminal, too
         )
         running.add(process)
         if stopped:  # meanwhile
             _signal(process, signal.SIGTERM)
         try:
-            relay(_chunks(process.stdout), label)
+            relay(_chunks(process.stdout), call.label)
             code = process.wait()
         finally:
             _see_it_end(process)
             running.discard(process)
         if not stopped:
-            note_end(failed, label, code, death(code))
+            note_end(failed, call.label, code, death(code))
+        if not code:
+            records.note(call)
         return code
 
     def stop_all(number: int, frame: FrameType | None) -> None:
@@ -165,6 +148,8 @@ def tasks() -> Iterator[Any]:
             raise RuntimeError(failure(failed) or str(error)) from error
         finally:
             last_resort.cancel()
+            os.close(leash)
+            os.close(held)
 
 
 def _see_it_end(process: subprocess.Popen[bytes]) -> None:
@@ -196,14 +181,3 @@ def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
-
-
-@contextmanager
-def signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Interrupt and termination go to ``handler``: KFP's threads would wait for their tasks first."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

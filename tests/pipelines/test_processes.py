@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from kfp.local import subprocess_task_handler
 
+from imitation_refinement.running.interrupts import Stopped
 from pipelines import processes
-from pipelines.processes import Stopped, TaskDied, death, label_of, relay, tasks
+from pipelines.processes import TaskDied, death, label_of, relay, tasks
 
 
 def executor_call(place: str, code: str = "", **parameters: Any) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,12 +17,14 @@ from pydantic import BaseModel, ValidationError
 
 from imitation_refinement import progress
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
+from imitation_refinement.files import alone, refusal, sweep, writable, write_text
 from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.running import garbage
+from imitation_refinement.running.interrupts import stoppable
 from imitation_refinement.running.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.running.train_job import TrainJob
+from imitation_refinement.running.workers import follow_program
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,15 @@ class Stage:
                 continue
             given[name] = [Path(v) for v in value] if name in self.lists else Path(value)
             if name in self.outputs:
-                given[name].parent.mkdir(parents=True, exist_ok=True)
+                with writable(given[name]):
+                    given[name].parent.mkdir(parents=True, exist_ok=True)
         inputs = {name: given[name] for name in self.inputs if name in given}
         name = label or self.name
-        with progress.stage(name), Tracker.stage(name, options.model_dump_json()) as tracker:
+        with (
+            self._alone(given),
+            progress.stage(name),
+            Tracker.stage(name, options.model_dump_json()) as tracker,
+        ):
             garbage.imported()
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
@@ -82,6 +89,7 @@ class Stage:
 
         Where the environment asks for several processes or nodes and the stage can use them, they run its command line.
         """
+        follow_program()
         with exit_on_input_error():
             job, n = (TrainJob.asked_for(), processes()) if self.distributed else (None, 1)
             if job is None and n == 1:
@@ -96,6 +104,17 @@ class Stage:
                     for names in (self.inputs, self.outputs)
                 )
                 job.run(self.name, inputs, outputs, options, label)
+
+    @contextmanager
+    def _alone(self, given: Mapping[str, Any]) -> Iterator[None]:
+        """No other process writes the outputs in the block; what one left that was killed is removed."""
+        with ExitStack() as held:
+            if progress.leads():
+                for output in sorted(given[name] for name in self.outputs if name in given):
+                    remedy = "Wait for it, or give another output."
+                    held.enter_context(alone(output.with_name(f".{output.name}.lock"), output, remedy))
+                    sweep(output)
+            yield
 
     def _options(self, config: Mapping[str, Any]) -> Any:
         try:
@@ -129,11 +148,15 @@ class Stage:
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Runs the stage from the command line."""
-        arguments = vars(self.parser().parse_args(argv))
+        given = sys.argv[1:] if argv is None else list(argv)
+        arguments = vars(self.parser().parse_args(given))
         paths = {name: arguments[name] for name in (*self.inputs, *self.outputs)}
         with exit_on_input_error():
             config = merged(_json_object("--config", arguments["config"]), nested(arguments, self.config))
-        self.task(paths, config, arguments["label"])
+        # What torchrun started is ended by it, without a word.
+        again = stoppable(["python", "-m", f"components.{self.name}", *given])
+        with again if "WORLD_SIZE" not in os.environ else nullcontext():
+            self.task(paths, config, arguments["label"])
 
 
 def shard_name(stage: str, shard: int, shards: int) -> str:
@@ -200,7 +223,7 @@ def _json_object(where: str, text: str | None) -> dict[str, Any]:
 
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """An :class:`InputError` in the block is printed as one message and ends the process with status 2.
+    """An :class:`InputError` in the block, or a full disk, is printed as one message; the process ends with status 2.
 
     Where :data:`ERROR_FILE_VARIABLE` names a file, the error is left there, too, for the program that started this one;
     and where it is there already, the block is not run: neither a retry nor another task mends bad input.
@@ -211,8 +234,12 @@ def exit_on_input_error() -> Iterator[None]:
         raise SystemExit(2)
     try:
         yield
-    except InputError as error:
+    except (InputError, OSError) as found:
+        error = found if isinstance(found, InputError) else refusal(found, found.filename or "the output")
+        if error is None:
+            raise
         print(f"error: {error}", file=sys.stderr, flush=True)
         if path:
-            write_text(path, json.dumps([error.where, error.problem, error.remedy]))
+            with suppress(InputError):  # of a disk that is full: it has just been told
+                write_text(path, json.dumps([error.where, error.problem, error.remedy]))
         raise SystemExit(2) from None

@@ -1,0 +1,56 @@
+"""How a command is ended by a person or a system: in order, with a word on how to go on."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(SystemExit):
+    """The run was stopped by a signal; the exit status says by which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ends what runs in this process, by a signal.
+
+    Raises:
+        KeyboardInterrupt: for an interrupt.
+        Stopped: for another.
+    """
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+
+
+@contextmanager
+def signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Interrupt and termination go to ``handler`` in the block."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def stoppable(command: Sequence[str]) -> Iterator[None]:
+    """An interrupt or a termination in the block ends the process in order, with one line that says how to go on.
+
+    Args:
+        command: the program and its arguments; given again, it goes on, or begins anew where little is lost.
+
+    Raises:
+        SystemExit: 130 after an interrupt, 143 after a termination.
+    """
+    with signals(stop):
+        try:
+            yield
+        except (KeyboardInterrupt, Stopped) as error:
+            print(f"stopped; go on with: {shlex.join(command)}", file=sys.stderr, flush=True)
+            raise error if isinstance(error, Stopped) else Stopped(signal.SIGINT) from None
