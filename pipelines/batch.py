@@ -22,7 +22,7 @@ from imitation_refinement.running.tracking import Tracker
 from pipelines.cluster import Cluster, check_source, on_cluster
 from pipelines.compile import write_pipeline
 from pipelines.console import CHANNEL, clock, console
-from pipelines.local import BUSY, MADE, PIPELINE, changes, execute, new_folder, opened_store, threads
+from pipelines.local import BUSY, MADE, PIPELINE, TRACKING, changes, execute, new_folder, opened_store, threads
 from pipelines.local import COMMAND as WHOLE
 from pipelines.records import LOCK, LOCK_PATIENCE_S, Records, RunRecord, program, resume_command, source_digests
 
@@ -166,20 +166,21 @@ def _finish(
     folder: Path,
     config: BatchConfig,
     record: RunRecord,
-    opened: tuple[str, Path | None, dict[str, str]],
+    opened: tuple[str, Path | None],
     lock: int,
     verbose: bool,
 ) -> None:
     """All of a run's work that is not done yet."""
     started, given = time.monotonic(), record.sources
-    store, artifacts, quiet = opened
     command = resume_command(COMMAND, folder)
     with console(folder, verbose, command) as shown:
         shown.say(f"run {folder}: {config.shards} shards; all that is said goes to its log.txt")
         now = changes(folder, record, program())
-        variables = {**quiet, "OMP_NUM_THREADS": record.threads}
         name = f"identify {folder.resolve().name}"
-        with environment(variables), Tracker.parent(name, store, artifacts) as tracker:
+        with (
+            environment({"OMP_NUM_THREADS": record.threads}),
+            Tracker.parent(name, folder / TRACKING, *opened) as tracker,
+        ):
             tracker.log_params(config.model_dump(mode="json"))
             if record.state == "begun":
                 execute(dag(), {**given, **config.parameters()}, folder, Records(now, command), list(now), lock=lock)

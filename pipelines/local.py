@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from imitation_refinement.progress import say, warn
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
-from imitation_refinement.running.tracking import Tracker, open_store, sqlite_uri
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.tracking.store import open_store, sqlite_uri
 from pipelines import containers, processes
 from pipelines.console import CHANNEL, captured, clock, console
 from pipelines.processes import replaced
@@ -51,6 +51,7 @@ KEPT = {
     "evaluate/figures": "figures",
     "evaluate/predictions": "predictions.csv",
 }
+TRACKING = "tracking"  # the journals, in the run's folder
 AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
@@ -181,24 +182,21 @@ def _finish(
     folder: Path,
     profile: Profile,
     record: RunRecord,
-    opened: tuple[str, Path | None, dict[str, str]],
+    opened: tuple[str, Path | None],
     engine: containers.Engine | None,
     lock: int,
     verbose: bool,
 ) -> None:
     """All of a run's work that is not done yet."""
     started, given = time.monotonic(), record.sources
-    store, artifacts, quiet = opened
     command = resume_command(COMMAND, folder)
-    served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
     name = f"{profile.name} {folder.resolve().name}"
     with console(folder, verbose, command) as shown:
         shown.say(f"run {folder}: profile {profile.name}, seed {profile.seed}; all that is said goes to its log.txt")
         now = changes(folder, record, _program(engine))
         with (
-            served as address,
-            environment({**quiet, "OMP_NUM_THREADS": record.threads}),
-            Tracker.parent(name, address, artifacts) as tracker,
+            environment({"OMP_NUM_THREADS": record.threads}),
+            Tracker.parent(name, folder / TRACKING, *opened) as tracker,
         ):
             tracker.log_params({**profile.model_dump(mode="json"), **given})
             if record.state == "begun":
@@ -248,26 +246,29 @@ def point_to(folder: Path) -> None:
     latest.replace(own.parent / "latest")
 
 
-def opened_store(runs: Path) -> tuple[str, Path | None, dict[str, str]]:
+def opened_store(runs: Path) -> tuple[str, Path | None]:
     """Where runs are tracked: MLFLOW_TRACKING_URI, or the store beside the runs, which is made if it is not there.
 
     Returns:
-        Its address, the folder of its artifacts where it is no server, and variables for the time of a run.
+        Its address, and the folder of its artifacts where it is no server.
 
     Raises:
         InputError: if it refuses.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    local = not containers.is_server(store)
-    artifacts = runs / "mlartifacts" if local else None
-    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if local else {}  # a server of ours ends with the run
+    artifacts = None if is_server(store) else runs / "mlartifacts"
     if store == tracking_uri(runs):
         runs.mkdir(parents=True, exist_ok=True)
     with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
         open_store(store, artifacts)
     if artifacts:
         artifacts.mkdir(parents=True, exist_ok=True)
-    return store, artifacts, quiet
+    return store, artifacts
+
+
+def is_server(store: str) -> bool:
+    """Whether a tracking address is a server's, and no store on this machine."""
+    return store.partition(":")[0].lower() in ("http", "https", "databricks")
 
 
 def new_folder(runs: Path) -> Path:
