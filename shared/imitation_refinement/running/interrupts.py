@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 
@@ -54,3 +56,14 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
         except (KeyboardInterrupt, Stopped) as error:
             print(f"stopped; go on with: {shlex.join(command)}", file=sys.stderr, flush=True)
             raise error if isinstance(error, Stopped) else Stopped(signal.SIGINT) from None
+
+
+def run_stage(package: str) -> None:
+    """Runs the command line of a stage, which can be stopped from the first moment on: its libraries take seconds.
+
+    Args:
+        package: of the stage, as ``components.simulate``.
+    """
+    alone = "WORLD_SIZE" not in os.environ  # torchrun ends what it started, without a word
+    with stoppable(["python", "-m", package, *sys.argv[1:]]) if alone else nullcontext():
+        importlib.import_module(f"{package}.stage").STAGE.main()

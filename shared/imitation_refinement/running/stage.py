@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +20,6 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import alone, refusal, sweep, writable, write_text
 from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.running import garbage
-from imitation_refinement.running.interrupts import stoppable
 from imitation_refinement.running.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.running.train_job import TrainJob
@@ -149,15 +148,11 @@ class Stage:
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Runs the stage from the command line."""
-        given = sys.argv[1:] if argv is None else list(argv)
-        arguments = vars(self.parser().parse_args(given))
+        arguments = vars(self.parser().parse_args(argv))
         paths = {name: arguments[name] for name in (*self.inputs, *self.outputs)}
         with exit_on_input_error():
             config = merged(_json_object("--config", arguments["config"]), nested(arguments, self.config))
-        # What torchrun started is ended by it, without a word.
-        again = stoppable(["python", "-m", f"components.{self.name}", *given])
-        with again if "WORLD_SIZE" not in os.environ else nullcontext():
-            self.task(paths, config, arguments["label"])
+        self.task(paths, config, arguments["label"])
 
 
 def shard_name(stage: str, shard: int, shards: int) -> str:
