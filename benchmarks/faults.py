@@ -651,7 +651,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         place = Path(folder)
-        patterns(place / "data" / "patterns", 12, rng)
+        patterns(place / "data" / "patterns", 5, rng)
         faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.docker)
         chosen = ["stage collect_structures"] if arguments.short else arguments.only
         for work in works(place / "data", arguments.docker, chosen):

@@ -329,7 +329,7 @@ def execute(
     arguments: Mapping[str, Any],
     folder: Path,
     records: Records,
-    files: Sequence[str],
+    files: Sequence[str] = (),
     engine: containers.Engine | None = None,
     portable: bool = False,
     lock: int | None = None,

@@ -160,18 +160,21 @@ def _is(path: Path, handle: int) -> bool:
         return False
 
 
-def sweep(path: Path) -> None:
-    """Removes what :func:`writing` left of a file, or :func:`writing_folder` of a folder, when it was killed.
+def sweep(folder: Path, name: str = "") -> None:
+    """Removes what :func:`writing` or :func:`writing_folder` left when it was killed.
 
-    Nobody else may be writing it meanwhile; see :func:`alone`.
+    Nobody else may be writing there meanwhile; see :func:`alone`.
+
+    Args:
+        folder: where.
+        name: of the file or folder that was to be written; all files with a suffix if it is not given.
     """
-    left = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}({re.escape(path.suffix)}|\.old)?")
-    for other in path.parent.iterdir() if path.parent.is_dir() else ():
-        if not left.fullmatch(other.name):
-            continue
-        if other.is_dir():
+    own = re.escape(name) + r"\.[a-z0-9_]{8}(\.\w+)?" if name else r".*(?P<suffix>\.\w+)\.[a-z0-9_]{8}(?P=suffix)"
+    left = re.compile(rf"\.{own}", re.DOTALL)
+    for other in folder.iterdir() if folder.is_dir() else ():
+        if left.fullmatch(other.name) and other.is_dir():
             shutil.rmtree(other, ignore_errors=True)
-        else:
+        elif left.fullmatch(other.name):
             other.unlink(missing_ok=True)
 
 

@@ -23,7 +23,7 @@ from imitation_refinement.answer.model import RECORD, Model, folder_of
 from imitation_refinement.data.contracts import write_table
 from imitation_refinement.data.patterns import Pattern, check_coverage, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, output_folder, unused_name, write_text
+from imitation_refinement.files import digest, output_folder, sweep, unused_name, write_text
 from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
@@ -186,6 +186,7 @@ def refine_files(
         (refine, called), made = _with_model(Model.read(folder), keep_angles), folder_of(folder) / RECORD
     asked = {"version": __version__, "model": digest(made), "keep_angles": keep_angles}
     with Journal(output / JOURNAL, asked) as journal:
+        sweep(output)
         patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
         say_remarks(patterns)
         if kept := sum(_key(pattern) in journal for pattern in patterns):

@@ -113,7 +113,7 @@ class Stage:
                 for output in sorted(given[name] for name in self.outputs if name in given):
                     remedy = "Wait for it, or give another output."
                     held.enter_context(alone(output.with_name(f".{output.name}.lock"), output, remedy))
-                    sweep(output)
+                    sweep(output.parent, output.name)
             yield
 
     def _options(self, config: Mapping[str, Any]) -> Any:
