@@ -166,7 +166,8 @@ class Faults:
 
     def killed(self, work: Work) -> None:
         """SIGKILL at random moments, each time gone on with; begun anew where it ends before all are used up."""
-        left, problems, most = self.kills, [], 1.1 * work.seconds
+        # What keeps what it finished is cut often on its way; a stage at any moment of it.
+        left, problems, most = self.kills, [], (0.3 if work.again else 1.1) * work.seconds
         while left:
             out, begun = self.out(), False
             for _ in range(min(left, 7)):  # one after the other in the same folder

@@ -52,7 +52,7 @@ class RunRecord(StageConfig):
         """
         path = folder / RUN
         if not path.is_file():
-            problem = f"is no run's folder that can be gone on with: it has no {RUN}."
+            problem = f"holds no run that can be gone on with: it has no {RUN}."
             raise InputError(folder, problem, "Give the folder that the run named, as runs/20261129-101500.")
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
