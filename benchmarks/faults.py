@@ -660,7 +660,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             alone = [faults.killed, faults.stopped, faults.full, faults.file_too_large, faults.forbidden, faults.two]
             of_run = [faults.clock, faults.replaced_model, faults.replaced_while_running, faults.finished_again]
             if arguments.short:
-                alone = [faults.killed, faults.two]
+                alone = [faults.killed]
             for fault in [*alone, *(of_run if work.name == "run" else [])]:
                 if not arguments.faults or fault.__name__ in arguments.faults:
                     fault(work)
