@@ -22,7 +22,7 @@ from imitation_refinement.running.interrupts import signals, stop
 from imitation_refinement.running.launch import LEASH_VARIABLE
 from pipelines.records import Call, Records
 
-PATIENCE_S = 2.5  # for a process that was asked to end; a person waits five seconds at most
+PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
 
 
 class TaskDied(RuntimeError):

@@ -85,7 +85,7 @@ def test_classifiers_of_another_run(folder: Path, tmp_path: Path) -> None:
     kept = [line for line in process.stderr.splitlines() if line.endswith("was finished before, and is kept")]
     stages = Counter(line.split()[0] for line in kept)
     assert stages["collect_structures"] == stages["simulate"] == stages["preprocess"] == 1
-    (parent,) = (journal for journal in journals(cut / "tracking") if "parent" not in journal.about)
+    (parent,) = (journal for journal in journals(cut / "tracking") if not journal.parent)
     assert parent.about["name"] == f"smoke {cut.name}"  # one run in MLflow
     assert stages["pretrain_classifier"] == 2 and 1 <= stages["train_refiner"] < 5 and not stages["evaluate"]
     for name in ("vgg", "densenet", "vgg-targeted", "densenet-non_targeted"):
