@@ -19,10 +19,24 @@ from typing import IO, Any
 
 from imitation_refinement.progress import begin, warn
 from imitation_refinement.running.interrupts import signals, stop
-from imitation_refinement.running.launch import LEASH_VARIABLE
 from pipelines.records import Call, Records
 
 PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
+# What a task is started by: it ends the task and all that the task started when this process ends, whatever that was;
+# for that it waits at a pipe to which nobody writes. Signals reach the task themselves.
+KEEPER = """
+import os, signal, subprocess, sys, threading
+
+def follow():
+    os.read(int(sys.argv[1]), 1)
+    os.killpg(0, signal.SIGKILL)
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)  # the task would inherit that they are ignored
+threading.Thread(target=follow, daemon=True).start()
+code = subprocess.Popen(sys.argv[2:]).wait()
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
 
 class TaskDied(RuntimeError):
@@ -110,11 +124,11 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
             return code
         begin(call.label)
         process = subprocess.Popen(
-            full_command,
+            [sys.executable, "-I", "-S", "-c", KEEPER, str(leash), *full_command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env_vars or {}), LEASH_VARIABLE: str(leash)},
+            env={**os.environ, **(env_vars or {})},
             pass_fds=[leash] if lock is None else [leash, lock],
             start_new_session=True,  # `stop_all` interrupts it, and not the terminal, too
         )

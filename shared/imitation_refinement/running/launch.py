@@ -22,7 +22,6 @@ ERROR_FILE_VARIABLE = "IMITATION_REFINEMENT_ERROR_FILE"  # where an InputError i
 PROCESSES_VARIABLE = "IMITATION_REFINEMENT_PROCESSES"  # how many share a task's work on its machine, one a GPU
 CHECKPOINTS_VARIABLE = "IMITATION_REFINEMENT_CHECKPOINTS"  # folder that outlives a pod
 RUN_VARIABLE = "KFP_RUN_ID"  # the pipeline's run, by the name that Kubeflow Pipelines gives it
-LEASH_VARIABLE = "IMITATION_REFINEMENT_LEASH"  # handle of a pipe that ends with the program that started this one
 TRAIN_JOB_VARIABLE = "IMITATION_REFINEMENT_TRAIN_JOB"  # the job on several nodes that is to do a task, JSON
 
 

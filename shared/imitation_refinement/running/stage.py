@@ -23,7 +23,6 @@ from imitation_refinement.running import garbage
 from imitation_refinement.running.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.running.train_job import TrainJob
-from imitation_refinement.running.workers import follow_program
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,6 @@ class Stage:
 
         Where the environment asks for several processes or nodes and the stage can use them, they run its command line.
         """
-        follow_program()
         with exit_on_input_error():
             job, n = (TrainJob.asked_for(), processes()) if self.distributed else (None, 1)
             if job is None and n == 1:

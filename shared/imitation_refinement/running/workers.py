@@ -7,8 +7,6 @@ import os
 import signal
 import threading
 
-from imitation_refinement.running.launch import LEASH_VARIABLE
-
 
 def follow_parent() -> None:
     """Readies this process, which another one started: it ends when that one does, and leaves interrupts to it."""
@@ -19,17 +17,5 @@ def follow_parent() -> None:
     def follow() -> None:
         parent.join()
         os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def follow_program() -> None:
-    """Ends this process and all of its session when the program ends that started it as a task, whatever that was."""
-    if (handle := os.environ.pop(LEASH_VARIABLE, "")) == "":
-        return
-
-    def follow() -> None:
-        os.read(int(handle), 1)
-        os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=follow, daemon=True).start()
