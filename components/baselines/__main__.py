@@ -1,4 +1,4 @@
 from imitation_refinement.running.interrupts import run_stage
 
 if __name__ == "__main__":
-    run_stage(__spec__.parent)
+    run_stage(__package__)

@@ -191,10 +191,13 @@ def refine_files(
         say_remarks(patterns)
         if kept := sum(_key(pattern) in journal for pattern in patterns):
             say(f"{output}: {kept} of these patterns were refined before, and are kept")
-        refined = []
+        refined: list[Refined] = []
         for pattern in progress(patterns, f"refine with {called}", unit="patterns"):
             found = _refined(pattern, refine, journal)
-            (rejected if isinstance(found, InputError) else refined).append(found)
+            if isinstance(found, InputError):
+                rejected.append(found)
+            else:
+                refined.append(found)
         if not refined:
             (output / JOURNAL).unlink()
         report_rejected(output, paths, rejected, bool(refined))
@@ -226,8 +229,8 @@ def _refined(pattern: Pattern, refine: Callable[[Pattern], Refined], journal: Jo
     (entry,) = journal.entries([key])
     if entry.rejected:
         return InputError(*entry.rejected[0])
-    (said,) = entry.found
-    return Refined(pattern, _array(said["intensity"]), _array(said["probabilities"]), said["moved"])
+    (kept,) = entry.found
+    return Refined(pattern, _array(kept["intensity"]), _array(kept["probabilities"]), kept["moved"])
 
 
 def _text(array: NDArray[np.floating]) -> list[str]:

@@ -25,7 +25,7 @@ class STAGE:
         finally:
             Path("tidy").touch()
 """
-MAIN = "from imitation_refinement.running.interrupts import run_stage\nrun_stage(__spec__.parent)\n"
+MAIN = "from imitation_refinement.running.interrupts import run_stage\nrun_stage(__package__)\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
