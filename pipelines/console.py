@@ -252,7 +252,8 @@ def captured(log: Path, verbose: bool = False) -> Iterator[TextIO]:
         try:
             yield person
         finally:
-            _flush()
+            with suppress(OSError):  # of a disk that is full
+                _flush()
             for number, handle in before.items():
                 os.dup2(handle, number)
             if tee:

@@ -145,9 +145,7 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> 
         code, why = run_to_end(client, image, command, label, volumes=volumes, **given)
         if not stopped:
             note_end(failed, label, code, why)
-        if not code:
-            records.note(call)
-        return code
+        return code or records.note(call)
 
     def stop_all(number: int, frame: FrameType | None) -> None:
         stopped.append(number)

@@ -7,6 +7,7 @@ one is stopped. All that is seen to here, and what the containers' runner needs 
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 import signal
 import subprocess
@@ -75,16 +76,25 @@ def failure(failed: Mapping[str, str]) -> str:
 
 
 def relay(chunks: Iterable[bytes], label: str) -> None:
-    """Prints what a task says, line by line, each after the task's name: two may speak at once."""
+    """Prints what a task says, line by line, each after the task's name: two may speak at once.
+
+    A line that a full disk has no room for is lost; the task's own files tell of that.
+    """
     decoder, rest = codecs.getincrementaldecoder("utf-8")(errors="replace"), ""
     for chunk in chunks:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")
-        for line in lines:
-            sys.stdout.write(f"{label} | {line}\n")
-        sys.stdout.flush()
+        _print("".join(f"{label} | {line}\n" for line in lines))
     if rest:
-        sys.stdout.write(f"{label} | {rest}\n")
+        _print(f"{label} | {rest}\n")
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
         sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 @contextmanager
@@ -143,9 +153,7 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
             running.discard(process)
         if not stopped:
             note_end(failed, call.label, code, death(code))
-        if not code:
-            records.note(call)
-        return code
+        return code or records.note(call)
 
     def stop_all(number: int, frame: FrameType | None) -> None:
         first = not stopped

@@ -170,11 +170,8 @@ class Records:
             not what the task made that made it; that is left where InputErrors are. None if it is to be run; it is
             said why, where it was before.
         """
-        try:
-            with exit_on_input_error():
-                self._check_inputs(call)
-        except SystemExit as error:
-            return int(str(error.code))
+        if status := _status(lambda: self._check_inputs(call)):
+            return status
         path = call.folder / RECORD
         if not path.is_file():
             return None
@@ -187,11 +184,11 @@ class Records:
         passed(call.label, "was finished before, and is kept")
         return 0
 
-    def note(self, call: Call) -> None:
-        """Writes the record of a task that has just ended well."""
+    def note(self, call: Call) -> int:
+        """Writes the record of a task that has just ended well; returns 0, or 2 if it can't be written, as above."""
         outputs = {name: self._digest(path) for name, path in call.outputs.items() if path.exists()}
         record = {**self._asked(call), "label": call.label, "outputs": outputs}
-        write_text(call.folder / RECORD, json.dumps(record, indent=1) + "\n")
+        return _status(lambda: write_text(call.folder / RECORD, json.dumps(record, indent=1) + "\n"))
 
     def _asked(self, call: Call) -> dict[str, Any]:
         """All that a task's outputs depend on."""
@@ -231,6 +228,16 @@ class Records:
         if path not in self._known or self._known[path][0] != key:
             self._known[path] = key, digest(path)
         return self._known[path][1]
+
+
+def _status(work: Callable[[], None]) -> int:
+    """0, or 2 where work that a task needs is refused: KFP's threads know no other errors."""
+    try:
+        with exit_on_input_error():
+            work()
+    except SystemExit as error:
+        return int(str(error.code))
+    return 0
 
 
 def _difference(record: Mapping[str, Any], now: Mapping[str, Any]) -> str:

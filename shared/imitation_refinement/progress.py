@@ -6,6 +6,7 @@ program that started this one is told, too: by JSON lines in a file of this proc
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -32,11 +33,18 @@ def leads() -> bool:
 
 
 def say(text: str) -> None:
-    """One line for the person who watches, on standard error, without breaking a bar."""
+    """One line for the person who watches, on standard error, without breaking a bar.
+
+    It is not said where that is a file on a full disk: work goes on, and what it writes itself tells of that.
+    """
     if not leads():
         return
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
+    try:
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def warn(text: str) -> None:
