@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 or 143 after a signal."""
     given = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser().parse_args(given)
-    again = arguments.command in (_refine, _identify, _release)
-    with exit_on_input_error(), stoppable([PROGRAM, *given]) if again else _interruptible():
+    again = arguments.command in (_refine, _identify, _release) or getattr(arguments, "resume", None)
+    whole = arguments.command in (_run, _batch_run)
+    ended = stoppable([PROGRAM, *given] if again else []) if again or whole else _interruptible()
+    with exit_on_input_error(), ended:
         arguments.command(arguments)
 
 
@@ -40,6 +42,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         raise Stopped(signal.SIGINT) from None
 
 

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel, say
-from imitation_refinement.running.interrupts import Stopped, signals, stop
+from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop
 from imitation_refinement.running.launch import environment
 
 LABEL_WIDTH = 38  # characters; "train_refiner densenet_shuffled_labels"
@@ -91,6 +91,7 @@ class Console:
             text = f"stopped; go on with: {self._resumed}"
             say(text)
             self._line(text)
+            error.add_note(TOLD)
 
     def say(self, text: str) -> None:
         """One line for the person, and for the log."""

@@ -188,6 +188,9 @@ def _finish(
     verbose: bool,
 ) -> None:
     """All of a run's work that is not done yet."""
+    import kfp.local  # noqa: F401 (before the work: an interrupt in the midst of it may come out as another error)
+
+    pipeline = _dag(profile)
     started, given = time.monotonic(), record.sources
     command = resume_command(COMMAND, folder)
     name = f"{profile.name} {folder.resolve().name}"
@@ -201,7 +204,7 @@ def _finish(
             tracker.log_params({**profile.model_dump(mode="json"), **given})
             if record.state == "begun":
                 execute(
-                    _dag(profile),
+                    pipeline,
                     {**given, **profile.parameters()},
                     folder,
                     Records(now, command),

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 
+TOLD = "the person knows how to go on"  # a note of what stopped a command
+
 
 class Stopped(SystemExit):
     """The run was stopped by a signal; the exit status says by which."""
@@ -45,17 +47,29 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
     """An interrupt or a termination in the block ends the process in order, with one line that says how to go on.
 
     Args:
-        command: the program and its arguments; given again, it goes on, or begins anew where little is lost.
+        command: the program and its arguments, which given again go on, or begin anew where little is lost; or nothing.
+            It is not told where somebody has told it already (:data:`TOLD`).
 
     Raises:
         SystemExit: 130 after an interrupt, 143 after a termination.
     """
-    with signals(stop):
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        stop(number, frame)
+
+    with signals(note):
         try:
             yield
-        except (KeyboardInterrupt, Stopped) as error:
-            print(f"stopped; go on with: {shlex.join(command)}", file=sys.stderr, flush=True)
-            raise error if isinstance(error, Stopped) else Stopped(signal.SIGINT) from None
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt | Stopped)
+            if not (stopped or asked):
+                raise  # else a library, as it was imported, has made another error of the interrupt
+            if TOLD not in getattr(error, "__notes__", ()):
+                text = f"stopped; go on with: {shlex.join(command)}" if command else "stopped"
+                print(text, file=sys.stderr, flush=True)
+            raise error if isinstance(error, Stopped) else Stopped(asked[0] if asked else signal.SIGINT) from None
 
 
 def run_stage(package: str) -> None:

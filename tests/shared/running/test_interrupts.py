@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imitation_refinement.running.interrupts import Stopped, signals, stop, stoppable
+from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop, stoppable
 
 STAGE = """
 import time
@@ -45,6 +45,25 @@ def test_a_stage_that_is_stopped_names_the_command_that_goes_on(tmp_path: Path, 
     assert stage.returncode == 128 + number
     assert said == "stopped; go on with: python -m toy --output 'my file'\n"
     assert (tmp_path / "tidy").exists()
+
+
+def test_an_interrupt_that_a_library_has_made_another_error_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """As pydantic does while a class is built."""
+    with pytest.raises(Stopped) as end, stoppable(["x", "a b"]):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("can't build it") from None
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped; go on with: x 'a b'\n"
+
+
+def test_what_was_told_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Stopped), stoppable(["x"]):
+        error = KeyboardInterrupt()
+        error.add_note(TOLD)
+        raise error
+    assert capsys.readouterr().err == ""
 
 
 def test_other_errors_pass_and_handlers_are_put_back() -> None:
