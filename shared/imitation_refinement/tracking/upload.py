@@ -141,16 +141,18 @@ class Replay:
         store: the store.
         known: the journal.
         others: all journals that stand with it.
+        done: whether all of the run was sent. One that was sent in part goes to another store from the beginning.
     """
 
-    def __init__(self, store: Store, known: Known, others: Sequence[Known]) -> None:
+    def __init__(self, store: Store, known: Known, others: Sequence[Known], done: bool) -> None:
         self.store, self.known, self.others = store, known, others
         self.client, self.about = store.client, known.about
         sent = known.sent()
-        self.sent: dict[str, Any] = sent if sent.get("store") == store.address else {}
+        self.sent: dict[str, Any] = sent if done or sent.get("store") == store.address else {}
         self._metrics: list[dict[str, Any]] = []  # events that go in one request
         self._end = 0  # of them
         self._time = 0  # of the last event
+        self._files_wait = False
 
     @property
     def run_id(self) -> str:
@@ -173,7 +175,6 @@ class Replay:
         if self.known.size > offset or self.sent.get("later"):
             self._see_that_the_run_is_there()
             offset = int(self.sent.get("offset", 0))
-            self._again()
         for place, line in self.known.lines(offset):
             try:
                 event = json.loads(line)
@@ -194,6 +195,7 @@ class Replay:
             if not self.about.get("run_id"):
                 self._guard(lambda: self._close("FAILED", self.sent.get("time")))
             self._note(closed=True)
+        self._again()
 
     def _note(self, **changed: Any) -> None:
         self.sent = {**self.sent, "store": self.store.address, **changed}
@@ -226,6 +228,9 @@ class Replay:
 
     def _take(self, event: Mapping[str, Any]) -> None:
         """Does what an event says, sets it aside, or puts it off."""
+        if self._files_wait and event["kind"] in LOOSE:
+            self._put_off(event)
+            return
         try:
             self._guard(lambda: self._do(event))
         except Refused as error:
@@ -234,11 +239,15 @@ class Replay:
             # Files may have a store of their own, and what it does not take holds up nothing else.
             if event["kind"] not in LOOSE or not self.store.alive():
                 raise
-            self._note(later=[*self.sent.get("later", []), event])
+            self._files_wait = True
+            self._put_off(event)
+
+    def _put_off(self, event: Mapping[str, Any]) -> None:
+        self._note(later=[*self.sent.get("later", []), event])
 
     def _again(self) -> None:
         """Tries once more what was put off; the first that fails leaves the rest."""
-        while later := self.sent.get("later", []):
+        while (later := self.sent.get("later", [])) and not self._files_wait:
             try:
                 self._guard(lambda event=later[0]: self._do(event))  # type: ignore[misc]
             except Refused as error:
@@ -294,11 +303,11 @@ class Replay:
         elif kind == "inputs":
             self._log_inputs(data["inputs"], run_id)
         elif kind == "artifact":
-            path = self.known.folder / data["file"]
+            path = self._file(data["file"])
             log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
             log(run_id, str(path), data["folder"])
         elif kind == "table":
-            self._log_table(self.known.folder / data["file"], run_id)
+            self._log_table(self._file(data["file"]), run_id)
         elif kind == "tag":
             self.client.set_tag(run_id, data["key"], data["value"])
         elif kind == "rename":
@@ -317,6 +326,12 @@ class Replay:
                 self._close(data["status"], now)
         else:
             raise Refused(f"{kind} is nothing that this version knows")
+
+    def _file(self, name: str) -> Path:
+        path = self.known.folder / name
+        if not path.exists():
+            raise Refused(f"{path} is not there any more")
+        return path
 
     def _begin(self, data: Mapping[str, Any], now: int) -> str:
         """The run of the journal, found, made, or opened again."""
@@ -516,6 +531,7 @@ class Upload:
         everything = journals(self.root)
         over = {known.uuid for known in everything if known.ended()}
         gone = {known.uuid for known in everything if known.uuid not in over and known.abandoned()}
+        waits = {known.whole for known in everything if known.waiting()}
         self.held.clear()
         self.busy.clear()
         for known in everything:
@@ -524,15 +540,15 @@ class Upload:
                     self.busy.add(known.folder)
                     continue
                 try:
-                    replay = Replay(self.store_of(known, everything), known, everything)
+                    replay = Replay(self.store_of(known, everything), known, everything, known.whole not in waits)
                     # Whether a part of a run was killed or goes on, the whole's end tells.
                     dead = known.parent in over | gone if known.parent else known.uuid in gone
                     replay.go_on(dead)
                 except Held as error:
                     self.held[known.folder] = str(error)
-                    continue
-                if (dead or known.uuid in over) and not known.waiting():
-                    _tidy(known)
+        for known in everything:
+            if known.whole in over | gone and not any(o.waiting() for o in everything if o.whole == known.whole):
+                _tidy(known)
 
 
 def _tidy(known: Known) -> None:
@@ -591,7 +607,9 @@ def follow(root: Path, name: str, check: bool) -> None:
         check: whether to say on standard output first whether the store can be used.
     """
     upload, starter = Upload(root), os.getppid()
-    me = next(known for known in journals(root) if known.folder.name == name)
+    me = next((known for known in journals(root) if known.folder.name == name), None)
+    if me is None:  # removed before this process had begun
+        return
     if check:
         _answer(usable(upload, me))
     patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
@@ -604,7 +622,7 @@ def follow(root: Path, name: str, check: bool) -> None:
 
     def left() -> list[int]:
         """Of each journal of this run, how much waits."""
-        return [known.waiting() for known in journals(root) if me.uuid in (known.uuid, known.parent)]
+        return [known.waiting() for known in journals(root) if known.whole == me.uuid]
 
     while True:
         last, before = over(), left()

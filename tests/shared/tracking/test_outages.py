@@ -304,6 +304,40 @@ def test_a_server_that_is_killed(server: Any, patterns: Any, undisturbed: str, t
     see_all_of_it(server.uri, path)
 
 
+KILLS_ITSELF = """
+import os, signal, sys, time
+from pathlib import Path
+from imitation_refinement.running.journal import journals
+from imitation_refinement.running.tracking import Tracker
+
+folder = Path(sys.argv[1])
+with Tracker.parent("whole", folder / "tracking", sys.argv[2]), Tracker.stage("part") as tracker:
+    tracker.log_metrics({"loss": 1}, 7)
+    while not all(known.sent() for known in journals(folder)):
+        time.sleep(0.05)
+    tracker.log_metrics({"loss": 2}, 8)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_is_killed_has_failed(uri: str, tmp_path: Path) -> None:
+    """Its uploader, which outlives it for that, says so; what was said before is there."""
+    import mlflow
+
+    ended = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(tmp_path), uri], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    client = mlflow.MlflowClient(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    end = time.monotonic() + 60
+    runs: list[Any] = []
+    while {run.info.status for run in runs} != {"FAILED"}:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+        runs = client.search_runs(experiments)
+    (part,) = (run for run in runs if run.info.run_name == "part")
+    assert [m.step for m in client.get_metric_history(part.info.run_id, "loss")] == [7, 8] and len(runs) == 2
+
+
 def uploaded_so_far(model: Path) -> None:
     """Waits until the uploader has sent all that there is yet."""
     end = time.monotonic() + 60

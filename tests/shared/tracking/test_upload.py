@@ -249,22 +249,29 @@ def test_broken_off_anywhere_and_begun_again(
     assert state(mlflow.MlflowClient(uri)) == expected
 
 
-def test_a_second_store_and_one_that_was_made_anew(
+def test_another_store_gets_all_and_what_was_sent_is_sent(
     empty_store: Path, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
 
     root = queued(tmp_path, uri, monkeypatch)
-    monkeypatch.setattr(upload, "_tidy", lambda known: None)
-    Upload(root).once()
-    first = state(mlflow.MlflowClient(uri))
-    (tmp_path / "other").mkdir()
-    other = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'other' / 'mlflow.db')}"
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", other)
-        Upload(root).once()
-    assert state(mlflow.MlflowClient(other)) == first
-    assert {known.sent()["store"] for known in journals(root)} == {other}
+    stores = [f"sqlite:///{shutil.copy(empty_store, tmp_path / f'{name}.db')}" for name in ("whole", "other", "third")]
+    shutil.copytree(root, tmp_path / "copy")
+
+    def upload_to(store: str, folder: Path) -> list[Any]:
+        with monkeypatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", store)
+            Upload(folder).once()
+        return state(mlflow.MlflowClient(store))
+
+    expected = upload_to(stores[0], tmp_path / "copy")
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        patch.setattr(upload.Replay, "_log_table", lambda *_: (_ for _ in ()).throw(Broken))
+        patch.setattr(upload.Replay, "_guard", lambda self, action: action())
+        Upload(root).once()  # to the store of the journal, broken off halfway
+    assert waiting(root) > 0 and len(expected) == 4
+    assert upload_to(stores[1], root) == expected and waiting(root) == 0
+    assert upload_to(stores[2], root) == []
 
 
 def test_runs_that_were_moved_with_their_store(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
