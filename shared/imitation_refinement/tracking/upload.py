@@ -50,6 +50,7 @@ TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow shows tables
 REFUSALS = (400, 404, 409, 413, 415, 422)  # of an event; other errors are the store's
 BATCH = 500  # metrics a request; MLflow takes 1,000
 TICK_S, POLL_S, RETRY_S, MAX_RETRY_S = 0.2, 0.5, 1.0, 10.0
+STORAGE = ("botocore", "boto3", "s3transfer", "google", "azure", "urllib3", "sqlalchemy")  # whose errors are outages
 LOOSE = {"artifact", "table", "model"}  # events that may wait while later ones go on
 
 
@@ -159,11 +160,12 @@ class Replay:
         """The run in the store."""
         return str(self.sent["run_id"])
 
-    def go_on(self, over: bool) -> None:
+    def go_on(self, over: bool, again: bool = True) -> None:
         """Sends what is new.
 
         Args:
             over: whether nobody writes the journal any more, though its run may not have ended.
+            again: whether to try what was put off.
 
         Raises:
             Silent: if the store takes nothing now.
@@ -195,7 +197,8 @@ class Replay:
             if not self.about.get("run_id"):
                 self._guard(lambda: self._close("FAILED", self.sent.get("time")))
             self._note(closed=True)
-        self._again()
+        if again:
+            self._again()
 
     def _note(self, **changed: Any) -> None:
         self.sent = {**self.sent, "store": self.store.address, **changed}
@@ -285,6 +288,8 @@ class Replay:
                 raise Refused(first_line(error)) from error
             raise Silent(why_silent(error)) from error
         except Exception as error:  # of a library below MLflow, or of ours: others go on
+            if type(error).__module__.partition(".")[0] in STORAGE:
+                raise Silent(why_silent(error)) from error
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error
 
     def _do(self, event: Mapping[str, Any]) -> None:
@@ -503,6 +508,7 @@ class Upload:
         self.held: dict[Path, str] = {}  # journals that can't go on, and why
         self.busy: set[Path] = set()  # journals that another process uploads
         self._stores: dict[str, Store] = {}
+        self._retry: dict[Path, float] = {}  # when to try again what a journal has put off
 
     def store_of(self, known: Known, others: Sequence[Known]) -> Store:
         """The store that a journal goes to.
@@ -543,7 +549,9 @@ class Upload:
                     replay = Replay(self.store_of(known, everything), known, everything, known.whole not in waits)
                     # Whether a part of a run was killed or goes on, the whole's end tells.
                     dead = known.parent in over | gone if known.parent else known.uuid in gone
-                    replay.go_on(dead)
+                    replay.go_on(dead, time.monotonic() >= self._retry.get(known.folder, 0.0))
+                    if replay.sent.get("later"):
+                        self._retry[known.folder] = time.monotonic() + MAX_RETRY_S
                 except Held as error:
                     self.held[known.folder] = str(error)
         for known in everything:
@@ -560,9 +568,9 @@ def _tidy(known: Known) -> None:
         return
     shutil.rmtree(known.folder, ignore_errors=True)
     root = known.folder.parent
-    if all(path.name == SILENT for path in root.iterdir()):
-        (root / SILENT).unlink(missing_ok=True)
-        with suppress(OSError):  # another begins there
+    with suppress(OSError):  # another begins there
+        if all(path.name == SILENT for path in root.iterdir()):
+            (root / SILENT).unlink(missing_ok=True)
             root.rmdir()
 
 
