@@ -181,8 +181,10 @@ class Replay:
             try:
                 event = json.loads(line)
                 self._time = int(event["time"])
-            except (ValueError, KeyError, TypeError):
-                continue  # written in part
+            except (ValueError, KeyError, TypeError):  # written in part
+                self._flush()
+                self._note(offset=place)
+                continue
             if event["kind"] in ("metrics", "system") and not event["data"].get("above"):
                 self._metrics.append(event)
                 self._end = place
@@ -468,9 +470,10 @@ class Replay:
 
     def _register(self, data: Mapping[str, Any], run_id: str) -> None:
         """After all that the other journals of the run have so far."""
+        pipeline, parent = self.about.get("pipeline"), self.known.parent
         for other in self.others:
-            alike = other.parent == self.known.parent and other.about.get("pipeline") == self.about.get("pipeline")
-            if alike and other.uuid != self.known.uuid and other.waiting() and not other.about.get("kept"):
+            alike = other.about.get("pipeline") == pipeline if pipeline else bool(parent) and other.parent == parent
+            if alike and other.uuid != self.known.uuid and other.waiting():
                 raise Held("registers its model when all else of the run is uploaded")
         importlib.import_module("imitation_refinement.tracking.registry").register(
             self.client, run_id, data, self.known.folder
@@ -556,7 +559,9 @@ class Upload:
                     self.held[known.folder] = str(error)
         for known in everything:
             if known.whole in over | gone and not any(o.waiting() for o in everything if o.whole == known.whole):
-                _tidy(known)
+                with _locked(known.folder) as mine:
+                    if mine:
+                        _tidy(known)
 
 
 def _tidy(known: Known) -> None:
@@ -716,11 +721,14 @@ def sync(folder: Path) -> int:
     if not found:
         raise InputError(folder, "holds no journal of a run.", "Name a run's folder, or the one that was told.")
     quiet()
-    before = waiting(folder)
+    before = left = waiting(folder)
     upload = Upload(folder)
     reason = ""
     try:
         upload.once()
+        while upload.held and waiting(folder) < left:  # what was held may go on now
+            left = waiting(folder)
+            upload.once()
     except Silent as error:
         reason = f"MLflow's store takes nothing now: {error}"
     left = waiting(folder)

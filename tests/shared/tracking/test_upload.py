@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -445,6 +446,49 @@ def test_two_uploaders_at_once_are_kept_apart(tmp_path: Path, uri: str, monkeypa
         assert len(other.busy) == 1
     assert sync(root) == 0
     assert all((known.folder / SENT).exists() for known in journals(root))
+
+
+def test_models_and_what_is_registered_are_handed_on(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the modules for that; registered is what all other parts of the run have been uploaded before."""
+    import mlflow
+
+    (tmp_path / "w.bin").write_bytes(b"weights")
+    with monkeypatch.context() as patch:
+        queued(tmp_path, uri, patch)
+        with Tracker.parent("whole run", tmp_path / "tracking", uri), Tracker.stage("late") as tracker:
+            tracker.register({"why": 1}, {"refiner": tmp_path / "w.bin"})
+            tracker.log_model("selected", {"refiner": tmp_path / "w.bin"}, "card", {"a": "b"}, {"loss": 1})
+            tracker.set_tag("after", "it")
+    calls: list[tuple[str, Any]] = []
+    client = mlflow.MlflowClient(uri)
+
+    def log(at: Any, run_id: str, spec: dict[str, Any], folder: Path) -> None:
+        calls.append(("log", spec))
+        tags = {f"{name}_sha256": value for name, value in spec["sha256"].items()}
+        made = at.create_logged_model(at.get_run(run_id).info.experiment_id, spec["name"], run_id, tags)
+        at.finalize_logged_model(made.model_id, "READY")
+        at.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(made.model_id, 0)])
+        if len(calls) < 3:
+            raise Broken  # before it could be noted
+
+    def register(at: Any, run_id: str, spec: dict[str, Any], folder: Path) -> None:
+        assert (folder / spec["files"]["refiner"]).read_bytes() == b"weights"
+        others = at.search_runs([at.get_run(run_id).info.experiment_id], "attributes.run_name = 'one'")
+        calls.append(("register", (spec["evidence"], others[0].info.status)))
+
+    for name, function in (("served", log), ("registry", register)):
+        module = SimpleNamespace(**{function.__name__: function})
+        monkeypatch.setitem(sys.modules, f"imitation_refinement.tracking.{name}", module)
+        monkeypatch.setattr(f"imitation_refinement.tracking.{name}", module, raising=False)
+    monkeypatch.setattr(upload.Replay, "_guard", lambda self, action: action())
+    with pytest.raises(Broken):
+        Upload(tmp_path).once()
+    assert sync(tmp_path) == 0
+    assert [kind for kind, _ in calls] == ["register", "log"]  # the model was there already
+    assert calls[0][1] == ({"why": 1}, "FINISHED")
+    assert calls[1][1]["card"] == "card" and calls[1][1]["metrics"] == {"loss": 1.0}
+    (late,) = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.after = 'it'")
+    assert len(late.outputs.model_outputs) == 1
 
 
 RACE = """
