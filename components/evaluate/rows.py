@@ -16,7 +16,7 @@ from components.evaluate.config import EvaluateConfig
 from components.evaluate.methods import Entry, Parts
 from imitation_refinement.data.datasets import Dataset
 from imitation_refinement.progress import progress
-from imitation_refinement.results import metrics
+from imitation_refinement.results import gate, metrics
 from imitation_refinement.results.honesty import honesty
 from imitation_refinement.vocabulary import Distance, Measure, Method
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
@@ -54,6 +54,7 @@ def result_rows(methods: Sequence[Entry], parts: Parts, ideal: Dataset, config: 
         if method.usable or method.variant.control or (method.method is Method.GTA and method.refiner):
             row |= _honesty(method, judge(method, methods), parts.test, ideal, config.seed)
         row["predicted_counts"] = counts(method.predicted)
+        row["recalls"] = gate.recalls(answers(method, parts.test))
         told = method.probabilities
         row |= _sureness(told, parts.test.labels)
         row["validation_accuracy"] = method.validation_accuracy
@@ -107,6 +108,11 @@ def counts(classes: NDArray[np.int64]) -> dict[str, int]:
     """How many patterns each crystal system has."""
     found = np.bincount(classes, minlength=N_CLASSES)
     return {str(system): int(n) for system, n in zip(CRYSTAL_SYSTEMS, found, strict=True)}
+
+
+def answers(method: Entry, test: Dataset, tested: str = "") -> gate.Answers:
+    """A method's answers to the test part, for the gate; ``tested`` is its digest."""
+    return gate.Answers(method.name, test.rows["pattern_id"].tolist(), test.labels, method.predicted, tested)
 
 
 def predictions(methods: Sequence[Entry], test: Dataset) -> pd.DataFrame:

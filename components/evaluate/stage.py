@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from components.evaluate.config import EvaluateConfig
 from components.evaluate.drawings import draw, label, model_name
 from components.evaluate.methods import Entry, Parts, read_methods
 from components.evaluate.report import format_table, write_report
-from components.evaluate.rows import counts, judge, predictions, result_rows
+from components.evaluate.rows import answers, counts, judge, predictions, result_rows
 from imitation_refinement.data.contracts import read_grid, read_remarked
 from imitation_refinement.data.datasets import Dataset, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
 from imitation_refinement.learning.models import probabilities, use_device
 from imitation_refinement.progress import say
-from imitation_refinement.results import figures, metrics
+from imitation_refinement.results import figures, gate, metrics
 from imitation_refinement.results.wording import points, points_interval
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
@@ -45,6 +46,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
         "judges": judges,
         "ideal_accuracy": {m.classifier: _ideal_accuracy(m, ideal) for m in methods if m.method is Method.RAW},
         "true_counts": counts(parts.test.labels),
+        "gate": _standing(selected, methods, rows, parts.test, config),
         "rows": rows,
     }
     drawn = draw(methods, selected, rows, parts, ideal, config)
@@ -88,6 +90,17 @@ def _register(selected: Entry, rows: Sequence[Mapping[str, Any]], test: Dataset,
         tracker.set_tag("registration", f"registered: {name} gains {gain}")
     else:
         tracker.set_tag("registration", f"refused: {name} gains {gain}, which may be noise")
+
+
+def _standing(
+    selected: Entry, methods: Sequence[Entry], rows: Sequence[Mapping[str, Any]], test: Dataset, config: EvaluateConfig
+) -> dict[str, Any]:
+    """What the registry's gate asks of the selected refiner but for the champion, which only the registry knows."""
+    by_name = {row["name"]: row for row in rows}
+    tested = gate.tested_digest(test.rows["pattern_id"].tolist(), test.labels, test.intensity)
+    simple = [(by_name[m.name], answers(m, test, tested)) for m in methods if m.method in gate.SIMPLE]
+    found = gate.standing(answers(selected, test, tested), by_name[selected.name], simple, config.bounds, config.seed)
+    return {"tested_sha256": tested, "reasons": [asdict(reason) for reason in found]}
 
 
 def _ideal_accuracy(method: Entry, ideal: Dataset) -> float | None:

@@ -25,8 +25,7 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 # What needs no refiner and no adaptation. Those with the tested material in their library know what no refiner may
 # know (its classifier is refused where it has learnt a tested material), so they set no bar; the report shows them.
 SIMPLE = frozenset(
-    {method for method in Method if method.kind is Kind.ANSWERS}
-    - {Method.NEAREST_IN_LIBRARY, Method.SEARCH_IN_LIBRARY}
+    {method for method in Method if method.kind is Kind.ANSWERS} - {Method.NEAREST_IN_LIBRARY, Method.SEARCH_IN_LIBRARY}
     | {Method.STANDARD, Method.RAW, Method.ALIGNED, Method.DWT}
 )
 
@@ -219,7 +218,9 @@ def _recalls(candidate: Answers, least: float) -> Reason:
     if untested:
         return Reason(about, False, f"No test pattern is {listed(untested)}: whether it knows these is open.")
     system = min(found, key=lambda name: found[name])
-    return Reason(about, True, f"It knows all crystal systems; the worst is {system} with {percent(found[system], 0)} %.")
+    return Reason(
+        about, True, f"It knows all crystal systems; the worst is {system} with {percent(found[system], 0)} %."
+    )
 
 
 def answers_of(

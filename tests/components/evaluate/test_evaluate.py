@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,14 @@ FIELDS = {"name", "method", "classifier", "supervision", "variant", "labelled", 
 FIELDS |= {"accuracy", "accuracy_low", "accuracy_high", "l1", "l2", "kl", "ncc"}
 FIELDS |= {"gain", "gain_low", "gain_high", "p_value", "best_baseline", "against_plain"}
 FIELDS |= {"gain_over_baseline", "gain_over_baseline_low", "gain_over_baseline_high", "p_baseline"}
-FIELDS |= {"predicted_counts", "calibration_error", "reliability", "accuracy_of_surest", "validation_accuracy"}
+FIELDS |= {
+    "recalls",
+    "predicted_counts",
+    "calibration_error",
+    "reliability",
+    "accuracy_of_surest",
+    "validation_accuracy",
+}
 ANSWERING = [str(method) for method in Method if method.kind is Kind.ANSWERS]
 REFINERS = ["vgg-non_targeted", "densenet-targeted", "vgg-targeted"]
 NAMES = [
@@ -164,6 +172,23 @@ def test_honesty_is_measured_under_the_other_architecture(
         assert row["judge_accuracy_raw"] == rows[f"{other}-raw"]["accuracy"]
         for key in ("peak_precision", "peak_recall_raw", "identity_l1", "noise_entropy", "hump_entropy_raw"):
             assert isinstance(row[key], float)
+
+
+def test_what_the_gate_says_of_the_selected_refiner(results: dict[str, Any], toy_run: Path) -> None:
+    """Recalls from predictions.csv; the nearest neighbour knows all toys, which no refiner can beat."""
+    table = pd.read_csv(toy_run / "predictions.csv")
+    for row in results["rows"]:
+        own = table[table["method"] == row["name"]]
+        right = (own["predicted"] == own["crystal_system"]).groupby(own["crystal_system"]).mean()
+        assert row["recalls"] == pytest.approx(right.to_dict())
+    found = {reason["about"]: reason for reason in results["gate"]["reasons"]}
+    assert list(found) == ["baseline", "judge", "calibration", "recalls"]
+    assert not found["baseline"]["kept"] and "Nearest neighbour" in found["baseline"]["words"]
+    data = read_imperfect(toy_run / "imperfect_dataset.parquet").select("test")
+    order, sha = np.argsort(data.rows["pattern_id"].to_numpy(str)), hashlib.sha256()
+    for i in order:
+        sha.update(f"{data.rows['pattern_id'].iloc[i]}\0{data.labels[i]}\0".encode() + data.intensity[i].tobytes())
+    assert results["gate"]["tested_sha256"] == sha.hexdigest()
 
 
 def test_distances_again(results: dict[str, Any], toy_run: Path) -> None:
