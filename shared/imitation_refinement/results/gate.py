@@ -71,6 +71,9 @@ class Reason:
     words: str
 
 
+FIRST = Reason("champion", True, "There is no champion yet.")
+
+
 @dataclass(frozen=True)
 class Decision:
     """What a candidate becomes, :data:`CHAMPION` or :data:`CHALLENGER`, and why."""
@@ -121,12 +124,16 @@ def standing(
 
 def against_champion(candidate: Answers, champion: Answers | None, seed: int) -> Reason:
     """Whether the candidate beats the present champion on the same test data beyond the paired interval."""
-    about = "champion"
     if champion is None:
-        return Reason(about, True, "There is no champion yet.")
+        return FIRST
     if champion.test != candidate.test:
-        return Reason(about, False, f"The champion, {champion.name}, was tested on other test data: not comparable.")
-    return _beats(about, f"the champion, {champion.name}", candidate, champion, seed)
+        return other_data(champion.name)
+    return _beats("champion", f"the champion, {champion.name}", candidate, champion, seed)
+
+
+def other_data(champion: str) -> Reason:
+    """A champion that was tested on other data can't be beaten."""
+    return Reason("champion", False, f"The champion, {champion}, was tested on other test data: not comparable.")
 
 
 def simple(rows: Sequence[Row]) -> list[Row]:

@@ -1,0 +1,1 @@
+"""MLflow: what journals hold is put into a store, models are registered and served; nothing else imports it."""
