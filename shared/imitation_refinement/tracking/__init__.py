@@ -1,1 +1,1 @@
-"""MLflow: what journals hold is put into a store, models are registered and served; nothing else imports it."""
+"""Runs as MLflow has them: what uploads journals, what is registered, what is served. Nothing else imports MLflow."""
