@@ -578,9 +578,11 @@ def _ui(arguments: argparse.Namespace) -> None:
     """Serves MLflow's pages of all runs on this machine."""
     import os
 
-    from pipelines.local import tracking_uri
+    from imitation_refinement.tracking.store import find_artifacts
+    from pipelines.local import ARTIFACTS, DATABASE, tracking_uri
 
-    if not (arguments.runs / "mlflow.db").exists():
+    if not (arguments.runs / DATABASE).exists():
         raise InputError(arguments.runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
+    find_artifacts(arguments.runs / DATABASE, arguments.runs / ARTIFACTS)  # the folder may have been moved
     store, port = tracking_uri(arguments.runs), str(arguments.port)
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port])

@@ -64,8 +64,8 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     write_text(paths["table"], table + "\n")
     write_text(paths["predictions"], predictions(methods, parts.test).to_csv(index=False))
     write_report(paths["report"], results, saved, _files(methods))
-    for name in ("results", "report", "predictions"):
-        tracker.log_artifact(paths[name])
+    for name, suffix in (("results", ".json"), ("report", ".html"), ("predictions", ".csv")):
+        tracker.log_artifact(paths[name], name=name + suffix)
     _tell(selected, results, methods, paths, config, tracker)
     say(table)
     best = next(row for row in rows if row["name"] == selected.name)
@@ -108,7 +108,7 @@ def _tell(
     )
     whole.log_metrics(summary.headline(results))
     for run in summary.method_runs(results, revision()):
-        whole.child(run.name, run.tags, run.metrics, run.params)
+        whole.child(run.name, identity() | run.tags, run.metrics, run.params)
     evidence = {
         "model": REGISTERED_MODEL,
         "method": selected.name,

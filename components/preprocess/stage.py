@@ -66,7 +66,7 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
     write_rejected(paths["rejected"], rejected)
     counts = {f"{table}_{split}": len(part) for (table, split), part in manifest.groupby(["table", "split"])}
     tracker.log_metrics(counts | {"identical_on_two_sides": pairs})
-    tracker.log_artifact(paths["manifest"])
+    tracker.log_artifact(paths["manifest"], name="manifest.csv")
     say("patterns by split: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     training = (
         f"{counts.get('ideal_train', 0)} ideal and {counts.get('imperfect_train', 0)} imperfect patterns to learn from"

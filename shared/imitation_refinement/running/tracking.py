@@ -177,11 +177,17 @@ class Tracker:
                 file = place.relative_to(journal.folder).as_posix()
                 self._append("artifact", {"file": file, "folder": "figures"})
 
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Logs a file, or what is in a folder, as it is now."""
+    def log_artifact(self, path: Path, folder: str | None = None, name: str = "") -> None:
+        """Logs a file, or what is in a folder, as it is now.
+
+        Args:
+            path: of it.
+            folder: that it goes to.
+            name: of a file there, its own by default; MLflow shows it by the suffix, which Kubeflow's files don't have.
+        """
         with self._kept() as journal:
             if journal:
-                self._append("artifact", {"file": journal.keep(path), "folder": folder})
+                self._append("artifact", {"file": journal.keep(path, name), "folder": folder})
 
     def log_table(self, frame: DataFrame, name: str) -> None:
         """Logs a table under ``tables/``, in the form that MLflow shows as one.
