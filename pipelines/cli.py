@@ -91,6 +91,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    again = commands.add_parser(
+        "reproduce", help="run a finished run again and compare", description=_reproduce.__doc__
+    )
+    again.add_argument("run", metavar="RUN", help="a finished run's folder, as runs/latest, or its id in MLflow")
+    again.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of runs, for the new one; its store knows the id if MLFLOW_TRACKING_URI is not set (default: runs)",
+    )
+    again.add_argument("--anyway", action="store_true", help="compare also where revision or data are not the same")
+    again.add_argument("--verbose", action="store_true", help="print all that is said")
+    again.set_defaults(command=_reproduce)
+
     refine = commands.add_parser("refine", help="refine patterns", description=_refine.__doc__)
     refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
     refine.add_argument(
@@ -380,6 +395,25 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"report: {folder / 'report.html'}")
     runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
     print(f"MLflow: make ui{runs}")
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    """Runs a finished run again by its own configuration and sources, and says number by number which agree.
+
+    Exits with 1 where any differs. It is not begun where the program's revision or the data are not the run's.
+    """
+    from pipelines.local import TaskFailed
+    from pipelines.reproduce import reproduce
+
+    try:
+        found = reproduce(arguments.run, arguments.output, arguments.anyway, arguments.verbose)
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print("\n".join(["", *found.lines()]))
+    print(f"run again: {found.folder}")
+    if found.differences:
+        raise SystemExit(1)
 
 
 def _refine(arguments: argparse.Namespace) -> None:

@@ -108,7 +108,7 @@ def _tell(
     )
     whole.log_metrics(summary.headline(results))
     for run in summary.method_runs(results, revision()):
-        whole.child(run.name, identity() | run.tags, run.metrics, run.params)
+        whole.child(run.name, {**identity(), **run.tags}, run.metrics, run.params)
     evidence = {
         "model": REGISTERED_MODEL,
         "method": selected.name,

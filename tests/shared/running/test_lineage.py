@@ -6,28 +6,28 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
+from safetensors.numpy import save_file
 
 from imitation_refinement.data.contracts import read_sources, with_sources
 from imitation_refinement.files import digest
 from imitation_refinement.running.lineage import data_set, is_model, model_digest
 
 
-@pytest.fixture
-def model(toy_run: Path) -> Path:
-    return toy_run / "models" / "vgg.safetensors"
-
-
-def test_models_are_known_whatever_they_are_called(toy_run: Path, model: Path, tmp_path: Path) -> None:
+def test_models_are_known_whatever_they_are_called(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "models").mkdir(parents=True)
+    model = run / "models" / "vgg.safetensors"
+    save_file({"weight": np.zeros((2, 3), np.float32)}, model, {"imitation_refinement": "{}"})
     other = tmp_path / "classifier"  # as Kubeflow's artifacts, without a suffix
     other.write_bytes(model.read_bytes())
-    assert is_model(model) and is_model(other) and is_model(toy_run / "models") and is_model(toy_run)
+    assert is_model(model) and is_model(other) and is_model(run / "models") and is_model(run)
     assert model_digest(other) == model_digest(model) == sha256(model.read_bytes()).hexdigest()
     (tmp_path / "text").write_text('{"no": "model"}' * 9)
-    assert not any(is_model(toy_run / name) for name in ("ideal_dataset.parquet", "results.json", "figures", "nothing"))
-    assert not is_model(tmp_path / "text")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "table")
+    assert not any(is_model(tmp_path / name) for name in ("text", "table", "nothing")) and not is_model(tmp_path)
 
 
 def test_the_digest_of_a_folder_of_models_is_of_all_of_them(tmp_path: Path) -> None:
