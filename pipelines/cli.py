@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path("runs"),
         metavar="DIR",
-        help="folder of runs, for the new one; its store knows the id if MLFLOW_TRACKING_URI is not set (default: runs)",
+        help="folder of runs, for the new one, whose store is asked if MLFLOW_TRACKING_URI is not set (default: runs)",
     )
     again.add_argument("--anyway", action="store_true", help="compare also where revision or data are not the same")
     again.add_argument("--verbose", action="store_true", help="print all that is said")

@@ -66,7 +66,8 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     write_report(paths["report"], results, saved, _files(methods))
     for name, suffix in (("results", ".json"), ("report", ".html"), ("predictions", ".csv")):
         tracker.log_artifact(paths[name], name=name + suffix)
-    _tell(selected, results, methods, paths, config, tracker)
+    tell(results, tracker)
+    _register(selected, results, methods, tracker)
     say(table)
     best = next(row for row in rows if row["name"] == selected.name)
     right = f"{100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
@@ -81,49 +82,47 @@ def _selected(methods: Sequence[Entry], where: Path) -> Entry:
     return max(usable, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
 
 
-def _tell(
-    selected: Entry,
-    results: Mapping[str, Any],
-    methods: Sequence[Entry],
-    paths: Mapping[str, Any],
-    config: EvaluateConfig,
-    tracker: Tracker,
-) -> None:
-    """Says to the whole run what came of it, has each method as a run of its own, and the selected one registered."""
-    numbers, whole = results["rows"], tracker.above
-    tracker.log_table(pd.DataFrame([_flat_row(row) for row in numbers]), "methods.json")
+def tell(results: Mapping[str, Any], tracker: Tracker) -> None:
+    """Says to the whole run what came of it: its name, note, user, revision and numbers, and each method as a run."""
+    whole, data = tracker.above, results["data"]
+    tracker.log_table(pd.DataFrame([_flat_row(row) for row in results["rows"]]), "methods.json")
     whole.rename(summary.title(results))
-    whole.note(summary.note(results, revision()))
+    whole.note(summary.note(results))
     for key, value in identity().items():
         whole.set_tag(key, value)
     whole.log_params(
         {
-            "profile": config.profile,
-            "seed": config.seed,
-            "structures": config.structures,
-            "imperfect": config.imperfect,
-            "test": config.test,
-            "classifiers": config.classifiers_from,
+            "profile": results["profile"],
+            "seed": results["seed"],
+            "structures": data["structures"]["source"],
+            "imperfect": data["imperfect"]["source"],
+            "test": data["imperfect"].get("test", ""),
+            "classifiers": data.get("classifiers", {}).get("source", ""),
         }
     )
     whole.log_metrics(summary.headline(results))
-    for run in summary.method_runs(results, revision()):
+    for run in summary.method_runs(results):
         whole.child(run.name, {**identity(), **run.tags}, run.metrics, run.params)
+
+
+def _register(selected: Entry, results: Mapping[str, Any], methods: Sequence[Entry], tracker: Tracker) -> None:
+    """Has the selected model registered; whether it becomes champion, what stands there by then decides, too."""
+    data = results["data"]
     evidence = {
         "model": REGISTERED_MODEL,
         "method": selected.name,
         "tested": results["gate"]["tested_sha256"],
         "reasons": results["gate"]["reasons"],
         "metrics": summary.headline(results),
-        "card": summary.note(results, revision()),
+        "card": summary.note(results),
         "tags": {
-            "profile": config.profile or summary.NONE,
-            "seed": str(config.seed),
-            "structures": config.structures,
-            "imperfect": config.test or config.imperfect,
-            "revision": revision(),
+            "profile": results["profile"] or summary.NONE,
+            "seed": str(results["seed"]),
+            "structures": data["structures"]["source"],
+            "imperfect": data["imperfect"].get("test") or data["imperfect"]["source"],
+            "revision": results["revision"],
         },
-        "seed": config.seed,
+        "seed": results["seed"],
     }
     tracker.register(evidence, _model_files(selected, methods))
 
