@@ -1,6 +1,6 @@
 """How long MLflow's table of runs takes to open with many runs: ``python -m benchmarks.many_runs results.json``.
 
-From the results of one finished run (``runs/latest/results.json``) it makes folders of few and of many pipeline runs, as
+From the results of one finished run (``runs/latest/results.json``) it makes folders of few and many pipeline runs, as
 `imitation-refinement run` leaves them but for weights: journals with all that the stages say, put into a store by the
 uploader. Then ``imitation-refinement ui`` serves both, and in turn the table's requests are timed, and, where Chromium
 is, how long the page takes until its rows are there. Prints medians and their ratios.
