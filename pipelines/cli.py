@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     refine.add_argument(
         "--model",
         metavar="FOLDER",
-        help="a model that `release` made (default: that of the software); with --run a refiner of the run by its "
-        "name, as densenet-targeted (default: the one the run selected)",
+        help="a model that `release` made, or one of MLflow's as models:/imitation-refinement@champion or "
+        "runs:/RUN_ID/NAME, from MLFLOW_TRACKING_URI or, without it, runs/ (default: that of the software); with --run "
+        "a refiner of the run by its name, as densenet-targeted (default: the one the run selected)",
     )
     refine.add_argument(
         "--keep-angles",
@@ -420,16 +422,37 @@ def _refine(arguments: argparse.Namespace) -> None:
     """Refines patterns that no training has seen; writes refined.parquet, an .xy and a picture of each."""
     from imitation_refinement.refine import refine_files
 
-    given = {"run": arguments.run, "name": arguments.model} if arguments.run else {"folder": arguments.model}
-    refine_files(
-        arguments.paths,
-        arguments.output,
-        arguments.wavelength,
-        keep_angles=arguments.keep_angles,
-        scan=arguments.scan,
-        axis=arguments.axis,
-        **given,
-    )
+    with _model_folder(None if arguments.run else arguments.model) as folder:
+        given = {"run": arguments.run, "name": arguments.model} if arguments.run else {"folder": folder}
+        refine_files(
+            arguments.paths,
+            arguments.output,
+            arguments.wavelength,
+            keep_angles=arguments.keep_angles,
+            scan=arguments.scan,
+            axis=arguments.axis,
+            **given,
+        )
+
+
+@contextmanager
+def _model_folder(model: str | None) -> Iterator[str | Path | None]:
+    """The folder of a model, which is taken from MLflow's store first where it is there."""
+    import os
+
+    from pipelines.local import tracking_uri
+
+    if model is None or not model.startswith(("models:/", "runs:/")):
+        yield model
+        return
+    store, runs = os.environ.get("MLFLOW_TRACKING_URI", ""), Path("runs")
+    if not store and not (runs / "mlflow.db").exists():
+        problem = "is of MLflow, but MLFLOW_TRACKING_URI names no store, and no runs/ is here."
+        raise InputError(model, problem, "Set it to the server, or go to the folder that holds runs/.")
+    from imitation_refinement.tracking.served import fetched
+
+    with fetched(model, store or tracking_uri(runs)) as folder:
+        yield folder
 
 
 def _identify(arguments: argparse.Namespace) -> None:
