@@ -27,7 +27,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
@@ -217,15 +216,22 @@ class Tracker:
     def child(
         self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], params: Mapping[str, Any] | None = None
     ) -> None:
-        """Logs a finished run below this one; with :attr:`above`, beside this one."""
-        data = {
-            "uuid": uuid4().hex,
-            "name": name,
-            "tags": {key: str(value) for key, value in tags.items()},
-            "metrics": {key: float(value) for key, value in metrics.items()},
-            "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
-        }
-        self._append("child", data)
+        """Logs a finished run below this one; with :attr:`above`, beside this one.
+
+        Another attempt at this stage logs to the same run again, where it is a part of a whole.
+        """
+        with self._kept() as journal:
+            if not journal:
+                return
+            whole = os.environ.get(PARENT_RUN_VARIABLE) or os.environ.get(RUN_VARIABLE) if self._above else None
+            data = {
+                "uuid": sha256(f"{whole or journal.uuid} {name}".encode()).hexdigest()[:32],
+                "name": name,
+                "tags": {key: str(value) for key, value in tags.items()},
+                "metrics": {key: float(value) for key, value in metrics.items()},
+                "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
+            }
+            self._append("child", data)
 
     def log_model(
         self,
