@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,35 +23,6 @@ from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 N = 140
 TRUTH = np.repeat(np.arange(7), 20)
 KEPT = (Reason("baseline", True, "It beats all."), Reason("judge", True, "The judge agrees."))
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Of a real server, with its artifacts behind it."""
-    import mlflow
-
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]
-    uri = f"http://127.0.0.1:{port}"
-    with (folder / "log").open("wb") as log:
-        quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=quiet)
-    try:
-        for _ in range(600):
-            assert server.poll() is None, (folder / "log").read_text()
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.1)
-        yield mlflow.MlflowClient(uri)
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 class Team:
@@ -103,8 +68,12 @@ class Team:
 
 
 @pytest.fixture
-def team(client: Any, tmp_path: Path) -> Team:
-    return Team(client, tmp_path)
+def team(server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
+    """With a real server."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    return Team(mlflow.MlflowClient(server.uri), tmp_path)
 
 
 def test_a_version_is_the_model_that_training_logged(team: Team) -> None:
