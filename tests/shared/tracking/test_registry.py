@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -43,8 +45,10 @@ class Team:
         self.client.finalize_logged_model(model.model_id, "READY")
         return digests
 
-    def evaluated(self, right: int, test: str = "a", reasons: tuple[Reason, ...] = KEPT) -> Callable[[], str]:
-        """A run of evaluate that found ``right`` of each system's twenty; what registers its model."""
+    def prepared(
+        self, right: int, test: str = "a", reasons: tuple[Reason, ...] = KEPT
+    ) -> tuple[str, dict[str, Any], Path]:
+        """A run of evaluate that found ``right`` of each system's twenty; the run, the event, the journal's folder."""
         name = f"vgg-{right}-{uuid4().hex[:4]}"
         run = self.client.create_run(self.experiment, run_name="evaluate")
         predicted = np.where(np.arange(N) % 20 < right, TRUTH, (TRUTH + 1) % 7)
@@ -57,7 +61,12 @@ class Team:
         self.client.log_artifact(run.info.run_id, str(path))
         evidence = Evidence(self.model, name, test, reasons, {"accuracy": right / 20}, f"# {name}", {"seed": "0"}, 0)
         data = {"evidence": asdict(evidence), "files": {}, "sha256": self.trained(name)}
-        return lambda: register(self.client, run.info.run_id, data, path.parent)
+        return run.info.run_id, data, path.parent
+
+    def evaluated(self, right: int, test: str = "a", reasons: tuple[Reason, ...] = KEPT) -> Callable[[], str]:
+        """What registers the model of such a run."""
+        prepared = self.prepared(right, test, reasons)
+        return lambda: register(self.client, *prepared)
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -178,15 +187,16 @@ def test_a_champion_without_answers_stays(team: Team) -> None:
     assert "can't be compared with the champion, version 1" in team.version(2).tags["reason.champion"]
 
 
-def test_of_several_at_once_one_is_champion(team: Team) -> None:
-    """Two that are better than the champion, and as good as each other: whoever is second is challenger."""
+def test_of_several_at_once_one_is_champion(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three that are better than the champion, and as good as each other: whoever is second is challenger."""
+    monkeypatch.setattr(registry, "PATIENCE_S", 120.0)  # on a machine that is slow nobody is taken for dead
     team.evaluated(8)()
     several = [team.evaluated(right) for right in (14, 14, 14)]
     threads = [threading.Thread(target=each) for each in several]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     gates = [team.version(number).tags["gate"] for number in (1, 2, 3, 4)]
     assert gates == ["champion", "champion", "challenger", "challenger"] and team.aliases["champion"] == "2"
 
@@ -209,3 +219,34 @@ def test_a_model_that_no_training_logged_is_logged_from_the_journal(
     data = {"evidence": evidence, "files": {"classifier": "files/c", "refiner": "files/r"}, "sha256": digests}
     assert register(team.client, run, data, tmp_path).endswith("version 1: champion")
     assert [(found, spec["files"], place) for found, spec, place in logged] == [(run, data["files"], tmp_path)]
+
+
+PROCESS = """
+import json, sys
+from pathlib import Path
+import mlflow
+from imitation_refinement.tracking import registry
+
+registry.PATIENCE_S = 120.0
+uri, run_id, folder = sys.argv[1:]
+data = json.loads(Path(folder, "data.json").read_text())
+client = mlflow.MlflowClient(uri)
+Path(folder, "ready").touch()
+while len(list(Path(folder).parent.glob("*/ready"))) < 2:
+    pass
+print(registry.register(client, run_id, data, Path(folder)))
+"""
+
+
+def test_of_two_processes_at_once_one_is_champion(team: Team, server: Any) -> None:
+    """No champion is there yet: the first is, and the other must beat it."""
+    started = []
+    for _ in range(2):
+        run_id, data, folder = team.prepared(12)
+        (folder / "data.json").write_text(json.dumps(data))
+        command = [sys.executable, "-c", PROCESS, server.uri, run_id, str(folder)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    ended = [(*process.communicate(), process.returncode) for process in started]
+    assert [code for *_, code in ended] == [0, 0], ended
+    gates = [team.version(number).tags["gate"] for number in (1, 2)]
+    assert gates == ["champion", "challenger"] and team.aliases == {"champion": "1", "challenger": "2"}
