@@ -70,6 +70,7 @@ MOST_NOTE = 8000  # characters of it
 EXAMPLE_STEP = 0.25  # [°]
 MOST_KNOWN = 20  # registered models that are named
 # A store that is silent is noticed soon.
+SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 
 _logger = logging.getLogger(__name__)
@@ -297,7 +298,7 @@ def save(folder: Path | None, output: Path, card: str = "", entry: Entry | None 
     model = read(folder)
     if output.exists():
         raise InputError(output, "is there already.", "Give a folder that is not.")
-    with TemporaryDirectory() as place:
+    with environment(SILENCE), TemporaryDirectory() as place:
         kept = Path(place) / FILES
         kept.mkdir()
         for name in _names(folder):
@@ -397,7 +398,7 @@ def fetched(uri: str, tracking_uri: str) -> Iterator[Path]:
     Raises:
         InputError: if the store can't be used, holds no such model, or not one of ours.
     """
-    with environment({**PATIENCE, "MLFLOW_TRACKING_URI": tracking_uri}), TemporaryDirectory() as place:
+    with environment({**SILENCE, **PATIENCE, "MLFLOW_TRACKING_URI": tracking_uri}), TemporaryDirectory() as place:
         try:
             known = MlflowClient(tracking_uri, tracking_uri).search_registered_models(max_results=MOST_KNOWN)
         except Exception as error:  # of MLflow, of SQLAlchemy, of a driver, of what parses addresses
