@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,8 @@ from imitation_refinement.learning.model_files import name_of
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
-from imitation_refinement.running.tracking import Tracker, open_store, sqlite_uri
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.tracking.store import open_store, sqlite_uri
 from pipelines import containers, processes
 from pipelines.console import captured, clock, console
 from pipelines.processes import replaced
@@ -46,6 +46,7 @@ KEPT = {
     "evaluate/figures": "figures",
     "evaluate/predictions": "predictions.csv",
 }
+TRACKING = "tracking"  # the journals, in the run's folder
 AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
@@ -88,14 +89,13 @@ def run_locally(
         given[name] = str(Path(path).resolve()) if path and not named else path
     engine = containers.Engine(_images(profile)) if runner == "docker" else None
     started = time.monotonic()
-    store, artifacts, quiet = opened_store(runs)
+    store, artifacts = opened_store(runs)
     folder = new_folder(runs)
     write_text(folder / "profile.json", as_text(profile))
-    served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
     name = f"{profile.name} {folder.name}"
     with console(folder, verbose) as shown:
         shown.say(f"run {folder}: profile {profile.name}, seed {profile.seed}; all that is said goes to its log.txt")
-        with served as address, environment(quiet), Tracker.parent(name, address, artifacts) as tracker:
+        with Tracker.parent(name, folder / TRACKING, store, artifacts) as tracker:
             tracker.log_params({**profile.model_dump(mode="json"), **given})
             _run_pipeline(profile, given, folder, engine)
             tracker.log_artifact(folder / "profile.json")
@@ -115,26 +115,29 @@ def run_locally(
     return folder
 
 
-def opened_store(runs: Path) -> tuple[str, Path | None, dict[str, str]]:
+def opened_store(runs: Path) -> tuple[str, Path | None]:
     """Where runs are tracked: MLFLOW_TRACKING_URI, or the store beside the runs, which is made if it is not there.
 
     Returns:
-        Its address, the folder of its artifacts where it is no server, and variables for the time of a run.
+        Its address, and the folder of its artifacts where it is no server.
 
     Raises:
         InputError: if it refuses.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    local = not containers.is_server(store)
-    artifacts = runs / "mlartifacts" if local else None
-    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if local else {}  # a server of ours ends with the run
+    artifacts = None if is_server(store) else runs / "mlartifacts"
     if store == tracking_uri(runs):
         runs.mkdir(parents=True, exist_ok=True)
     with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
         open_store(store, artifacts)
     if artifacts:
         artifacts.mkdir(parents=True, exist_ok=True)
-    return store, artifacts, quiet
+    return store, artifacts
+
+
+def is_server(store: str) -> bool:
+    """Whether a tracking address is a server's, and no store on this machine."""
+    return store.partition(":")[0].lower() in ("http", "https", "databricks")
 
 
 def new_folder(runs: Path) -> Path:

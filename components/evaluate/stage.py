@@ -24,8 +24,6 @@ from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method
 
-REGISTERED_MODEL = "imitation-refinement"
-
 
 def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     """Runs the stage; see :data:`STAGE` for the files."""
@@ -59,7 +57,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     write_text(paths["table"], table + "\n")
     write_text(paths["predictions"], predictions(methods, parts.test).to_csv(index=False))
     write_report(paths["report"], results, saved, _files(methods))
-    _register(selected, rows, parts.test, tracker)
+    _tag(selected, rows, tracker)
     for name in ("results", "report", "predictions"):
         tracker.log_artifact(paths[name])
     for row in rows:
@@ -78,16 +76,13 @@ def _selected(methods: Sequence[Entry], where: Path) -> Entry:
     return max(usable, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
 
 
-def _register(selected: Entry, rows: Sequence[Mapping[str, Any]], test: Dataset, tracker: Tracker) -> None:
-    """Registers the selected refiner in MLflow if it beats raw beyond noise; else a tag says why not."""
+def _tag(selected: Entry, rows: Sequence[Mapping[str, Any]], tracker: Tracker) -> None:
+    """Says whether the selected refiner beats raw beyond noise."""
     row = next(row for row in rows if row["name"] == selected.name)
     interval = points_interval(row["gain_low"], row["gain_high"])
     name, gain = selected.name, f"{points(row['gain'])} ({interval}) points over raw"
-    if row["gain_low"] > 0 and selected.refiner is not None:
-        tracker.log_model(selected.refiner.cpu(), "selected", test.intensity[:2], REGISTERED_MODEL)
-        tracker.set_tag("registration", f"registered: {name} gains {gain}")
-    else:
-        tracker.set_tag("registration", f"refused: {name} gains {gain}, which may be noise")
+    beyond_noise = row["gain_low"] > 0 and selected.refiner is not None
+    tracker.set_tag("selected", f"{name} gains {gain}" + ("" if beyond_noise else ", which may be noise"))
 
 
 def _ideal_accuracy(method: Entry, ideal: Dataset) -> float | None:

@@ -20,8 +20,8 @@ import pytest
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.launch import RUN_VARIABLE
-from imitation_refinement.running.pipeline_run import PARENT_TAG, RUN_TAG, TASK_TAG, enter, leave, settle
 from imitation_refinement.running.tracking import EXPERIMENT, Tracker
+from imitation_refinement.tracking.pipeline_run import PARENT_TAG, RUN_TAG, TASK_TAG, enter, leave, settle
 
 FLAT = {"supervision": "targeted", "optimiser.epochs": "3"}
 RUN = "0b5d1f6e-9c1a-4a52-9f0e-3c1f2b7f6a11"

@@ -1,0 +1,142 @@
+"""MLflow's stores: found and made ready, and what they refuse said in a line with its remedy."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from imitation_refinement.errors import InputError
+from imitation_refinement.running.tracking import EXPERIMENT
+
+SQLITE = "sqlite:///"
+SQLITE_DRIVERS = (SQLITE, "sqlite+pysqlite:///")
+MAX_LINE = 300  # characters of what a store says
+# A store that is silent is noticed soon, and is asked again by who knows what else there is to do.
+LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+
+
+def open_store(tracking_uri: str, artifacts: Path | None = None) -> tuple[Any, str]:
+    """MLflow's client of a store, which is made if it is not there, and the id of the experiment.
+
+    The experiment is the environment's: MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME, or our own.
+
+    Args:
+        tracking_uri: ``sqlite:///…`` (:func:`sqlite_uri`) or a server.
+        artifacts: the experiment's artifact folder when it is new.
+
+    Raises:
+        InputError: if the store can't be reached or refuses, or the experiment is deleted or unknown.
+    """
+    for name, value in LIMITS.items():
+        os.environ.setdefault(name, value)
+    with _alone(tracking_uri):
+        client = _client(tracking_uri)
+        return client, _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite store in a file, whose name may hold what an address must quote."""
+    from sqlalchemy.engine import URL
+
+    name = str(path.resolve())
+    if _sqlite_file(SQLITE + name) == Path(name):
+        return SQLITE + name
+    # Where the driver is named, MLflow doesn't make a folder of the quoted name.
+    return URL.create("sqlite+pysqlite", database=name).render_as_string()
+
+
+def _sqlite_file(uri: str) -> Path:
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(uri).database or "")
+
+
+def status_of(error: Exception) -> int:
+    """The HTTP status that an error of MLflow's client stands for; 0 where it is none's."""
+    if found := re.search(r"failed with error code (\d{3})\b", str(error)):  # of a proxy, whose words MLflow quotes
+        return int(found[1])
+    response = getattr(error, "response", None)  # of what uploads artifacts
+    return int(getattr(response, "status_code", 0) or getattr(error, "get_http_status_code", lambda: 0)())
+
+
+def first_line(error: Exception) -> str:
+    """What a store said, cut to a line."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return textwrap.shorten(line, MAX_LINE, placeholder=" …").rstrip(".")
+
+
+def refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str = "") -> InputError:
+    """What a store says when it refuses, by its first line, with what can be done."""
+    said, line = str(error), first_line(error)
+    if status_of(error) in (401, 403):
+        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it wants."
+    elif isinstance(error, ModuleNotFoundError):
+        remedy = "Install that driver of the database, or give sqlite:///FILE or a server."
+    elif "migrate-filestore" in said:
+        line = line.partition(". ")[0]  # the rest is about the tool
+        remedy = "Give sqlite:///FILE or a server; `mlflow migrate-filestore` moves what is in a folder."
+    elif "mlflow db upgrade" in said:
+        remedy = "Back the database up, then run `mlflow db upgrade` with its address."
+    remedy = remedy or "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
+    return InputError(where, f"can't be used: {line}.", remedy)
+
+
+def _client(uri: str) -> Any:
+    """MLflow's client of a store that answers."""
+    import mlflow
+
+    try:
+        client = mlflow.MlflowClient(uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # of MLflow, of SQLAlchemy, of a driver, of what parses addresses
+        raise refusal(error) from None
+    return client
+
+
+@contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """Lets one process of this machine at a time make a SQLite file: MLflow can't make the same one twice."""
+    parent = _sqlite_file(tracking_uri).parent if tracking_uri.startswith(SQLITE_DRIVERS) else None
+    if parent is None or not parent.is_dir():
+        yield
+        return
+    folder = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _experiment(client: Any, artifacts: str | None = None) -> str:
+    """The id of the experiment, which is made if it is not there; of several that make it at once, one does."""
+    from mlflow import MlflowException
+
+    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
+    where = f"MLFLOW_EXPERIMENT_ID {given}" if given else f"MLflow's experiment {name}"
+    try:
+        known = client.get_experiment(given) if given else client.get_experiment_by_name(name)
+        if known is None:
+            try:
+                return str(client.create_experiment(name, artifact_location=artifacts))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                known = client.get_experiment_by_name(name)
+    except MlflowException as error:
+        remedy = "Name one of the store's in MLFLOW_EXPERIMENT_ID, or unset it." if given else ""
+        raise refusal(error, where, remedy or "Name another in MLFLOW_EXPERIMENT_NAME.") from None
+    if known.lifecycle_stage == "deleted":
+        uri = client.tracking_uri
+        store = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} " if uri.startswith(SQLITE_DRIVERS) else ""
+        restore = f"`{store}mlflow experiments restore -x {known.experiment_id}`"
+        raise InputError(where, "is deleted.", f"Restore it by {restore}, or name another in MLFLOW_EXPERIMENT_NAME.")
+    return str(known.experiment_id)
