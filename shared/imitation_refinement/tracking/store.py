@@ -46,13 +46,14 @@ def sqlite_uri(path: Path) -> str:
     from sqlalchemy.engine import URL
 
     name = str(path.resolve())
-    if _sqlite_file(SQLITE + name) == Path(name):
+    if sqlite_file(SQLITE + name) == Path(name):
         return SQLITE + name
     # Where the driver is named, MLflow doesn't make a folder of the quoted name.
     return URL.create("sqlite+pysqlite", database=name).render_as_string()
 
 
-def _sqlite_file(uri: str) -> Path:
+def sqlite_file(uri: str) -> Path:
+    """The file of a SQLite store."""
     from sqlalchemy.engine import make_url
 
     return Path(make_url(uri).database or "")
@@ -67,8 +68,8 @@ def status_of(error: Exception) -> int:
 
 
 def first_line(error: Exception) -> str:
-    """What a store said, cut to a line."""
-    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    """What a store said, cut to a line, without the login that may stand in its address."""
+    line = re.sub(r"(://)[^/\s@]+@", r"\1", str(error).strip().partition("\n")[0]) or type(error).__name__
     return textwrap.shorten(line, MAX_LINE, placeholder=" …").rstrip(".")
 
 
@@ -103,7 +104,7 @@ def _client(uri: str) -> Any:
 @contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
     """Lets one process of this machine at a time make a SQLite file: MLflow can't make the same one twice."""
-    parent = _sqlite_file(tracking_uri).parent if tracking_uri.startswith(SQLITE_DRIVERS) else None
+    parent = sqlite_file(tracking_uri).parent if tracking_uri.startswith(SQLITE_DRIVERS) else None
     if parent is None or not parent.is_dir():
         yield
         return
