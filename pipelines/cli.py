@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.stage import exit_on_input_error
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ _TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_pro
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 after an interrupt."""
-    arguments = _parser().parse_args(argv)
-    with exit_on_input_error():
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    with exit_on_input_error(), environment({COMMAND_VARIABLE: shlex.join(["imitation-refinement", *words])}):
         try:
             arguments.command(arguments)
         except KeyboardInterrupt:

@@ -15,6 +15,8 @@ from imitation_refinement.files import write_text
 from imitation_refinement.results.measures import FINE, LOOK, WARNING, findings, measured, measures_table
 from imitation_refinement.results.paper import CITATION, paper_ablation, paper_accuracy, paper_change, paper_distance
 from imitation_refinement.results.table import Table, data_uri, page
+from imitation_refinement.results.trust import cautions, selected, tone_of
+from imitation_refinement.results.trust import headline as first_sentence
 from imitation_refinement.results.wording import (
     CLOSER,
     MISSING,
@@ -117,8 +119,9 @@ METRICS = (
     ),
     (
         "Best baseline",
-        "The one of the paper’s baselines (DWT, ADDA, GTA; either classifier) with the best accuracy on the validation "
-        "part; it is not chosen by the test part, where another may be better.",
+        "The method without imitation refinement that is best on the test part itself, since search-match answers to no "
+        "other: the hardest to beat, never the luckiest for us. Those with the tested material in their library know "
+        "what no refiner may know, and are compared apart.",
     ),
     (
         "Imitation refinement",
@@ -259,11 +262,64 @@ def headline(rows: Sequence[Row]) -> str:
     return "Targeted refinement does not beat the raw patterns: the differences are within noise."
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A line of the first screen: the selected refiner, or what it is compared with.
+
+    Attributes:
+        label: classifier and method.
+        role: what it is here.
+        share: accuracy with its interval, in words.
+        ends: accuracy and the ends of its interval in per cent, for the bar.
+        difference: what the selected refiner is ahead, its interval, p and in words; empty for itself.
+    """
+
+    label: str
+    role: str
+    share: str
+    ends: tuple[float, float, float]
+    difference: str
+
+
+def compared(results: Mapping[str, Any]) -> list[Compared]:
+    """The selected refiner and what it must be better than, each on the same test patterns."""
+    row = selected(results)
+    if row is None:
+        return []
+    rows = {other["name"]: other for other in results["rows"]}
+    raw = next((r["name"] for r in rows.values() if _is_raw_of(r, row)), None)
+    roles: dict[str, list[str]] = {}
+    tests: dict[str, tuple[str, str]] = {}
+    for name, role, gain, p in (
+        (row.get("best_baseline"), "the best method without refinement", "gain_over_baseline", "p_baseline"),
+        (raw, "the same network on patterns as measured", "gain", "p_value"),
+        (row.get("in_library"), "the best that has the tested material", "gain_over_library", "p_library"),
+    ):
+        if name in rows and row.get(gain) is not None:
+            roles.setdefault(name, []).append(role)
+            tests.setdefault(name, (gain, p))
+    lines = [_compared(row, "selected by the validation part", "")]
+    return lines + [_compared(rows[n], "; ".join(r), _tested(row, *tests[n])) for n, r in roles.items()]
+
+
+def _is_raw_of(row: Row, refined: Row) -> bool:
+    return row["method"] == Method.RAW and row.get("classifier") == refined.get("classifier")
+
+
+def _compared(row: Row, role: str, difference: str) -> Compared:
+    low, high = row["accuracy_low"], row["accuracy_high"]
+    ends = (100 * row["accuracy"], 100 * low, 100 * high)
+    return Compared(
+        row_label(row), role, f"{percent(row['accuracy'])} %\n{share_interval(low, high)}", ends, difference
+    )
+
+
 def write_report(
     path: str | Path,
     results: Mapping[str, Any],
     figures: Mapping[str, Figure | Path],
     files: Mapping[str, str | Path] | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the report as one HTML file that needs nothing else: no network, script, font or neighbouring file.
 
@@ -275,13 +331,21 @@ def write_report(
         figures: figures, or PNG, SVG or JPEG files, by name; the start of a name gives its section; see
             :data:`SECTIONS`.
         files: what lies where, by what it is (models, tables).
+        about: which run this was, by what it is: ``date``, ``run``, ``revision``, …; ``command`` stands alone.
 
     Raises:
         InputError: if a figure's file can't be embedded.
     """
     rows = list(results["rows"])
+    row, lines = selected(results), cautions(results)
+    names = {other["name"]: row_label(other) for other in rows}
     text = page(
         TEMPLATE,
+        about=about or {},
+        first=first_sentence(results, names),
+        first_tone=TONES[tone_of(row, lines)] if row else "",
+        compared=compared(results),
+        cautions=lines,
         facts=_facts(results),
         data=results.get("data", {}),
         headline=headline(rows),
