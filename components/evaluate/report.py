@@ -119,8 +119,8 @@ METRICS = (
     ),
     (
         "Best baseline",
-        "The method without imitation refinement that is best on the test part itself, since search-match answers to no "
-        "other: the hardest to beat, never the luckiest for us. Those with the tested material in their library know "
+        "The method without imitation refinement that is best on the test part itself, since search-match answers to "
+        "no other: the hardest to beat, never the luckiest for us. Those with the tested material in their library know "
         "what no refiner may know, and are compared apart.",
     ),
     (

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.drawings import draw, label, model_name
 from components.evaluate.methods import Entry, Parts, read_methods
@@ -20,12 +22,17 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
 from imitation_refinement.learning.models import probabilities, use_device
 from imitation_refinement.progress import say
-from imitation_refinement.results import figures, gate, metrics
-from imitation_refinement.results.wording import points, points_interval
+from imitation_refinement.results import figures, gate, metrics, summary
 from imitation_refinement.running.launch import this_run
+from imitation_refinement.running.revision import identity, revision
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method
+
+REGISTERED_MODEL = "imitation-refinement"
+# Output → what it is called among the run's artifacts: Kubeflow Pipelines' files have no suffix, by which MLflow knows
+# what it can show.
+ARTIFACTS = {"results": "results.json", "report": "report.html", "predictions": "predictions.csv"}
 
 
 def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
@@ -40,6 +47,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     results = {
         "profile": config.profile,
         "seed": config.seed,
+        "revision": revision(),
         **({"portable": True} if config.portable else {}),
         "data": _data_record(paths, config, parts),
         "selected": selected.name,
@@ -61,11 +69,9 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     write_text(paths["table"], table + "\n")
     write_text(paths["predictions"], predictions(methods, parts.test).to_csv(index=False))
     write_report(paths["report"], results, saved, _files(methods), _about(config))
-    _tag(selected, rows, tracker)
-    for name in ("results", "report", "predictions"):
-        tracker.log_artifact(paths[name])
-    for row in rows:
-        tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
+    for name, called in ARTIFACTS.items():
+        tracker.log_artifact(paths[name], name=called)
+    _tell(selected, results, methods, paths, config, tracker)
     say(table)
     best = next(row for row in rows if row["name"] == selected.name)
     right = f"{100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
@@ -80,13 +86,63 @@ def _selected(methods: Sequence[Entry], where: Path) -> Entry:
     return max(usable, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
 
 
-def _tag(selected: Entry, rows: Sequence[Mapping[str, Any]], tracker: Tracker) -> None:
-    """Says whether the selected refiner beats raw beyond noise."""
-    row = next(row for row in rows if row["name"] == selected.name)
-    interval = points_interval(row["gain_low"], row["gain_high"])
-    name, gain = selected.name, f"{points(row['gain'])} ({interval}) points over raw"
-    beyond_noise = row["gain_low"] > 0 and selected.refiner is not None
-    tracker.set_tag("selected", f"{name} gains {gain}" + ("" if beyond_noise else ", which may be noise"))
+def _tell(
+    selected: Entry,
+    results: Mapping[str, Any],
+    methods: Sequence[Entry],
+    paths: Mapping[str, Any],
+    config: EvaluateConfig,
+    tracker: Tracker,
+) -> None:
+    """Says to the whole run what came of it, has each method as a run of its own, and the selected one registered."""
+    numbers, whole = results["rows"], tracker.above
+    tracker.log_table(pd.DataFrame([_flat_row(row) for row in numbers]), "methods.json")
+    whole.rename(summary.title(results))
+    whole.note(summary.note(results, revision()))
+    for key, value in identity().items():
+        whole.set_tag(key, value)
+    whole.log_params(
+        {
+            "profile": config.profile,
+            "seed": config.seed,
+            "structures": config.structures,
+            "imperfect": config.imperfect,
+            "test": config.test,
+            "classifiers": config.classifiers_from,
+        }
+    )
+    whole.log_metrics(summary.headline(results))
+    for run in summary.method_runs(results, revision()):
+        whole.child(run.name, run.tags, run.metrics, run.params)
+    evidence = {
+        "model": REGISTERED_MODEL,
+        "method": selected.name,
+        "tested": results["gate"]["tested_sha256"],
+        "reasons": results["gate"]["reasons"],
+        "metrics": summary.headline(results),
+        "card": summary.note(results, revision()),
+        "tags": {
+            "profile": config.profile or summary.NONE,
+            "seed": str(config.seed),
+            "structures": config.structures,
+            "imperfect": config.test or config.imperfect,
+            "revision": revision(),
+        },
+        "seed": config.seed,
+    }
+    tracker.register(evidence, _model_files(selected, methods))
+
+
+def _flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a row fits in a cell."""
+    return {key: value for key, value in row.items() if not isinstance(value, dict | list)}
+
+
+def _model_files(selected: Entry, methods: Sequence[Entry]) -> dict[str, Path]:
+    """The files that the selected refiner's model is made of: its own and its classifier's."""
+    (reader,) = [m for m in methods if m.method is Method.RAW and m.classifier == selected.classifier]
+    assert selected.file is not None and reader.file is not None, "a network has its file"
+    return {"classifier": reader.file, "refiner": selected.file}
 
 
 def _standing(
@@ -103,7 +159,7 @@ def _standing(
 def _about(config: EvaluateConfig) -> dict[str, str]:
     """Which run a report is of; not in the results, which are the same whenever and wherever they are made."""
     profile = {"profile": f"{config.profile}, seed {config.seed}"} if config.profile else {}
-    return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", **profile, **this_run()}
+    return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "revision": revision()[:12], **profile, **this_run()}
 
 
 def _ideal_accuracy(method: Entry, ideal: Dataset) -> float | None:

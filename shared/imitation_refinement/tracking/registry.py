@@ -9,6 +9,7 @@ nothing. What a person sets by hand stays until a later version beats it.
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from imitation_refinement.results.gate import (
     answers_of,
     other_data,
 )
+from imitation_refinement.tracking.store import with_links
 
 PATIENCE_S = 15.0  # for a registration that began before; one that is not done then is taken for dead
 PAUSE_S = 0.2
@@ -118,7 +120,7 @@ def _version(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any],
         source,
         run_id=model.source_run_id,
         tags=tags,
-        description=known.card,
+        description=with_links(known.card, client.get_run(run_id)),
         model_id=model.model_id,
     )
     return client.get_model_version(known.model, made.version)
@@ -135,13 +137,12 @@ def _logged(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any], 
         return [
             model
             for model in client.search_logged_models([experiment], condition)
-            if {key for key in model.tags if key.endswith("_sha256")} == set(digests)
+            if {key for key in model.tags if key.endswith("_sha256")} == set(digests) and str(model.status) == "READY"
         ]
 
     models = found()
     if not models:
-        from imitation_refinement.tracking import served
-
+        served = importlib.import_module("imitation_refinement.tracking.served")
         spec = {"name": known.method, "card": known.card, "tags": dict(known.tags), "metrics": {}}
         served.log(client, run_id, {**spec, "files": data["files"], "sha256": data["sha256"]}, folder)
         models = found()

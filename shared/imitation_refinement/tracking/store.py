@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.results.summary import ARTIFACT
 from imitation_refinement.running.tracking import EXPERIMENT
 
 SQLITE = "sqlite:///"
@@ -140,3 +141,9 @@ def _experiment(client: Any, artifacts: str | None = None) -> str:
         restore = f"`{store}mlflow experiments restore -x {known.experiment_id}`"
         raise InputError(where, "is deleted.", f"Restore it by {restore}, or name another in MLFLOW_EXPERIMENT_NAME.")
     return str(known.experiment_id)
+
+
+def with_links(markdown: str, run: Any) -> str:
+    """A note whose links to artifacts (:data:`~imitation_refinement.results.summary.ARTIFACT`) lead to those of a run."""
+    place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/"
+    return markdown.replace(f"]({ARTIFACT}", f"]({place}")
