@@ -120,8 +120,8 @@ METRICS = (
     (
         "Best baseline",
         "The method without imitation refinement that is best on the test part itself, since search-match answers to "
-        "no other: the hardest to beat, never the luckiest for us. Those with the tested material in their library know "
-        "what no refiner may know, and are compared apart.",
+        "no other: the hardest to beat, never the luckiest for us. Those with the tested material in their library "
+        "know what no refiner may know, and are compared apart.",
     ),
     (
         "Imitation refinement",
@@ -157,7 +157,7 @@ def accuracy_table(rows: Sequence[Row]) -> Table:
 
     names = {row.get("name"): row_label(row) for row in rows}
     best = next((row["best_baseline"] for row in shown if row.get("best_baseline")), None)
-    note = f"Best baseline on the validation part: {names.get(best, best)}. " if best else ""
+    note = f"Best baseline: {names.get(best, best)}. " if best else ""
     note += "Paper: means of five runs, without intervals."
     return Table("", "", columns, _groups(shown, cells), note=note, strong=_refined(shown))
 
@@ -262,6 +262,12 @@ def headline(rows: Sequence[Row]) -> str:
     return "Targeted refinement does not beat the raw patterns: the differences are within noise."
 
 
+# What the selected refiner is compared with on the first screen, and the fields of its row that say how.
+BEST, OVER_BEST = "the best method without refinement", ("gain_over_baseline", "p_baseline")
+SAME, OVER_RAW = "the same network on patterns as measured", ("gain", "p_value")
+KNOWS, OVER_LIBRARY = "the best that has the tested material", ("gain_over_library", "p_library")
+
+
 @dataclass(frozen=True)
 class Compared:
     """A line of the first screen: the selected refiner, or what it is compared with.
@@ -286,24 +292,23 @@ def compared(results: Mapping[str, Any]) -> list[Compared]:
     row = selected(results)
     if row is None:
         return []
-    rows = {other["name"]: other for other in results["rows"]}
-    raw = next((r["name"] for r in rows.values() if _is_raw_of(r, row)), None)
-    roles: dict[str, list[str]] = {}
-    tests: dict[str, tuple[str, str]] = {}
-    for name, role, gain, p in (
-        (row.get("best_baseline"), "the best method without refinement", "gain_over_baseline", "p_baseline"),
-        (raw, "the same network on patterns as measured", "gain", "p_value"),
-        (row.get("in_library"), "the best that has the tested material", "gain_over_library", "p_library"),
-    ):
-        if name in rows and row.get(gain) is not None:
-            roles.setdefault(name, []).append(role)
-            tests.setdefault(name, (gain, p))
-    lines = [_compared(row, "selected by the validation part", "")]
-    return lines + [_compared(rows[n], "; ".join(r), _tested(row, *tests[n])) for n, r in roles.items()]
-
-
-def _is_raw_of(row: Row, refined: Row) -> bool:
-    return row["method"] == Method.RAW and row.get("classifier") == refined.get("classifier")
+    kinds = (
+        (BEST, OVER_BEST, lambda other: other["name"] == row.get("best_baseline")),
+        (
+            SAME,
+            OVER_RAW,
+            lambda other: (other["method"], other.get("classifier")) == (Method.RAW, row.get("classifier")),
+        ),
+        (KNOWS, OVER_LIBRARY, lambda other: other["name"] == row.get("in_library")),
+    )
+    found: dict[str, Compared] = {}
+    for role, keys, is_it in kinds:
+        other = next(filter(is_it, results["rows"]), None)
+        if other is not None and row.get(keys[0]) is not None:
+            before = found.get(other["name"])
+            said = f"{before.role}; {role}" if before else role
+            found[other["name"]] = _compared(other, said, _tested(row, *keys))
+    return [_compared(row, "selected by the validation part", ""), *found.values()]
 
 
 def _compared(row: Row, role: str, difference: str) -> Compared:
@@ -448,7 +453,7 @@ def _against_baseline(row: Row, names: Mapping[Any, str]) -> str:
         return ""
     gain, words = (say(row, "gain_over_baseline", "p_baseline") for say in (gain_of, words_of))
     outcome = "not to be told from noise" if words == NOISE else f"{words}, by more than noise"
-    return f"Against {names.get(best, best)}, the best baseline on the validation part: {gain}: {outcome}."
+    return f"Against {names.get(best, best)}, the best baseline: {gain}: {outcome}."
 
 
 def _distances(row: Row, raw: Row) -> str:
