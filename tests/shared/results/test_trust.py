@@ -27,6 +27,7 @@ GOOD = {
     "accuracy_high": 0.74,
     "n_test": 700,
     "best_baseline": "nearest",
+    "judge_accuracy": 0.6,
     "recalls": dict.fromkeys(SYSTEMS, 0.7) | {"cubic": 0.61},
     "calibration_error": 0.04,
     "reliability": {"n": [700], "confidence": [0.74], "accuracy": [0.7]},
@@ -58,7 +59,7 @@ def test_nothing_warns_where_all_is_well() -> None:
 @pytest.mark.parametrize(
     ("fields", "tone", "said"),
     [
-        ({"judge_gain": None}, LOOK, "No second network was asked"),
+        ({"judge_gain": None, "judge_accuracy": None}, LOOK, "No second network was asked"),
         (compare("judge_gain", "judge_p_value", 0.01, 0.05, 0.8), WARNING, "may paint what its own network likes"),
         (compare("judge_gain", "judge_p_value", -0.1, 0.05, 0.001), WARNING, "less often than the measured ones"),
         ({"calibration_error": 0.3}, WARNING, "off by 30 points on average; mostly it is too sure of itself"),
