@@ -6,7 +6,8 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    again = commands.add_parser(
+        "reproduce", help="run a finished run again and compare", description=_reproduce.__doc__
+    )
+    again.add_argument("run", metavar="RUN", help="a finished run's folder, as runs/latest, or its id in MLflow")
+    again.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of runs, for the new one, whose store is asked if MLFLOW_TRACKING_URI is not set (default: runs)",
+    )
+    again.add_argument("--anyway", action="store_true", help="compare also where revision or data are not the same")
+    again.add_argument("--verbose", action="store_true", help="print all that is said")
+    again.set_defaults(command=_reproduce)
+
     refine = commands.add_parser("refine", help="refine patterns", description=_refine.__doc__)
     refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
     refine.add_argument(
@@ -104,8 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     refine.add_argument(
         "--model",
         metavar="FOLDER",
-        help="a model that `release` made (default: that of the software); with --run a refiner of the run by its "
-        "name, as densenet-targeted (default: the one the run selected)",
+        help="a model that `release` made, or one of MLflow's as models:/imitation-refinement@champion or "
+        "runs:/RUN_ID/NAME, from MLFLOW_TRACKING_URI or, without it, runs/ (default: that of the software); with --run "
+        "a refiner of the run by its name, as densenet-targeted (default: the one the run selected)",
     )
     refine.add_argument(
         "--keep-angles",
@@ -385,20 +402,60 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"MLflow: make ui{runs}")
 
 
+def _reproduce(arguments: argparse.Namespace) -> None:
+    """Runs a finished run again by its own configuration and sources, and says number by number which agree.
+
+    Exits with 1 where any differs. It is not begun where the program's revision or the data are not the run's.
+    """
+    from pipelines.local import TaskFailed
+    from pipelines.reproduce import reproduce
+
+    try:
+        found = reproduce(arguments.run, arguments.output, arguments.anyway, arguments.verbose)
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print("\n".join(["", *found.lines()]))
+    print(f"run again: {found.folder}")
+    if found.differences:
+        raise SystemExit(1)
+
+
 def _refine(arguments: argparse.Namespace) -> None:
     """Refines patterns that no training has seen; writes refined.parquet, an .xy and a picture of each."""
     from imitation_refinement.refine import refine_files
 
-    given = {"run": arguments.run, "name": arguments.model} if arguments.run else {"folder": arguments.model}
-    refine_files(
-        arguments.paths,
-        arguments.output,
-        arguments.wavelength,
-        keep_angles=arguments.keep_angles,
-        scan=arguments.scan,
-        axis=arguments.axis,
-        **given,
-    )
+    with _model_folder(None if arguments.run else arguments.model) as folder:
+        given = {"run": arguments.run, "name": arguments.model} if arguments.run else {"folder": folder}
+        refine_files(
+            arguments.paths,
+            arguments.output,
+            arguments.wavelength,
+            keep_angles=arguments.keep_angles,
+            scan=arguments.scan,
+            axis=arguments.axis,
+            **given,
+        )
+
+
+@contextmanager
+def _model_folder(model: str | None) -> Iterator[str | Path | None]:
+    """The folder of a model, which is taken from MLflow's store first where it is there."""
+    import os
+
+    from pipelines.local import tracking_uri
+
+    if model is None or not model.startswith(("models:/", "runs:/")):
+        yield model
+        return
+    store, runs = os.environ.get("MLFLOW_TRACKING_URI", ""), Path("runs")
+    if not store and not (runs / "mlflow.db").exists():
+        problem = "is of MLflow, but MLFLOW_TRACKING_URI names no store, and no runs/ is here."
+        raise InputError(model, problem, "Set it to the server, or go to the folder that holds runs/.")
+    from imitation_refinement.tracking.served import fetched
+
+    with fetched(model, store or tracking_uri(runs)) as folder:
+        yield folder
 
 
 def _identify(arguments: argparse.Namespace) -> None:
@@ -581,9 +638,11 @@ def _ui(arguments: argparse.Namespace) -> None:
     """Serves MLflow's pages of all runs on this machine."""
     import os
 
-    from pipelines.local import tracking_uri
+    from imitation_refinement.tracking.store import find_artifacts
+    from pipelines.local import ARTIFACTS, DATABASE, tracking_uri
 
-    if not (arguments.runs / "mlflow.db").exists():
+    if not (arguments.runs / DATABASE).exists():
         raise InputError(arguments.runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
+    find_artifacts(arguments.runs / DATABASE, arguments.runs / ARTIFACTS)  # the folder may have been moved
     store, port = tracking_uri(arguments.runs), str(arguments.port)
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port])

@@ -23,7 +23,7 @@ from imitation_refinement.running.launch import FOLDER_VARIABLE, environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.running.tracking import Tracker
-from imitation_refinement.tracking.store import open_store, sqlite_uri
+from imitation_refinement.tracking.store import find_artifacts, open_store, sqlite_uri
 from pipelines import containers, processes
 from pipelines.console import captured, clock, console
 from pipelines.processes import replaced
@@ -48,6 +48,7 @@ KEPT = {
 }
 TRACKING = "tracking"  # the journals, in the run's folder
 RUN = "run.json"  # in a run's folder: its sources, and their digests
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of MLflow, in the folder of all runs
 AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
@@ -58,7 +59,7 @@ class TaskFailed(Exception):
 
 def tracking_uri(runs: Path) -> str:
     """The SQLite store of all runs in a folder."""
-    return sqlite_uri(runs / "mlflow.db")
+    return sqlite_uri(runs / DATABASE)
 
 
 def run_locally(
@@ -135,9 +136,10 @@ def opened_store(runs: Path) -> tuple[str, Path | None]:
         InputError: if it refuses.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    artifacts = None if is_server(store) else runs / "mlartifacts"
+    artifacts = None if is_server(store) else runs / ARTIFACTS
     if store == tracking_uri(runs):
         runs.mkdir(parents=True, exist_ok=True)
+        find_artifacts(runs / DATABASE, runs / ARTIFACTS)
     with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
         open_store(store, artifacts)
     if artifacts:

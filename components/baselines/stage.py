@@ -43,7 +43,8 @@ def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> str
     table = pd.concat(
         [pd.DataFrame({"pattern_id": identifiers, "method": m, "crystal_system": a}) for m, a in answers.items()]
     )
-    write_table(paths["answers"], table[table["crystal_system"] != ""], ANSWERS)
+    schema = with_sources(ANSWERS, read_sources(paths["imperfect_dataset"]))
+    write_table(paths["answers"], table[table["crystal_system"] != ""], schema)
     labelled = (data.rows["split"] == "validation").to_numpy() & (data.labels != UNLABELLED)
     truth = data.rows["crystal_system"].to_numpy()
     if not labelled.any():
@@ -62,7 +63,7 @@ def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, trac
     scale, trial = data.rows["scale"].to_numpy(), (data.rows["split"] == "validation").to_numpy()
     chosen, table = search(data.intensity[trial], scale[trial], data.theory[trial], config.dwt)
     write_text(paths["search"], table.to_csv(index=False))
-    tracker.log_artifact(paths["search"], name="search.csv")
+    tracker.log_artifact(paths["search"], name="dwt_search.csv")
     tracker.log_params({"dwt_chosen": asdict(chosen)})
     row = table[table["chosen"]].iloc[0]
     what = f"{chosen.wavelet}, level {chosen.level}, {chosen.rule}, Anscombe {'on' if chosen.anscombe else 'off'}"

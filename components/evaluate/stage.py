@@ -24,15 +24,12 @@ from imitation_refinement.learning.models import probabilities, use_device
 from imitation_refinement.progress import say
 from imitation_refinement.results import figures, gate, metrics, summary
 from imitation_refinement.running.launch import this_run
-from imitation_refinement.running.revision import identity, revision
+from imitation_refinement.running.revision import CHANGED, changed, identity, revision
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method
 
 REGISTERED_MODEL = "imitation-refinement"
-# Output → what it is called among the run's artifacts: Kubeflow Pipelines' files have no suffix, by which MLflow knows
-# what it can show.
-ARTIFACTS = {"results": "results.json", "report": "report.html", "predictions": "predictions.csv"}
 
 
 def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
@@ -69,9 +66,10 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     write_text(paths["table"], table + "\n")
     write_text(paths["predictions"], predictions(methods, parts.test).to_csv(index=False))
     write_report(paths["report"], results, saved, _files(methods), _about(config))
-    for name, called in ARTIFACTS.items():
-        tracker.log_artifact(paths[name], name=called)
-    _tell(selected, results, methods, paths, config, tracker)
+    for name, suffix in (("results", ".json"), ("report", ".html"), ("predictions", ".csv")):
+        tracker.log_artifact(paths[name], name=name + suffix)
+    tell(results, tracker)
+    _register(selected, results, methods, tracker)
     say(table)
     best = next(row for row in rows if row["name"] == selected.name)
     right = f"{100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
@@ -86,49 +84,47 @@ def _selected(methods: Sequence[Entry], where: Path) -> Entry:
     return max(usable, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
 
 
-def _tell(
-    selected: Entry,
-    results: Mapping[str, Any],
-    methods: Sequence[Entry],
-    paths: Mapping[str, Any],
-    config: EvaluateConfig,
-    tracker: Tracker,
-) -> None:
-    """Says to the whole run what came of it, has each method as a run of its own, and the selected one registered."""
-    numbers, whole = results["rows"], tracker.above
-    tracker.log_table(pd.DataFrame([_flat_row(row) for row in numbers]), "methods.json")
+def tell(results: Mapping[str, Any], tracker: Tracker) -> None:
+    """Says to the whole run what came of it: its name, note, user, revision and numbers, and each method as a run."""
+    whole, data = tracker.above, results["data"]
+    tracker.log_table(pd.DataFrame([_flat_row(row) for row in results["rows"]]), "methods.json")
     whole.rename(summary.title(results))
-    whole.note(summary.note(results, revision()))
+    whole.note(summary.note(results))
     for key, value in identity().items():
         whole.set_tag(key, value)
     whole.log_params(
         {
-            "profile": config.profile,
-            "seed": config.seed,
-            "structures": config.structures,
-            "imperfect": config.imperfect,
-            "test": config.test,
-            "classifiers": config.classifiers_from,
+            "profile": results["profile"],
+            "seed": results["seed"],
+            "structures": data["structures"]["source"],
+            "imperfect": data["imperfect"]["source"],
+            "test": data["imperfect"].get("test", ""),
+            "classifiers": data.get("classifiers", {}).get("source", ""),
         }
     )
     whole.log_metrics(summary.headline(results))
-    for run in summary.method_runs(results, revision()):
-        whole.child(run.name, run.tags, run.metrics, run.params)
+    for run in summary.method_runs(results):
+        whole.child(run.name, {**identity(), **run.tags}, run.metrics, run.params)
+
+
+def _register(selected: Entry, results: Mapping[str, Any], methods: Sequence[Entry], tracker: Tracker) -> None:
+    """Has the selected model registered; whether it becomes champion, what stands there by then decides, too."""
+    data = results["data"]
     evidence = {
         "model": REGISTERED_MODEL,
         "method": selected.name,
         "tested": results["gate"]["tested_sha256"],
         "reasons": results["gate"]["reasons"],
         "metrics": summary.headline(results),
-        "card": summary.note(results, revision()),
+        "card": summary.note(results),
         "tags": {
-            "profile": config.profile or summary.NONE,
-            "seed": str(config.seed),
-            "structures": config.structures,
-            "imperfect": config.test or config.imperfect,
-            "revision": revision(),
+            "profile": results["profile"] or summary.NONE,
+            "seed": str(results["seed"]),
+            "structures": data["structures"]["source"],
+            "imperfect": data["imperfect"].get("test") or data["imperfect"]["source"],
+            "revision": results["revision"],
         },
-        "seed": config.seed,
+        "seed": results["seed"],
     }
     tracker.register(evidence, _model_files(selected, methods))
 
@@ -159,7 +155,8 @@ def _standing(
 def _about(config: EvaluateConfig) -> dict[str, str]:
     """Which run a report is of; not in the results, which are the same whenever and wherever they are made."""
     profile = {"profile": f"{config.profile}, seed {config.seed}"} if config.profile else {}
-    return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "revision": revision()[:12], **profile, **this_run()}
+    short = f"{revision().removesuffix(CHANGED)[:12]}{CHANGED * changed(revision())}"
+    return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "revision": short, **profile, **this_run()}
 
 
 def _ideal_accuracy(method: Entry, ideal: Dataset) -> float | None:

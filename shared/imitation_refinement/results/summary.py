@@ -93,7 +93,7 @@ def title(results: Mapping[str, Any]) -> str:
     return f"{what} · {results['profile'] or 'no profile'}, seed {results['seed']}{portable} · {_sources(results)}"
 
 
-def note(results: Mapping[str, Any], revision: str) -> str:
+def note(results: Mapping[str, Any]) -> str:
     """What a run was, on what data, what came of it and where more is to be found; Markdown."""
     row, bar = selected_row(results), best_simple(results["rows"])
     interval = share_interval(row["accuracy_low"], row["accuracy_high"])
@@ -104,7 +104,7 @@ def note(results: Mapping[str, Any], revision: str) -> str:
     raw = f"Against the raw patterns: {gain_of(row)}." if row.get("gain") is not None else ""
     simple_one = f"The best simple method, {row_label(bar)}: {percent(bar['accuracy'])} %." if bar else ""
     lines = [" ".join(part for part in (first, raw, simple_one) if part), ""]
-    lines += [f"- {line}" for line in _facts(results, revision)]
+    lines += [f"- {line}" for line in _facts(results)]
     reasons = results.get("gate", {}).get("reasons", [])
     lines += [f"- {'✓' if reason['kept'] else '✗'} {reason['words']}" for reason in reasons]
     lines += ["", rows_table(results["rows"]).as_markdown(), ""]
@@ -130,12 +130,12 @@ def rows_table(rows: Sequence[Row]) -> Table:
     return Table("", "", columns, [("", [cells(row) for row in rows if block(row).in_table_1])])
 
 
-def method_runs(results: Mapping[str, Any], revision: str) -> list[MethodRun]:
+def method_runs(results: Mapping[str, Any]) -> list[MethodRun]:
     """Each row of the results as a run: what MLflow's pages search, compare and draw."""
-    return [_method_run(row, results, revision) for row in results["rows"]]
+    return [_method_run(row, results) for row in results["rows"]]
 
 
-def _method_run(row: Row, results: Mapping[str, Any], revision: str) -> MethodRun:
+def _method_run(row: Row, results: Mapping[str, Any]) -> MethodRun:
     labelled = f"labelled_{row['labelled']}" if row.get("labelled") else ""
     params = {
         "method": str(row["method"]),
@@ -146,7 +146,7 @@ def _method_run(row: Row, results: Mapping[str, Any], revision: str) -> MethodRu
         "seed": str(results["seed"]),
     }
     selected = str(row["name"] == results["selected"]).lower()
-    tags = params | {"revision": revision, "selected": selected}
+    tags = params | {"revision": results["revision"], "selected": selected}
     metrics = {name: float(row[name]) for name in ROW_METRICS if row.get(name) is not None}
     return MethodRun(row["name"], tags, metrics, params | {"n_train": row["n_train"]})
 
@@ -159,7 +159,7 @@ def _sources(results: Mapping[str, Any]) -> str:
     return " and ".join(dict.fromkeys(names))
 
 
-def _facts(results: Mapping[str, Any], revision: str) -> list[str]:
+def _facts(results: Mapping[str, Any]) -> list[str]:
     found = []
     for name, what in (("structures", "Structures"), ("imperfect", "Imperfect patterns")):
         data = results["data"][name]
@@ -172,5 +172,5 @@ def _facts(results: Mapping[str, Any], revision: str) -> list[str]:
         found.append(f"{what}: {data['source']}{own} ({sizes}; SHA-256 {data['sha256'][:12]}…)")
     if "classifiers" in results["data"]:
         found.append(f"Classifiers: those of {results['data']['classifiers']['source']}")
-    found.append(f"Profile {results['profile'] or MISSING}, seed {results['seed']}, revision {revision}")
+    found.append(f"Profile {results['profile'] or MISSING}, seed {results['seed']}, revision {results['revision']}")
     return found

@@ -182,8 +182,8 @@ class Tracker:
 
         Args:
             path: of it.
-            folder: of the run's artifacts.
-            name: of the file there, by whose suffix MLflow shows it; its own by default.
+            folder: that it goes to.
+            name: of a file there, its own by default; MLflow shows it by the suffix, which Kubeflow's files don't have.
         """
         with self._kept() as journal:
             if journal:

@@ -28,7 +28,7 @@ def test_headline_is_about_the_selected_model(results: dict[str, Any]) -> None:
 
 
 def test_a_run_a_row_with_numbers_and_tags(results: dict[str, Any]) -> None:
-    runs = {run.name: run for run in summary.method_runs(results, "abc-changed")}
+    runs = {run.name: run for run in summary.method_runs(results | {"revision": "abc-changed"})}
     assert list(runs) == [row["name"] for row in results["rows"]]
     wanted = {"accuracy", "accuracy_low", "accuracy_high", "gain", "judge_accuracy", "calibration_error"}
     wanted |= {"l1", "l2", "kl", "ncc", "peak_precision", "peak_recall"}
@@ -49,7 +49,7 @@ def test_a_run_a_row_with_numbers_and_tags(results: dict[str, Any]) -> None:
 
 def test_few_labels_are_a_variant(results: dict[str, Any]) -> None:
     row = next(row for row in results["rows"] if row["method"] == "ir")
-    (run,) = summary.method_runs(results | {"rows": [row | {"labelled": 30, "variant": ""}]}, "r")
+    (run,) = summary.method_runs(results | {"rows": [row | {"labelled": 30, "variant": ""}]})
     assert run.tags["variant"] == "labelled_30"
 
 
@@ -63,7 +63,7 @@ def test_the_name_says_what_it_was(results: dict[str, Any]) -> None:
 
 
 def test_the_note_says_what_on_what_and_what_came_of_it(results: dict[str, Any]) -> None:
-    text = summary.note(results, "abc")
+    text = summary.note(results | {"revision": "abc"})
     row = summary.selected_row(results)
     assert f"**{100 * row['accuracy']:.1f} %**" in text and "of 14 imperfect test patterns" in text
     assert "- Structures: built-in (56 train, 14 validation, 14 test; SHA-256 " in text
