@@ -240,6 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
     ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
+    ui.add_argument("--open", action="store_true", help="open the page in a browser")
     ui.set_defaults(command=_ui)
     return parser
 
@@ -388,6 +389,7 @@ def _sources(arguments: argparse.Namespace) -> dict[str, str]:
 def _run(arguments: argparse.Namespace) -> None:
     """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own."""
     from pipelines.local import TaskFailed, run_locally
+    from pipelines.pages import hint
     from pipelines.profiles import read_profile
 
     profile = read_profile(arguments.profile, _settings(arguments))
@@ -398,8 +400,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise SystemExit(1) from None
     print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
-    runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
-    print(f"MLflow: make ui{runs}")
+    print(f"MLflow: {hint(arguments.output)}")
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
@@ -635,14 +636,7 @@ def _batch_submit(arguments: argparse.Namespace) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> None:
-    """Serves MLflow's pages of all runs on this machine."""
-    import os
+    """Serves MLflow's pages of all runs on this machine; of runs that a server tracks it says where they are."""
+    from pipelines.pages import show
 
-    from imitation_refinement.tracking.store import find_artifacts
-    from pipelines.local import ARTIFACTS, DATABASE, tracking_uri
-
-    if not (arguments.runs / DATABASE).exists():
-        raise InputError(arguments.runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
-    find_artifacts(arguments.runs / DATABASE, arguments.runs / ARTIFACTS)  # the folder may have been moved
-    store, port = tracking_uri(arguments.runs), str(arguments.port)
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port])
+    show(arguments.runs, arguments.port, arguments.open)
