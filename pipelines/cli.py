@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.stage import exit_on_input_error
 
 if TYPE_CHECKING:
@@ -23,8 +25,9 @@ _TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_pro
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 after an interrupt."""
-    arguments = _parser().parse_args(argv)
-    with exit_on_input_error():
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    with exit_on_input_error(), environment({COMMAND_VARIABLE: shlex.join(["imitation-refinement", *words])}):
         try:
             arguments.command(arguments)
         except KeyboardInterrupt:
@@ -243,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
     ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
+    ui.add_argument("--open", action="store_true", help="open the page in a browser")
     ui.set_defaults(command=_ui)
     return parser
 
@@ -391,6 +395,7 @@ def _sources(arguments: argparse.Namespace) -> dict[str, str]:
 def _run(arguments: argparse.Namespace) -> None:
     """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own."""
     from pipelines.local import TaskFailed, run_locally
+    from pipelines.pages import hint
     from pipelines.profiles import read_profile
 
     profile = read_profile(arguments.profile, _settings(arguments))
@@ -401,8 +406,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise SystemExit(1) from None
     print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
-    runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
-    print(f"MLflow: make ui{runs}")
+    print(f"MLflow: {hint(arguments.output)}")
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
@@ -650,14 +654,7 @@ def _sync(arguments: argparse.Namespace) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> None:
-    """Serves MLflow's pages of all runs on this machine."""
-    import os
+    """Serves MLflow's pages of all runs on this machine; of runs that a server tracks it says where they are."""
+    from pipelines.pages import show
 
-    from imitation_refinement.tracking.store import find_artifacts
-    from pipelines.local import ARTIFACTS, DATABASE, tracking_uri
-
-    if not (arguments.runs / DATABASE).exists():
-        raise InputError(arguments.runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
-    find_artifacts(arguments.runs / DATABASE, arguments.runs / ARTIFACTS)  # the folder may have been moved
-    store, port = tracking_uri(arguments.runs), str(arguments.port)
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port])
+    show(arguments.runs, arguments.port, arguments.open)

@@ -19,7 +19,7 @@ from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
 from imitation_refinement.learning.model_files import name_of
-from imitation_refinement.running.launch import environment
+from imitation_refinement.running.launch import FOLDER_VARIABLE, environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.running.tracking import Tracker
@@ -233,6 +233,7 @@ def execute(
     tasks = containers.tasks(engine, folder.name, list(files)) if engine else processes.tasks()
     variables = {
         ERROR_FILE_VARIABLE: str(error_file),
+        FOLDER_VARIABLE: folder.name,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads(),
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # gives back what a table took: 50 MB a task

@@ -65,7 +65,7 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
     save_model(paths["adapted"], generator or model, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
     if generator:  # which is not served
-        tracker.log_artifact(paths["adapted"], "classifier")
+        tracker.log_artifact(paths["adapted"], "classifier", "generator.safetensors")
     else:
         card = (
             f"A classifier of the seven crystal systems, adapted to imperfect powder patterns ({method.label}), of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from imitation_refinement.files import digest, write_text
 from imitation_refinement.learning.models import probabilities, use_device
 from imitation_refinement.progress import say
 from imitation_refinement.results import figures, gate, metrics, summary
-from imitation_refinement.running.revision import identity, revision
+from imitation_refinement.running.launch import this_run
+from imitation_refinement.running.revision import CHANGED, changed, identity, revision
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method
@@ -63,7 +65,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     table = format_table(rows)
     write_text(paths["table"], table + "\n")
     write_text(paths["predictions"], predictions(methods, parts.test).to_csv(index=False))
-    write_report(paths["report"], results, saved, _files(methods))
+    write_report(paths["report"], results, saved, _files(methods), _about(config))
     for name, suffix in (("results", ".json"), ("report", ".html"), ("predictions", ".csv")):
         tracker.log_artifact(paths[name], name=name + suffix)
     tell(results, tracker)
@@ -148,6 +150,13 @@ def _standing(
     simple = [(by_name[m.name], answers(m, test, tested)) for m in methods if m.method in gate.SIMPLE]
     found = gate.standing(answers(selected, test, tested), by_name[selected.name], simple, config.bounds, config.seed)
     return {"tested_sha256": tested, "reasons": [asdict(reason) for reason in found]}
+
+
+def _about(config: EvaluateConfig) -> dict[str, str]:
+    """Which run a report is of; not in the results, which are the same whenever and wherever they are made."""
+    profile = {"profile": f"{config.profile}, seed {config.seed}"} if config.profile else {}
+    short = f"{revision().removesuffix(CHANGED)[:12]}{CHANGED * changed(revision())}"
+    return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "revision": short, **profile, **this_run()}
 
 
 def _ideal_accuracy(method: Entry, ideal: Dataset) -> float | None:
