@@ -52,7 +52,7 @@ from imitation_refinement.progress import say
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.running.tracking import without_login
-from imitation_refinement.tracking.store import LIMITS, SQLITE_DRIVERS, first_line, refusal, sqlite_file
+from imitation_refinement.tracking.store import LIMITS, first_line, refusal, sqlite_file
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 
 if TYPE_CHECKING:
