@@ -147,15 +147,11 @@ def ask(address: str, path: str, body: Mapping[str, Any]) -> Any:
 
 
 def table_requests(address: str, experiment: str) -> float:
-    """Seconds that the requests of the table take: the runs, and the models that they made."""
+    """Seconds that the requests of the table take: runs, and the experiment's models with all their numbers."""
     start = time.monotonic()
     body = {"experiment_ids": [experiment], "max_results": ROWS, "run_view_type": "ACTIVE_ONLY"}
-    found = ask(address, "runs/search", {**body, "order_by": ["attributes.start_time DESC"]})["runs"]
-    ids = {o["model_id"] for run in found for o in run.get("outputs", {}).get("model_outputs", [])}
-    if ids:
-        query = "&".join(f"model_ids={i}" for i in sorted(ids))
-        with urllib.request.urlopen(f"{address}/ajax-api/2.0/mlflow/logged-models:batchGet?{query}", timeout=600) as a:
-            a.read()
+    ask(address, "runs/search", {**body, "order_by": ["attributes.start_time DESC"]})
+    ask(address, "logged-models/search", {"experiment_ids": [experiment]})
     return time.monotonic() - start
 
 
@@ -164,7 +160,7 @@ def page(address: str, experiment: str, tab: Any) -> float:
     tab.go("about:blank")
     start = time.monotonic()
     tab.go(f"{address}/#/experiments/{experiment}/runs")
-    tab.wait("document.querySelectorAll('[role=row]').length > 5 || document.querySelectorAll('table tr').length > 5")
+    tab.wait("document.querySelectorAll('[role=row]').length > 5")
     return time.monotonic() - start
 
 

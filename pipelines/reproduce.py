@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import read_bytes
 from imitation_refinement.options import config_error
+from imitation_refinement.running.launch import environment
 from imitation_refinement.running.revision import changed, revision
 from pipelines.local import DATABASE, RUN, is_server, run_locally, source_digests, tracking_uri
 from pipelines.profiles import Profile
@@ -162,7 +163,7 @@ def read_tracked(run_id: str, runs: Path) -> Finished:
             whole = client.get_run(parent)
         condition = f"tags.mlflow.parentRunId = '{whole.info.run_id}' and tags.stage = 'evaluate'"
         evaluated = client.search_runs([whole.info.experiment_id], condition)
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, environment({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
             for run, names in ((whole, (PROFILE, RUN)), *((run, (RESULTS,)) for run in evaluated[:1])):
                 there = {item.path for item in client.list_artifacts(run.info.run_id)}
                 for name in there.intersection(names):

@@ -121,7 +121,8 @@ def _library(source: Path, target: Path, config: SimulateConfig) -> tuple[int, l
         return pa.Table.from_pylist(made, schema=LIBRARY), []
 
     starts = range(0, table.num_rows, CHUNK)
-    return _stream(simulate, starts, table.num_rows, target, LIBRARY, "library", config.threads)
+    schema = with_sources(LIBRARY, read_sources(source))
+    return _stream(simulate, starts, table.num_rows, target, schema, "library", config.threads)
 
 
 def _own_rows(source: Path, config: SimulateConfig) -> pa.Table:

@@ -11,7 +11,8 @@ import pytest
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.portable import PORTABLE
-from imitation_refinement.running.tracking import Tracker, open_store
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.tracking.store import open_store
 from pipelines import local
 from pipelines.cli import main
 from pipelines.local import run_locally

@@ -1,4 +1,7 @@
-"""A run's networks as one model: a refiner with the classifier that it was trained through, or classifiers alone."""
+"""A run's networks as one model: a refiner with the classifier that it was trained through, or classifiers alone.
+
+Light: what trains and logs models has none of what a search needs, which is imported where a pattern is answered to.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,13 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from imitation_refinement.answer import domain
-from imitation_refinement.answer.domain import Check, Kind
-from imitation_refinement.answer.explain import peaks_of
 from imitation_refinement.data.patterns import LEAST_COVERAGE, Pattern, check_coverage
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
@@ -24,6 +25,9 @@ from imitation_refinement.learning.models import apply, load_classifier, load_re
 from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
+
+if TYPE_CHECKING:
+    from imitation_refinement.answer.domain import Check
 
 RECORD, REFINER = "run_model.json", "refiner.safetensors"
 VERSION = 1
@@ -187,6 +191,9 @@ def answer_pattern(model: RunModel, pattern: Pattern) -> tuple[Refined | None, t
     Returns:
         None, and why, where a pattern can't be answered to.
     """
+    from imitation_refinement.answer import domain
+    from imitation_refinement.answer.explain import peaks_of
+
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
     if (few := domain.measured_enough(pattern, model.grid, LEAST_COVERAGE)) is not None:
         return None, (few,)
@@ -195,7 +202,7 @@ def answer_pattern(model: RunModel, pattern: Pattern) -> tuple[Refined | None, t
     try:
         refined = refine_pattern(model, pattern)
     except InputError as error:  # nothing on the grid
-        return None, (without or Check(Kind.EMPTY, f"{error.problem} {error.remedy}"),)
+        return None, (without or domain.Check(domain.Kind.EMPTY, f"{error.problem} {error.remedy}"),)
     checks = (
         without or domain.broad_or_coarse(pattern, peaks),
         domain.between_systems(refined.probabilities),

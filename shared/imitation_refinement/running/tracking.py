@@ -27,7 +27,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
@@ -109,8 +108,8 @@ class Tracker:
             about |= {"pipeline": pipeline, "task": task}
         if not parent:
             about["store"] = _store(store or "")
-        follow = not parent
-        with _journal(_root(beside), about, follow, check=follow and not pipeline) as journal:
+        uri = "" if parent else store or ""
+        with _journal(_root(beside), about, uri, check=not pipeline) as journal:
             yield cls(journal, prefix, name)
 
     @classmethod
@@ -126,7 +125,7 @@ class Tracker:
         """
         uuid = next((known.uuid for known in journals(folder) if known.about.get("kept")), "")
         about = {"name": name, "tags": identity(), "kept": True, "store": _store(tracking_uri, artifacts)}
-        with environment({"MLFLOW_TRACKING_URI": tracking_uri}), _journal(folder, about, True, uuid=uuid) as journal:
+        with _journal(folder, about, tracking_uri, uuid=uuid) as journal:
             if journal is None:
                 yield cls(name=name)
                 return
@@ -217,15 +216,22 @@ class Tracker:
     def child(
         self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], params: Mapping[str, Any] | None = None
     ) -> None:
-        """Logs a finished run below this one; with :attr:`above`, beside this one."""
-        data = {
-            "uuid": uuid4().hex,
-            "name": name,
-            "tags": {key: str(value) for key, value in tags.items()},
-            "metrics": {key: float(value) for key, value in metrics.items()},
-            "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
-        }
-        self._append("child", data)
+        """Logs a finished run below this one; with :attr:`above`, beside this one.
+
+        Another attempt at this stage logs to the same run again, where it is a part of a whole.
+        """
+        with self._kept() as journal:
+            if not journal:
+                return
+            whole = os.environ.get(PARENT_RUN_VARIABLE) or os.environ.get(RUN_VARIABLE) if self._above else None
+            data = {
+                "uuid": sha256(f"{whole or journal.uuid} {name}".encode()).hexdigest()[:32],
+                "name": name,
+                "tags": {key: str(value) for key, value in tags.items()},
+                "metrics": {key: float(value) for key, value in metrics.items()},
+                "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
+            }
+            self._append("child", data)
 
     def log_model(
         self,
@@ -290,21 +296,23 @@ class Uploader:
     Args:
         root: the folder.
         journal: the journal whose end it waits for.
+        uri: of the store.
         check: whether to see first that the store can be used.
 
     Raises:
         InputError: if that was asked for, and it can't.
     """
 
-    def __init__(self, root: Path, journal: Journal, check: bool) -> None:
-        self._root = root
+    def __init__(self, root: Path, journal: Journal, uri: str, check: bool) -> None:
+        self._root, self._uuid = root, journal.uuid
         self._left = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
         command = [sys.executable, "-m", "imitation_refinement.tracking.upload", str(root.resolve())]
+        own = {**os.environ, "MLFLOW_TRACKING_URI": uri}
         self._process = subprocess.Popen(
             [*command, "--follow", journal.folder.name, *(["--check"] if check else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if check else subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"},
+            env={name: value for name, value in own.items() if name != "MLFLOW_RUN_ID"},
             start_new_session=True,  # the interrupt of a terminal is not for it
         )
         if check:
@@ -315,17 +323,14 @@ class Uploader:
                 raise
 
     def _see_that_it_can(self) -> None:
+        """Waits for its answer; where there is none yet, the work goes on, and so does the uploader."""
         started, stream = time.monotonic(), self._process.stdout
         assert stream is not None
-        ready = bool(select.select([stream], [], [], self._left)[0])
+        ready = bool(select.select([stream], [], [], self._left - IMPATIENCE_S)[0])
         answer = stream.readline() if ready else b""
         stream.close()
         self._left -= time.monotonic() - started
-        if not answer:
-            problem = "can't be used: its uploader ended." if ready else "can't be used: it does not answer."
-            remedy = "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
-            raise InputError("MLFLOW_TRACKING_URI", problem, remedy)
-        if error := json.loads(answer):
+        if answer and (error := json.loads(answer)):
             raise InputError(*error)
 
     def finish(self, hurry: bool) -> None:
@@ -336,7 +341,7 @@ class Uploader:
         """
         silent = self._root / SILENT
         self._end(min(self._left, IMPATIENCE_S) if hurry or silent.exists() else self._left)
-        if left := waiting(self._root):
+        if left := waiting(self._root, self._uuid):
             place = self._root.parent if self._root.name == "tracking" else self._root
             why = f" ({silent.read_text(encoding='utf-8').strip()})" if silent.exists() else ""
             warn(
@@ -356,15 +361,15 @@ class Uploader:
 
 @contextmanager
 def _journal(
-    root: Path, about: Mapping[str, Any], follow: bool, check: bool = False, uuid: str = ""
+    root: Path, about: Mapping[str, Any], uri: str, check: bool = False, uuid: str = ""
 ) -> Iterator[Journal | None]:
     """The journal of a run that ends with the block; None where it can't be written, which is said.
 
     Args:
         root: the folder of the run's journals.
         about: the run, see :mod:`imitation_refinement.tracking.upload`.
-        follow: whether this process has it uploaded.
-        check: whether the store must be of use.
+        uri: of the store where this process has it uploaded; empty where another does.
+        check: whether that store must be of use.
         uuid: of the run, where it goes on.
 
     Raises:
@@ -378,7 +383,7 @@ def _journal(
         yield None
         return
     try:
-        uploader = Uploader(root, journal, check) if follow else None
+        uploader = Uploader(root, journal, uri, check) if uri else None
     except InputError:
         journal.discard()
         with suppress(OSError):

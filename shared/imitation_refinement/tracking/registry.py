@@ -93,13 +93,14 @@ def register(client: Any, run_id: str, data: Mapping[str, Any], folder: Path) ->
 
 
 def _version(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any], folder: Path) -> Any:
-    """The version of this run, found, or made with its gate open."""
+    """The version of this model with this test, found, or made with its gate open."""
     from mlflow import MlflowException
 
-    for version in _versions(client, known.model):
-        if version.tags.get("evaluated_by") == run_id and version.tags.get("method") == known.method:
-            return version
     model = _logged(client, run_id, known, data, folder)
+    source = f"models:/{model.model_id}"
+    for version in _versions(client, known.model):
+        if version.source == source and version.tags.get("tested_sha256") == known.tested:
+            return version
     _log_numbers(client, run_id, model, known)
     try:
         client.create_registered_model(known.model)
@@ -114,7 +115,6 @@ def _version(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any],
         "evaluated_by": run_id,
         GATE: OPEN,
     }
-    source = f"models:/{model.model_id}"
     made = client.create_model_version(
         known.model,
         source,
@@ -155,7 +155,8 @@ def _log_numbers(client: Any, run_id: str, model: Any, known: Evidence) -> None:
 
     there = {(metric.key, metric.step) for metric in model.metrics or []}
     if model.source_run_id and model.source_run_id != run_id:
-        last = [client.get_metric_history(model.source_run_id, key)[-1] for key in _curves(client, model)]
+        curves = [client.get_metric_history(model.source_run_id, key) for key in _curves(client, model)]
+        last = [max(curve, key=lambda m: (m.step, m.timestamp)) for curve in curves]
         fresh = [
             Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id)
             for m in last

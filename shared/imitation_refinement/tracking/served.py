@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -37,13 +37,7 @@ from mlflow.types.schema import AnyType, Array
 from numpy.typing import NDArray
 
 from imitation_refinement import __version__
-from imitation_refinement.answer.domain import Check, Flag, reason
-from imitation_refinement.answer.identify import identify
-from imitation_refinement.answer.model import RECORD, Model, folder_of
-from imitation_refinement.answer.ranking import RANKING
-from imitation_refinement.answer.run_model import (
-    RECORD as RUN_RECORD,
-)
+from imitation_refinement.answer.run_model import RECORD as RUN_RECORD
 from imitation_refinement.answer.run_model import (
     RunModel,
     answer_pattern,
@@ -57,7 +51,13 @@ from imitation_refinement.files import digest
 from imitation_refinement.progress import say
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.stage import exit_on_input_error
+from imitation_refinement.running.tracking import without_login
+from imitation_refinement.tracking.store import LIMITS, first_line, refusal, sqlite_file
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
+
+if TYPE_CHECKING:
+    from imitation_refinement.answer.domain import Check
+    from imitation_refinement.answer.model import Model
 
 ANGLES, INTENSITY, WAVELENGTH = FIELDS = ("two_theta", "intensity", "wavelength")
 MOST_POINTS = 200_000  # of a pattern
@@ -69,8 +69,7 @@ NOTE = "mlflow.note.content"  # the tag that MLflow's pages show as a descriptio
 MOST_NOTE = 8000  # characters of it
 EXAMPLE_STEP = 0.25  # [°]
 MOST_KNOWN = 20  # registered models that are named
-# A store that is silent is noticed soon.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+SILENCE = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 
 _logger = logging.getLogger(__name__)
 
@@ -138,7 +137,11 @@ def read(folder: Path) -> Model | RunModel:
     Raises:
         InputError: if it holds none.
     """
-    return read_run_model(folder) if (folder / RUN_RECORD).is_file() else Model.read(folder)
+    if _record_in(folder) == RUN_RECORD:
+        return read_run_model(folder)
+    from imitation_refinement.answer.model import Model
+
+    return Model.read(folder)
 
 
 def _rows(given: Any) -> Iterator[Mapping[str, Any]]:
@@ -161,6 +164,8 @@ def _rows(given: Any) -> Iterator[Mapping[str, Any]]:
 
 def _answer(model: Model | RunModel, pattern: Pattern, keep_angles: bool) -> list[Any]:
     """What :func:`columns` names of a checked pattern; None for what can't be said."""
+    from imitation_refinement.answer.domain import Flag, reason
+
     refined, probabilities, checks, answered = _asked(model, pattern, keep_angles)
     said: list[Any] = []
     for k in np.argsort(-probabilities, kind="stable")[:2].tolist():
@@ -182,6 +187,8 @@ def _asked(
         if found is None:
             return None, np.full(N_CLASSES, 1 / N_CLASSES), checks, False
         return (found.intensity, found.moved), found.probabilities, checks, True
+    from imitation_refinement.answer.identify import identify
+
     told = identify(model, pattern)
     refined = None
     if model.refiner is not None:
@@ -293,11 +300,14 @@ def save(folder: Path | None, output: Path, card: str = "", entry: Entry | None 
     Raises:
         InputError: if the folder holds no model, or the output can't be made.
     """
-    folder = folder_of(folder)
+    if folder is None:
+        from imitation_refinement.answer.model import folder_of
+
+        folder = folder_of()
     model = read(folder)
     if output.exists():
         raise InputError(output, "is there already.", "Give a folder that is not.")
-    with TemporaryDirectory() as place:
+    with environment(SILENCE), TemporaryDirectory() as place:
         kept = Path(place) / FILES
         kept.mkdir()
         for name in _names(folder):
@@ -316,10 +326,19 @@ def save(folder: Path | None, output: Path, card: str = "", entry: Entry | None 
 
 
 def _names(folder: Path) -> list[str]:
-    """The files of a model's folder that belong to the model."""
-    record = RUN_RECORD if (folder / RUN_RECORD).is_file() else RECORD
+    """The files of a model's folder that belong to the model, its record first."""
+    record = _record_in(folder)
     digests = json.loads((folder / record).read_text(encoding="utf-8"))["digests"]
-    return sorted({record, *digests, *([RANKING] if record == RECORD else [])})
+    return [record, *digests]
+
+
+def _record_in(folder: Path) -> str:
+    """The name of the record in a folder, of whichever kind of model."""
+    if (folder / RUN_RECORD).is_file():
+        return RUN_RECORD
+    from imitation_refinement.answer.model import RECORD
+
+    return RECORD
 
 
 def log(client: Any, run_id: str, spec: Mapping[str, Any], folder: Path) -> str:
@@ -397,12 +416,14 @@ def fetched(uri: str, tracking_uri: str) -> Iterator[Path]:
     Raises:
         InputError: if the store can't be used, holds no such model, or not one of ours.
     """
-    with environment({**PATIENCE, "MLFLOW_TRACKING_URI": tracking_uri}), TemporaryDirectory() as place:
+    shown = without_login(tracking_uri)
+    if (file := sqlite_file(tracking_uri)) and not file.is_file():
+        raise InputError(shown, "there is no such file.", "Correct MLFLOW_TRACKING_URI.")
+    with environment({**SILENCE, **LIMITS, "MLFLOW_TRACKING_URI": tracking_uri}), TemporaryDirectory() as place:
         try:
             known = MlflowClient(tracking_uri, tracking_uri).search_registered_models(max_results=MOST_KNOWN)
         except Exception as error:  # of MLflow, of SQLAlchemy, of a driver, of what parses addresses
-            remedy = "Start the server, or correct MLFLOW_TRACKING_URI."
-            raise InputError(tracking_uri, f"can't be used ({_line(error)}).", remedy) from None
+            raise refusal(error) from None
         aliases = ", ".join(f"models:/{one.name}@{alias}" for one in known for alias in sorted(one.aliases))
         remedy = f"Known there by an alias: {aliases or 'none'}."
         try:
@@ -410,15 +431,11 @@ def fetched(uri: str, tracking_uri: str) -> Iterator[Path]:
                 artifact_uri=uri, dst_path=place, tracking_uri=tracking_uri, registry_uri=tracking_uri
             )
         except Exception as error:  # of MLflow, and of whatever keeps its artifacts
-            raise InputError(uri, f"can't be taken from {tracking_uri} ({_line(error)}).", remedy) from None
+            raise InputError(uri, f"can't be taken from {shown} ({first_line(error)}).", remedy) from None
         folder = Path(path) / "artifacts" / FILES
-        if not any((folder / record).is_file() for record in (RECORD, RUN_RECORD)):
+        if not (folder / _record_in(folder)).is_file():
             raise InputError(uri, "is no model of this program.", remedy)
         yield folder
-
-
-def _line(error: Exception) -> str:
-    return ((str(error).strip() or type(error).__name__).splitlines()[0]).rstrip(".")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -22,6 +22,7 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,13 +35,22 @@ from imitation_refinement.running.journal import EVENTS, FILES, REFUSED, SILENT,
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import NOTE_TAG, PATIENCE_S, PATIENCE_VARIABLE, without_login
 from imitation_refinement.tracking import pipeline_run
-from imitation_refinement.tracking.store import first_line, open_store, refusal, status_of, with_links
+from imitation_refinement.tracking.store import (
+    first_line,
+    open_store,
+    refusal,
+    sqlite_file,
+    sqlite_uri,
+    status_of,
+    why_silent,
+    with_links,
+)
 
 UUID_TAG = "journal"
 TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow shows tables
 REFUSALS = (400, 404, 409, 413, 415, 422)  # of an event; other errors are the store's
 BATCH = 500  # metrics a request; MLflow takes 1,000
-POLL_S, RETRY_S, MAX_RETRY_S = 0.5, 1.0, 10.0
+TICK_S, POLL_S, RETRY_S, MAX_RETRY_S = 0.2, 0.5, 1.0, 10.0
 LOOSE = {"artifact", "table", "model"}  # events that may wait while later ones go on
 
 
@@ -100,18 +110,25 @@ class Store:
             warn(text)
 
 
-def connect(about: Mapping[str, Any]) -> Store:
-    """The store that a journal names, or the environment.
+def connect(about: Mapping[str, Any], near: Path) -> Store:
+    """The store that the environment names, or a journal.
 
     Args:
         about: what the journal says of it: ``uri``, ``artifacts``, ``experiment_id``, ``experiment_name``.
+        near: where the journal is; a store in a file that is not there any more is looked for above.
 
     Raises:
         InputError: if it can't be used.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or str(about["uri"])
-    named = {"MLFLOW_EXPERIMENT_ID": about.get("experiment_id"), "MLFLOW_EXPERIMENT_NAME": about["experiment_name"]}
     artifacts = about.get("artifacts")
+    if (file := sqlite_file(uri)) and not file.exists():
+        for folder in near.resolve().parents:
+            if (folder / file.name).is_file():  # moved together with the runs
+                uri = sqlite_uri(folder / file.name)
+                artifacts = artifacts and str(folder / Path(artifacts).name)
+                break
+    named = {"MLFLOW_EXPERIMENT_ID": about.get("experiment_id"), "MLFLOW_EXPERIMENT_NAME": about["experiment_name"]}
     given = {name: value for name, value in named.items() if value and not os.environ.get(name)}
     with environment(given):
         client, experiment = open_store(uri, Path(artifacts) if artifacts else None)
@@ -213,7 +230,7 @@ class Replay:
         try:
             self._guard(lambda: self._do(event))
         except Refused as error:
-            self._set_aside(event, str(error))
+            self._set_aside(event, error)
         except Silent:
             # Files may have a store of their own, and what it does not take holds up nothing else.
             if event["kind"] not in LOOSE or not self.store.alive():
@@ -226,22 +243,20 @@ class Replay:
             try:
                 self._guard(lambda event=later[0]: self._do(event))  # type: ignore[misc]
             except Refused as error:
-                self._set_aside(later[0], str(error))
+                self._set_aside(later[0], error)
             except Silent:
                 if not self.store.alive():
                     raise
                 return
             self._note(later=later[1:])
 
-    def _set_aside(self, event: Mapping[str, Any], reason: str) -> None:
+    def _set_aside(self, event: Mapping[str, Any], reason: Refused) -> None:
         if event["kind"] == "begin":
-            raise Held(reason)
-        with (self.known.folder / REFUSED).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"reason": reason, **event}) + "\n")
-        name, kind = self.about["name"], event["kind"]
-        self.store.tell(
-            f"{name}: MLflow refuses {kind} ({reason}); what it refuses is in {self.known.folder / REFUSED}"
-        )
+            raise Held(str(reason))
+        path, trace = self.known.folder / REFUSED, traceback.format_exception(reason.__cause__)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"reason": str(reason), "trace": "".join(trace), **event}) + "\n")
+        self.store.tell(f"{self.about['name']}: MLflow refuses {event['kind']} ({reason}); that is kept in {path}")
 
     def _guard(self, action: Callable[[], object]) -> None:
         """Does something in the store; its error is one of ours.
@@ -260,9 +275,8 @@ class Replay:
         except (MlflowException, RequestException, OSError) as error:
             if status_of(error) in REFUSALS and self.store.alive():
                 raise Refused(first_line(error)) from error
-            raise Silent(first_line(error)) from error
+            raise Silent(why_silent(error)) from error
         except Exception as error:  # of a library below MLflow, or of ours: others go on
-            logging.getLogger(__name__).exception("%s", self.known.folder)
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error
 
     def _do(self, event: Mapping[str, Any]) -> None:
@@ -491,7 +505,7 @@ class Upload:
             raise Held("the journal of the run that it is a part of is not here, which says where to upload")
         key = json.dumps(about, sort_keys=True)
         if key not in self._stores:
-            self._stores[key] = connect(about)
+            self._stores[key] = connect(about, known.folder)
         return self._stores[key]
 
     def once(self) -> None:
@@ -529,8 +543,13 @@ def _tidy(known: Known) -> None:
         return
     if known.about.get("kept") or known.parent:
         shutil.rmtree(known.folder / FILES, ignore_errors=True)
-    else:
-        shutil.rmtree(known.folder, ignore_errors=True)
+        return
+    shutil.rmtree(known.folder, ignore_errors=True)
+    root = known.folder.parent
+    if all(path.name == SILENT for path in root.iterdir()):
+        (root / SILENT).unlink(missing_ok=True)
+        with suppress(OSError):  # another begins there
+            root.rmdir()
 
 
 class Sampler(threading.Thread):
@@ -575,8 +594,8 @@ def follow(root: Path, name: str, check: bool) -> None:
     """
     upload, starter = Upload(root), os.getppid()
     me = next(known for known in journals(root) if known.folder.name == name)
-    if check and not _answer(upload, me):
-        return
+    if check:
+        _answer(usable(upload, me))
     patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
     sampler = Sampler(me)
     wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "false"
@@ -585,16 +604,20 @@ def follow(root: Path, name: str, check: bool) -> None:
     def over() -> bool:
         return not (me.folder / EVENTS).exists() or me.ended() or me.abandoned() or os.getppid() != starter
 
+    def left() -> list[int]:
+        """Of each journal of this run, how much waits."""
+        return [known.waiting() for known in journals(root) if me.uuid in (known.uuid, known.parent)]
+
     while True:
-        last = over()
+        last, before = over(), left()
         if wanted and not last and not sampler.is_alive() and not sampler.over.is_set():
             sampler.start()
         elif last:
             sampler.over.set()
         try:
             upload.once()
-        except (Silent, InputError) as error:
-            reason = error.problem if isinstance(error, InputError) else str(error)
+        except (Silent, InputError, OSError) as error:
+            reason = str(error) if isinstance(error, Silent) else why_silent(error)
             if not silent.exists():
                 say(f"MLflow's store takes nothing now: {reason}")
             with suppress(OSError):
@@ -603,7 +626,8 @@ def follow(root: Path, name: str, check: bool) -> None:
         else:
             silent.unlink(missing_ok=True)
             pause, wait = POLL_S, RETRY_S
-            if last and not any(known.waiting() for known in journals(root) if known.folder not in upload.held):
+            now = left()
+            if last and (not any(now) or (upload.held and not upload.busy and now == before)):
                 break
         if os.getppid() != starter:  # killed: nobody will end this process
             orphaned = orphaned or time.monotonic()
@@ -611,23 +635,27 @@ def follow(root: Path, name: str, check: bool) -> None:
                 break
         asleep = time.monotonic()
         while time.monotonic() - asleep < pause and over() == last:
-            time.sleep(0.1)
+            time.sleep(TICK_S)
     for folder, reason in upload.held.items():
         warn(f"{folder} waits: {reason}")
 
 
-def _answer(upload: Upload, me: Known) -> bool:
+def _answer(error: InputError | None) -> None:
     """Says to who started this process whether the store can be used; an error as its three parts."""
-    error: InputError | None = None
+    with suppress(BrokenPipeError):  # who waited no longer
+        print(json.dumps(error and [error.where, error.problem, error.remedy]), flush=True)
+    os.dup2(2, 1)
+
+
+def usable(upload: Upload, me: Known) -> InputError | None:
+    """Why a journal's store can't be used, if it can't."""
     try:
         store = upload.store_of(me, [me])
         if given := me.about.get("run_id"):
             see_run(store, str(given))
-    except InputError as found:
-        error = found
-    print(json.dumps(error and [error.where, error.problem, error.remedy]), flush=True)
-    os.dup2(2, 1)  # nobody listens any more
-    return error is None
+    except InputError as error:
+        return error
+    return None
 
 
 def see_run(store: Store, run_id: str) -> None:
