@@ -454,9 +454,11 @@ class Replay:
             alike = other.parent == self.known.parent and other.about.get("pipeline") == self.about.get("pipeline")
             if alike and other.uuid != self.known.uuid and other.waiting() and not other.about.get("kept"):
                 raise Held("registers its model when all else of the run is uploaded")
-        importlib.import_module("imitation_refinement.tracking.registry").register(
-            self.client, run_id, data, self.known.folder
-        )
+        # MLflow looks for the model of a new version in the store that the environment names, whatever the client's.
+        with environment({"MLFLOW_TRACKING_URI": self.client.tracking_uri}):
+            importlib.import_module("imitation_refinement.tracking.registry").register(
+                self.client, run_id, data, self.known.folder
+            )
 
 
 @contextmanager
