@@ -31,7 +31,7 @@ from components.evaluate.stage import tell
 from imitation_refinement.learning.config import PretrainConfig, RefineConfig
 from imitation_refinement.running.journal import Journal
 from imitation_refinement.running.tracking import EXPERIMENT, Tracker
-from imitation_refinement.tracking import upload
+from imitation_refinement.tracking import pages, upload
 from imitation_refinement.tracking.store import sqlite_uri
 
 EPOCHS = 8
@@ -156,10 +156,10 @@ def table_requests(address: str, experiment: str) -> float:
 
 
 def page(address: str, experiment: str, tab: Any) -> float:
-    """Seconds until the table's rows are on the page."""
+    """Seconds until the rows of the table are on the page that ``ui`` names."""
     tab.go("about:blank")
     start = time.monotonic()
-    tab.go(f"{address}/#/experiments/{experiment}/runs")
+    tab.go(pages.address(address, experiment))
     tab.wait("document.querySelectorAll('[role=row]').length > 5")
     return time.monotonic() - start
 

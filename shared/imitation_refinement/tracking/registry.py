@@ -190,22 +190,37 @@ def _wait_for_those_before(client: Any, model: str, number: int) -> None:
     while earlier := [v for v in _versions(client, model) if int(v.version) < number and v.tags.get(GATE) == OPEN]:
         if time.monotonic() > end:
             for version in earlier:
-                client.set_model_version_tag(model, version.version, GATE, CHALLENGER)
-                words = "✗ Its registration did not come to an end; what it would have been is not known."
-                client.set_model_version_tag(model, version.version, "reason.champion", words)
+                _take_for_dead(client, model, str(version.version))
             return
         time.sleep(PAUSE_S)
 
 
+def _take_for_dead(client: Any, model: str, version: str) -> None:
+    """Closes the gate of a version whose registration did not come to an end; it may have set its alias before."""
+    if _champion(client, model) == version:
+        client.set_model_version_tag(model, version, GATE, CHAMPION)
+        return
+    words = "✗ Its registration did not come to an end; what it would have been is not known."
+    client.set_model_version_tag(model, version, "reason.champion", words)
+    client.set_model_version_tag(model, version, GATE, CHALLENGER)
+
+
 def _decide(client: Any, known: Evidence, version: Any) -> None:
-    """Closes the gate of a version, and sets its alias."""
-    against = _against(client, known, version, client.get_registered_model(known.model).aliases.get(CHAMPION))
-    alias = CHAMPION if all(reason.kept for reason in (*known.reasons, against)) else CHALLENGER
-    if client.get_model_version(known.model, version.version).tags.get(GATE) != OPEN:
-        return  # it took so long that a later one closed it
-    client.set_model_version_tag(known.model, version.version, "reason.champion", _said(against))
+    """Sets the alias of a version, and then closes its gate: who waits for that finds the alias."""
+    champion, alias = _champion(client, known.model), CHAMPION
+    if champion != str(version.version):  # else it was cut before its gate was closed
+        against = _against(client, known, version, champion)
+        alias = CHAMPION if all(reason.kept for reason in (*known.reasons, against)) else CHALLENGER
+        if client.get_model_version(known.model, version.version).tags.get(GATE) != OPEN:
+            return  # it took so long that a later one closed it
+        client.set_model_version_tag(known.model, version.version, "reason.champion", _said(against))
+        client.set_registered_model_alias(known.model, alias, version.version)
     client.set_model_version_tag(known.model, version.version, GATE, alias)
-    client.set_registered_model_alias(known.model, alias, version.version)
+
+
+def _champion(client: Any, model: str) -> str | None:
+    found = client.get_registered_model(model).aliases.get(CHAMPION)
+    return None if found is None else str(found)
 
 
 def _against(client: Any, known: Evidence, version: Any, champion: str | None) -> Reason:
@@ -248,7 +263,7 @@ def _look_again(client: Any, model: str, number: int) -> None:
     """After a version became champion: the newest of it and those after it that did is the one, whoever wrote last."""
     while True:
         found = [int(v.version) for v in _versions(client, model) if v.tags.get(GATE) == CHAMPION]
-        if number not in found or client.get_registered_model(model).aliases.get(CHAMPION) == str(max(found)):
+        if number not in found or _champion(client, model) == str(max(found)):
             return
         client.set_registered_model_alias(model, CHAMPION, str(max(found)))
 

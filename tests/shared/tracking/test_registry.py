@@ -125,14 +125,14 @@ def test_registered_again_it_is_the_same_version(team: Team) -> None:
 
 
 def test_what_was_cut_goes_on(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cut after the version was made, and cut between its gate and its alias."""
+    """Cut after the version was made, and cut between its alias and its gate."""
     cut = team.evaluated(14)
     with monkeypatch.context() as m:
         m.setattr(registry, "_decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             cut()
     assert team.version(1).tags["gate"] == "open" and not team.aliases
-    team.client.set_model_version_tag(team.model, "1", "gate", "champion")
+    team.client.set_registered_model_alias(team.model, "champion", "1")
     assert cut().endswith("version 1: champion") and team.aliases == {"champion": "1"}
 
 
@@ -146,6 +146,18 @@ def test_a_dead_registration_holds_up_nobody(team: Team, monkeypatch: pytest.Mon
     assert team.evaluated(10)().endswith("version 2: champion")
     assert dead().endswith("version 1: challenger") and team.aliases["champion"] == "2"
     assert "did not come to an end" in team.version(1).tags["reason.champion"]
+
+
+def test_a_champion_whose_registration_died_stays_one(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "PATIENCE_S", 0.3)
+    dead = team.evaluated(12)
+    with monkeypatch.context() as m:
+        m.setattr(registry, "_decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            dead()
+    team.client.set_registered_model_alias(team.model, "champion", "1")
+    assert team.evaluated(12)().endswith("version 2: challenger")
+    assert team.version(1).tags["gate"] == "champion" and team.aliases["champion"] == "1"
 
 
 def test_who_was_slow_takes_nothing_from_who_came_after(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
