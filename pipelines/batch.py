@@ -1,5 +1,6 @@
 """A pipeline of its own: patterns by the hundred thousand identified in shards, and their answers gathered."""
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import alone, write_text
 from imitation_refinement.options import StageConfig, config_error
 from imitation_refinement.progress import say
-from imitation_refinement.running.launch import environment
+from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.tracking import Tracker
 from pipelines.cluster import Cluster, check_source, on_cluster
 from pipelines.compile import write_pipeline
@@ -118,7 +119,10 @@ def run_batch(config: BatchConfig, runs: Path, verbose: bool = False) -> Path:
     folder = new_folder(runs)
     with alone(folder / LOCK, folder, BUSY) as lock:
         write_text(folder / OPTIONS, config.model_copy(update=given).model_dump_json(indent=1) + "\n")
-        record = RunRecord(sources=given, digests=source_digests(given), program=program(), threads=threads())
+        command = os.environ.get(COMMAND_VARIABLE, "")
+        record = RunRecord(
+            command=command, sources=given, digests=source_digests(given), program=program(), threads=threads()
+        )
         record.write(folder)
         _finish(folder, config, record, store, lock, verbose)
     return folder
@@ -178,7 +182,7 @@ def _finish(
         now = changes(folder, record, program())
         name = f"identify {folder.resolve().name}"
         with (
-            environment({"OMP_NUM_THREADS": record.threads}),
+            environment({"OMP_NUM_THREADS": record.threads, COMMAND_VARIABLE: record.command}),
             Tracker.parent(name, folder / TRACKING, *opened) as tracker,
         ):
             tracker.log_params(config.model_dump(mode="json"))
@@ -190,7 +194,6 @@ def _finish(
                 if (made := folder / PIPELINE / MADE / output).exists():
                     made.replace(folder / name)
             shutil.rmtree(folder / PIPELINE, ignore_errors=True)
-            tracker.log_artifact(folder / "rejected.csv")
         record.at("finished").write(folder)
         shown.say(f"finished in {clock(time.monotonic() - started)}")
 

@@ -20,16 +20,35 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import alone, writable, write_text
 from imitation_refinement.learning.model_files import name_of
 from imitation_refinement.progress import say, warn
-from imitation_refinement.running.launch import environment
+from imitation_refinement.running.launch import COMMAND_VARIABLE, FOLDER_VARIABLE, environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.running.tracking import Tracker
-from imitation_refinement.tracking.store import open_store, sqlite_uri
+from imitation_refinement.tracking.store import find_artifacts, open_store, sqlite_uri
 from pipelines import containers, processes
 from pipelines.console import CHANNEL, captured, clock, console
 from pipelines.processes import replaced
-from pipelines.profiles import SOURCES, Profile, as_text, changed, first_difference, read_profile, stored_profile
-from pipelines.records import LOCK, LOCK_PATIENCE_S, Records, Runner, RunRecord, program, resume_command, source_digests
+from pipelines.profiles import (
+    SOURCES,
+    Profile,
+    as_text,
+    changed,
+    first_difference,
+    read_profile,
+    stored_profile,
+    with_changes,
+)
+from pipelines.records import (
+    LOCK,
+    LOCK_PATIENCE_S,
+    RUN,
+    Records,
+    Runner,
+    RunRecord,
+    program,
+    resume_command,
+    source_digests,
+)
 
 COMMAND = ("imitation-refinement", "run")
 BUSY = "Wait for it, or stop it."
@@ -52,6 +71,7 @@ KEPT = {
     "evaluate/predictions": "predictions.csv",
 }
 TRACKING = "tracking"  # the journals, in the run's folder
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of MLflow, in the folder of all runs
 AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
@@ -62,7 +82,7 @@ class TaskFailed(Exception):
 
 def tracking_uri(runs: Path) -> str:
     """The SQLite store of all runs in a folder."""
-    return sqlite_uri(runs / "mlflow.db")
+    return sqlite_uri(runs / DATABASE)
 
 
 def run_locally(
@@ -92,7 +112,12 @@ def run_locally(
     with alone(folder / LOCK, folder, BUSY) as lock:
         write_text(folder / "profile.json", as_text(profile))
         record = RunRecord(
-            runner=runner, sources=given, digests=source_digests(given), program=_program(engine), threads=threads()
+            command=os.environ.get(COMMAND_VARIABLE, ""),
+            runner=runner,
+            sources=given,
+            digests=source_digests(given),
+            program=_program(engine),
+            threads=threads(),
         )
         record.write(folder)
         _finish(folder, profile, record, store, engine, lock, verbose)
@@ -145,7 +170,7 @@ def check_same(
     record, own = RunRecord.read(folder), stored_profile(folder / "profile.json")
     remedy = "Leave it out: a run goes on with its own options. For others begin a new run."
     if profile or settings:
-        asked = read_profile(profile, settings) if profile else changed(own, settings)
+        asked = read_profile(profile, settings) if profile else with_changes(own, settings)
         if name := first_difference(own.model_dump(mode="json"), asked.model_dump(mode="json")):
             raise InputError(f"profile, {name}", f"contradicts {folder}.", remedy)
     for name, path in given.items():
@@ -198,10 +223,12 @@ def _finish(
         shown.say(f"run {folder}: profile {profile.name}, seed {profile.seed}; all that is said goes to its log.txt")
         now = changes(folder, record, _program(engine))
         with (
-            environment({"OMP_NUM_THREADS": record.threads}),
+            environment({"OMP_NUM_THREADS": record.threads, COMMAND_VARIABLE: record.command}),
             Tracker.parent(name, folder / TRACKING, *opened) as tracker,
         ):
-            tracker.log_params({**profile.model_dump(mode="json"), **given})
+            tracker.log_params(described(profile, given))
+            for name in ("profile.json", RUN):
+                tracker.log_artifact(folder / name)
             if record.state == "begun":
                 execute(
                     pipeline,
@@ -216,13 +243,6 @@ def _finish(
                 record = record.at("made")
                 record.write(folder)
             keep(folder)
-            tracker.log_artifact(folder / "profile.json")
-            results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            for row in results["rows"]:
-                tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
-            for name in ("results.json", "report.html"):
-                tracker.log_artifact(folder / name)
-            tracker.log_artifact(folder / "figures", "figures")
         for table in sorted((folder / "data").glob("rejected_*.csv")):
             if number := len(pd.read_csv(table)):
                 shown.say(f"WARNING: {number} left out, listed in {table}")
@@ -249,6 +269,13 @@ def point_to(folder: Path) -> None:
     latest.replace(own.parent / "latest")
 
 
+def described(profile: Profile, given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of a run: profile, seed and sources, by the words of its evaluation, and what is not as usual."""
+    sources = {name: given[name] or "built-in" for name in ("structures", "imperfect")}
+    sources |= {name: given[name] for name in ("test", "keep_out", "classifiers")}
+    return {"profile": profile.name, "seed": profile.seed, **sources, **changed(profile)}
+
+
 def opened_store(runs: Path) -> tuple[str, Path | None]:
     """Where runs are tracked: MLFLOW_TRACKING_URI, or the store beside the runs, which is made if it is not there.
 
@@ -259,9 +286,10 @@ def opened_store(runs: Path) -> tuple[str, Path | None]:
         InputError: if it refuses.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    artifacts = None if is_server(store) else runs / "mlartifacts"
+    artifacts = None if is_server(store) else runs / ARTIFACTS
     if store == tracking_uri(runs):
         runs.mkdir(parents=True, exist_ok=True)
+        find_artifacts(runs / DATABASE, runs / ARTIFACTS)
     with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
         open_store(store, artifacts)
     if artifacts:
@@ -372,6 +400,7 @@ def execute(
     )
     variables = {
         ERROR_FILE_VARIABLE: str(error_file),
+        FOLDER_VARIABLE: folder.resolve().name,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads(),
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # gives back what a table took: 50 MB a task

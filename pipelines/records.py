@@ -36,6 +36,7 @@ Key = tuple[int, ...]
 class RunRecord(StageConfig):
     """What a run was begun with, and how far it is; ``run.json`` in its folder."""
 
+    command: str = Field("", description="what a person typed to begin it")
     runner: Runner = Field("subprocess", description="what a task is")
     sources: dict[str, str] = Field(description="what it was given: absolute paths, names, or nothing")
     digests: dict[str, str] = Field(description="SHA-256 of those that are files or folders, by their paths")
