@@ -30,6 +30,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,15 @@ class Work:
         made = self.made(out)
         files = [path for path in sorted(made.rglob("*")) if path.is_file()] if made.is_dir() else []
         names = {path.relative_to(made).as_posix(): path for path in files}
-        return {name: digest(path) for name, path in names.items() if not PASSING.fullmatch(name)}
+        return {name: _digest(path) for name, path in names.items() if not PASSING.fullmatch(name)}
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a report without when and where it was made."""
+    if path.name not in ("report", "report.html"):
+        return digest(path)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d{8}-\d{6}|/(out\d+|reference-[a-z-]+)", "", path.read_text("utf-8"))
+    return sha256(text.encode()).hexdigest()
 
 
 @dataclass

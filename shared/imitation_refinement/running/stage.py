@@ -113,6 +113,7 @@ class Stage:
                     remedy = "Wait for it, or give another output."
                     held.enter_context(alone(output.with_name(f".{output.name}.lock"), output, remedy))
                     sweep(output.parent, output.name)
+                    sweep(output)  # where it is a folder
             yield
 
     def _options(self, config: Mapping[str, Any]) -> Any:

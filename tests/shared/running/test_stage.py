@@ -173,12 +173,17 @@ def test_two_at_once_into_one_output_are_refused_and_what_a_killed_one_left_is_s
     result, others = tmp_path / "r.csv", (tmp_path / ".other.csv.12345678.csv", tmp_path / ".hidden")
     for path in (tmp_path / ".r.csv.12345678.csv", *others):
         path.touch()
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    (folder / ".a.png.12345678.png").touch()
     lock = tmp_path / ".r.csv.lock"
     with alone(lock, result, ""), pytest.raises(InputError, match=r"r\.csv: is being written by another command"):
         toy_stage.stage.execute({"result": result}, {})
     assert not toy_stage.paths
     toy_stage.stage.execute({"result": result}, {})
-    assert toy_stage.paths == {"result": result} and sorted(tmp_path.iterdir()) == sorted(others)
+    assert toy_stage.paths == {"result": result} and sorted(tmp_path.iterdir()) == sorted((*others, folder))
+    toy_stage.stage.execute({"result": folder}, {})
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 2), (errno.EACCES, 2), (errno.ENOENT, None)])
