@@ -93,8 +93,8 @@ def title(results: Mapping[str, Any]) -> str:
     return f"{what} · {results['profile'] or 'no profile'}, seed {results['seed']}{portable} · {_sources(results)}"
 
 
-def note(results: Mapping[str, Any]) -> str:
-    """What a run was, on what data, what came of it and where more is to be found; Markdown."""
+def note(results: Mapping[str, Any], links: bool = True) -> str:
+    """What a run was, on what data, what came of it and, by links, where more is to be found; Markdown."""
     row, bar = selected_row(results), best_simple(results["rows"])
     interval = share_interval(row["accuracy_low"], row["accuracy_high"])
     first = (
@@ -107,9 +107,11 @@ def note(results: Mapping[str, Any]) -> str:
     lines += [f"- {line}" for line in _facts(results)]
     reasons = results.get("gate", {}).get("reasons", [])
     lines += [f"- {'✓' if reason['kept'] else '✗'} {reason['words']}" for reason in reasons]
-    lines += ["", rows_table(results["rows"]).as_markdown(), ""]
+    lines += ["", rows_table(results["rows"]).as_markdown()]
+    if not links:
+        return "\n".join(lines) + "\n"
     files = (("report", "report.html"), ("all numbers", "results.json"), ("each pattern's answers", "predictions.csv"))
-    lines.append(" · ".join(f"[{text}]({ARTIFACT}{name})" for text, name in files))
+    lines += ["", " · ".join(f"[{text}]({ARTIFACT}{name})" for text, name in files)]
     return "\n".join(lines) + "\n"
 
 

@@ -477,9 +477,11 @@ class Replay:
             alike = other.about.get("pipeline") == pipeline if pipeline else bool(parent) and other.parent == parent
             if alike and other.uuid != self.known.uuid and other.waiting():
                 raise Held("registers its model when all else of the run is uploaded")
-        importlib.import_module("imitation_refinement.tracking.registry").register(
-            self.client, run_id, data, self.known.folder
-        )
+        # MLflow looks for the model of a new version in the store that the environment names, whatever the client's.
+        with environment({"MLFLOW_TRACKING_URI": self.client.tracking_uri}):
+            importlib.import_module("imitation_refinement.tracking.registry").register(
+                self.client, run_id, data, self.known.folder
+            )
 
 
 @contextmanager
