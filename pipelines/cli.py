@@ -219,6 +219,12 @@ def _parser() -> argparse.ArgumentParser:
     _submit_options(submitted)
     submitted.set_defaults(command=_submit)
 
+    synced = commands.add_parser("sync", help="upload to MLflow what it has not got", description=_sync.__doc__)
+    synced.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a run, as runs/latest, all runs, or the folder that was told"
+    )
+    synced.set_defaults(command=_sync)
+
     ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
     ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
@@ -595,6 +601,18 @@ def _batch_submit(arguments: argparse.Namespace) -> None:
     parameters = {**config.parameters(), **paths_there(config, cluster)}
     name = arguments.name or f"identify {_now()}"
     _submitted(arguments, lambda package: compile_batch(config, package, cluster), parameters, name)
+
+
+def _sync(arguments: argparse.Namespace) -> None:
+    """Uploads what runs could not tell MLflow while its store did not answer, with the steps and times as they were.
+
+    To the store that MLFLOW_TRACKING_URI names, or else the one that the run was to go to. Exits with 1 where something
+    still waits.
+    """
+    from imitation_refinement.tracking.upload import sync
+
+    if sync(arguments.folder):
+        raise SystemExit(1)
 
 
 def _ui(arguments: argparse.Namespace) -> None:

@@ -53,6 +53,8 @@ class Journal:
         self.folder = root.resolve() / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', name)[:60]}-{self.uuid[:8]}"
         if uuid:
             self.folder = next((known.folder for known in journals(root) if known.uuid == uuid), self.folder)
+        with suppress(FileNotFoundError):  # the root was empty, and was removed by who emptied it
+            self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         # At the end always, and a line a write: the uploader adds what it samples.
         self._stream = (self.folder / EVENTS).open("ab+", buffering=0)
@@ -158,13 +160,21 @@ class Known:
         return str(self.about.get("parent") or "")
 
     @property
+    def whole(self) -> str:
+        """The uuid of the run that it is a part of, or of itself."""
+        return self.parent or self.uuid
+
+    @property
     def size(self) -> int:
-        """Bytes of the events so far."""
-        return (self.folder / EVENTS).stat().st_size
+        """Bytes of the events so far; 0 where the journal was removed."""
+        try:
+            return (self.folder / EVENTS).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def lines(self, start: int = 0) -> Iterator[tuple[int, bytes]]:
         """Whole lines from a place on, each with the place after it; the half line of a writer is left."""
-        with (self.folder / EVENTS).open("rb") as stream:
+        with suppress(FileNotFoundError), (self.folder / EVENTS).open("rb") as stream:
             stream.seek(start)
             for line in stream:
                 start += len(line)
@@ -174,18 +184,23 @@ class Known:
 
     def abandoned(self) -> bool:
         """Whether nobody writes it any more, though its run may not have ended: the lock of who did is gone."""
-        with (self.folder / EVENTS).open("rb") as stream:
-            try:
+        try:
+            with (self.folder / EVENTS).open("rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:  # held; or a file system without locks, where nobody knows
-                return False
+        except FileNotFoundError:
             return True
+        except OSError:  # held; or a file system without locks, where nobody knows
+            return False
+        return True
 
     def ended(self) -> bool:
-        """Whether the last that its writer wrote is the run's end."""
-        with (self.folder / EVENTS).open("rb") as stream:
-            stream.seek(max(0, self.size - TAIL))
-            lines = [line for line in stream.read().split(b"\n")[:-1] if not line.startswith(b'{"kind": "system"')]
+        """Whether the last that its writer wrote is the run's end, or the journal was removed."""
+        try:
+            with (self.folder / EVENTS).open("rb") as stream:
+                stream.seek(max(0, self.size - TAIL))
+                lines = [line for line in stream.read().split(b"\n")[:-1] if not line.startswith(b'{"kind": "system"')]
+        except FileNotFoundError:
+            return True
         return bool(lines) and lines[-1].startswith(b'{"kind": "end"')
 
     def sent(self) -> dict[str, Any]:
@@ -216,6 +231,6 @@ def journals(root: Path) -> list[Known]:
     return sorted(found, key=lambda known: (known.time, bool(known.parent), known.folder.name))
 
 
-def waiting(root: Path) -> int:
-    """How many events of all journals in a folder and below have not been sent."""
-    return sum(known.waiting() for known in journals(root))
+def waiting(root: Path, uuid: str = "") -> int:
+    """How many events of all journals in a folder and below have not been sent; of one run and its parts if asked."""
+    return sum(known.waiting() for known in journals(root) if uuid in ("", known.whole))

@@ -107,8 +107,8 @@ class Tracker:
             about |= {"pipeline": pipeline, "task": task}
         if not parent:
             about["store"] = _store(store or "")
-        follow = not parent
-        with _journal(_root(beside), about, follow, check=follow and not pipeline) as journal:
+        uri = "" if parent else store or ""
+        with _journal(_root(beside), about, uri, check=not pipeline) as journal:
             yield cls(journal, prefix, name)
 
     @classmethod
@@ -124,7 +124,7 @@ class Tracker:
         """
         uuid = next((known.uuid for known in journals(folder) if known.about.get("kept")), "")
         about = {"name": name, "tags": {}, "kept": True, "store": _store(tracking_uri, artifacts)}
-        with environment({"MLFLOW_TRACKING_URI": tracking_uri}), _journal(folder, about, True, uuid=uuid) as journal:
+        with _journal(folder, about, tracking_uri, uuid=uuid) as journal:
             if journal is None:
                 yield cls(name=name)
                 return
@@ -268,21 +268,23 @@ class Uploader:
     Args:
         root: the folder.
         journal: the journal whose end it waits for.
+        uri: of the store.
         check: whether to see first that the store can be used.
 
     Raises:
         InputError: if that was asked for, and it can't.
     """
 
-    def __init__(self, root: Path, journal: Journal, check: bool) -> None:
-        self._root = root
+    def __init__(self, root: Path, journal: Journal, uri: str, check: bool) -> None:
+        self._root, self._uuid = root, journal.uuid
         self._left = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
         command = [sys.executable, "-m", "imitation_refinement.tracking.upload", str(root.resolve())]
+        own = {**os.environ, "MLFLOW_TRACKING_URI": uri}
         self._process = subprocess.Popen(
             [*command, "--follow", journal.folder.name, *(["--check"] if check else [])],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if check else subprocess.DEVNULL,
-            env={name: value for name, value in os.environ.items() if name != "MLFLOW_RUN_ID"},
+            env={name: value for name, value in own.items() if name != "MLFLOW_RUN_ID"},
             start_new_session=True,  # the interrupt of a terminal is not for it
         )
         if check:
@@ -293,17 +295,14 @@ class Uploader:
                 raise
 
     def _see_that_it_can(self) -> None:
+        """Waits for its answer; where there is none yet, the work goes on, and so does the uploader."""
         started, stream = time.monotonic(), self._process.stdout
         assert stream is not None
-        ready = bool(select.select([stream], [], [], self._left)[0])
+        ready = bool(select.select([stream], [], [], self._left - IMPATIENCE_S)[0])
         answer = stream.readline() if ready else b""
         stream.close()
         self._left -= time.monotonic() - started
-        if not answer:
-            problem = "can't be used: its uploader ended." if ready else "can't be used: it does not answer."
-            remedy = "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
-            raise InputError("MLFLOW_TRACKING_URI", problem, remedy)
-        if error := json.loads(answer):
+        if answer and (error := json.loads(answer)):
             raise InputError(*error)
 
     def finish(self, hurry: bool) -> None:
@@ -314,7 +313,7 @@ class Uploader:
         """
         silent = self._root / SILENT
         self._end(min(self._left, IMPATIENCE_S) if hurry or silent.exists() else self._left)
-        if left := waiting(self._root):
+        if left := waiting(self._root, self._uuid):
             place = self._root.parent if self._root.name == "tracking" else self._root
             why = f" ({silent.read_text(encoding='utf-8').strip()})" if silent.exists() else ""
             warn(
@@ -334,15 +333,15 @@ class Uploader:
 
 @contextmanager
 def _journal(
-    root: Path, about: Mapping[str, Any], follow: bool, check: bool = False, uuid: str = ""
+    root: Path, about: Mapping[str, Any], uri: str, check: bool = False, uuid: str = ""
 ) -> Iterator[Journal | None]:
     """The journal of a run that ends with the block; None where it can't be written, which is said.
 
     Args:
         root: the folder of the run's journals.
         about: the run, see :mod:`imitation_refinement.tracking.upload`.
-        follow: whether this process has it uploaded.
-        check: whether the store must be of use.
+        uri: of the store where this process has it uploaded; empty where another does.
+        check: whether that store must be of use.
         uuid: of the run, where it goes on.
 
     Raises:
@@ -355,9 +354,12 @@ def _journal(
         _say_unwritten(error)
         yield None
         return
+    uploader = None
     try:
-        uploader = Uploader(root, journal, check) if follow else None
-    except InputError:
+        uploader = Uploader(root, journal, uri, check) if uri else None
+    except OSError as error:  # no process can be started; the journal waits
+        _say_unwritten(error)
+    except BaseException:
         journal.discard()
         with suppress(OSError):
             root.rmdir()

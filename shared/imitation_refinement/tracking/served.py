@@ -52,7 +52,7 @@ from imitation_refinement.progress import say
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.running.tracking import without_login
-from imitation_refinement.tracking.store import LIMITS, SQLITE_DRIVERS, first_line, refusal, sqlite_file
+from imitation_refinement.tracking.store import LIMITS, first_line, refusal, sqlite_file
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 
 if TYPE_CHECKING:
@@ -417,7 +417,7 @@ def fetched(uri: str, tracking_uri: str) -> Iterator[Path]:
         InputError: if the store can't be used, holds no such model, or not one of ours.
     """
     shown = without_login(tracking_uri)
-    if tracking_uri.startswith(SQLITE_DRIVERS) and not sqlite_file(tracking_uri).is_file():
+    if (file := sqlite_file(tracking_uri)) is not None and not file.is_file():
         raise InputError(shown, "there is no such file.", "Correct MLFLOW_TRACKING_URI.")
     with environment({**SILENCE, **LIMITS, "MLFLOW_TRACKING_URI": tracking_uri}), TemporaryDirectory() as place:
         try:

@@ -46,14 +46,18 @@ def sqlite_uri(path: Path) -> str:
     from sqlalchemy.engine import URL
 
     name = str(path.resolve())
-    if sqlite_file(SQLITE + name) == Path(name):
+    if _database(SQLITE + name) == Path(name):
         return SQLITE + name
     # Where the driver is named, MLflow doesn't make a folder of the quoted name.
     return URL.create("sqlite+pysqlite", database=name).render_as_string()
 
 
-def sqlite_file(uri: str) -> Path:
-    """The file of a SQLite store."""
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store; None for another store."""
+    return _database(uri) if uri.startswith(SQLITE_DRIVERS) else None
+
+
+def _database(uri: str) -> Path:
     from sqlalchemy.engine import make_url
 
     return Path(make_url(uri).database or "")
@@ -71,6 +75,18 @@ def first_line(error: Exception) -> str:
     """What a store said, cut to a line, without the login that may stand in its address."""
     line = re.sub(r"(://)[^/\s]+@", r"\1", str(error).strip().partition("\n")[0]) or type(error).__name__
     return textwrap.shorten(line, MAX_LINE, placeholder=" …").rstrip(".")
+
+
+def why_silent(error: Exception) -> str:
+    """Why a store takes nothing now, in few words where they are known."""
+    status = status_of(error) if not isinstance(error, InputError) else 0
+    if status in (401, 403):
+        return f"it refuses the login, {status}"
+    found = re.search(
+        r"Connection refused|Read timed out|Name or service not known|Connection reset|Remote end closed|disk is full",
+        str(error),
+    )
+    return found[0] if found else first_line(error)
 
 
 def refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str = "") -> InputError:
@@ -104,11 +120,11 @@ def _client(uri: str) -> Any:
 @contextmanager
 def _alone(tracking_uri: str) -> Iterator[None]:
     """Lets one process of this machine at a time make a SQLite file: MLflow can't make the same one twice."""
-    parent = sqlite_file(tracking_uri).parent if tracking_uri.startswith(SQLITE_DRIVERS) else None
-    if parent is None or not parent.is_dir():
+    file = sqlite_file(tracking_uri)
+    if file is None or not file.parent.is_dir():
         yield
         return
-    folder = os.open(parent, os.O_RDONLY)
+    folder = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield

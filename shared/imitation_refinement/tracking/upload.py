@@ -22,6 +22,7 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,13 +35,22 @@ from imitation_refinement.running.journal import EVENTS, FILES, REFUSED, SILENT,
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import PATIENCE_S, PATIENCE_VARIABLE, without_login
 from imitation_refinement.tracking import pipeline_run
-from imitation_refinement.tracking.store import first_line, open_store, refusal, status_of
+from imitation_refinement.tracking.store import (
+    first_line,
+    open_store,
+    refusal,
+    sqlite_file,
+    sqlite_uri,
+    status_of,
+    why_silent,
+)
 
 UUID_TAG = "journal"
 TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow shows tables
 REFUSALS = (400, 404, 409, 413, 415, 422)  # of an event; other errors are the store's
 BATCH = 500  # metrics a request; MLflow takes 1,000
-POLL_S, RETRY_S, MAX_RETRY_S = 0.5, 1.0, 10.0
+TICK_S, POLL_S, RETRY_S, MAX_RETRY_S = 0.2, 0.5, 1.0, 10.0
+STORAGE = ("botocore", "boto3", "s3transfer", "google", "azure", "urllib3", "sqlalchemy")  # whose errors are outages
 LOOSE = {"artifact", "table", "model"}  # events that may wait while later ones go on
 
 
@@ -100,18 +110,25 @@ class Store:
             warn(text)
 
 
-def connect(about: Mapping[str, Any]) -> Store:
-    """The store that a journal names, or the environment.
+def connect(about: Mapping[str, Any], near: Path) -> Store:
+    """The store that the environment names, or a journal.
 
     Args:
         about: what the journal says of it: ``uri``, ``artifacts``, ``experiment_id``, ``experiment_name``.
+        near: where the journal is; a store in a file that is not there any more is looked for above.
 
     Raises:
         InputError: if it can't be used.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or str(about["uri"])
-    named = {"MLFLOW_EXPERIMENT_ID": about.get("experiment_id"), "MLFLOW_EXPERIMENT_NAME": about["experiment_name"]}
     artifacts = about.get("artifacts")
+    if (file := sqlite_file(uri)) and not file.exists():
+        for folder in near.resolve().parents:
+            if (folder / file.name).is_file():  # moved together with the runs
+                uri = sqlite_uri(folder / file.name)
+                artifacts = artifacts and str(folder / Path(artifacts).name)
+                break
+    named = {"MLFLOW_EXPERIMENT_ID": about.get("experiment_id"), "MLFLOW_EXPERIMENT_NAME": about["experiment_name"]}
     given = {name: value for name, value in named.items() if value and not os.environ.get(name)}
     with environment(given):
         client, experiment = open_store(uri, Path(artifacts) if artifacts else None)
@@ -125,27 +142,30 @@ class Replay:
         store: the store.
         known: the journal.
         others: all journals that stand with it.
+        done: whether all of the run was sent. One that was sent in part goes to another store from the beginning.
     """
 
-    def __init__(self, store: Store, known: Known, others: Sequence[Known]) -> None:
+    def __init__(self, store: Store, known: Known, others: Sequence[Known], done: bool) -> None:
         self.store, self.known, self.others = store, known, others
         self.client, self.about = store.client, known.about
         sent = known.sent()
-        self.sent: dict[str, Any] = sent if sent.get("store") == store.address else {}
+        self.sent: dict[str, Any] = sent if done or sent.get("store") == store.address else {}
         self._metrics: list[dict[str, Any]] = []  # events that go in one request
         self._end = 0  # of them
         self._time = 0  # of the last event
+        self._files_wait = False
 
     @property
     def run_id(self) -> str:
         """The run in the store."""
         return str(self.sent["run_id"])
 
-    def go_on(self, over: bool) -> None:
+    def go_on(self, over: bool, again: bool = True) -> None:
         """Sends what is new.
 
         Args:
             over: whether nobody writes the journal any more, though its run may not have ended.
+            again: whether to try what was put off.
 
         Raises:
             Silent: if the store takes nothing now.
@@ -157,13 +177,14 @@ class Replay:
         if self.known.size > offset or self.sent.get("later"):
             self._see_that_the_run_is_there()
             offset = int(self.sent.get("offset", 0))
-            self._again()
         for place, line in self.known.lines(offset):
             try:
                 event = json.loads(line)
                 self._time = int(event["time"])
-            except (ValueError, KeyError, TypeError):
-                continue  # written in part
+            except (ValueError, KeyError, TypeError):  # written in part
+                self._flush()
+                self._note(offset=place)
+                continue
             if event["kind"] in ("metrics", "system") and not event["data"].get("above"):
                 self._metrics.append(event)
                 self._end = place
@@ -178,6 +199,8 @@ class Replay:
             if not self.about.get("run_id"):
                 self._guard(lambda: self._close("FAILED", self.sent.get("time")))
             self._note(closed=True)
+        if again:
+            self._again()
 
     def _note(self, **changed: Any) -> None:
         self.sent = {**self.sent, "store": self.store.address, **changed}
@@ -210,38 +233,43 @@ class Replay:
 
     def _take(self, event: Mapping[str, Any]) -> None:
         """Does what an event says, sets it aside, or puts it off."""
+        if self._files_wait and event["kind"] in LOOSE:
+            self._put_off(event)
+            return
         try:
             self._guard(lambda: self._do(event))
         except Refused as error:
-            self._set_aside(event, str(error))
+            self._set_aside(event, error)
         except Silent:
             # Files may have a store of their own, and what it does not take holds up nothing else.
             if event["kind"] not in LOOSE or not self.store.alive():
                 raise
-            self._note(later=[*self.sent.get("later", []), event])
+            self._files_wait = True
+            self._put_off(event)
+
+    def _put_off(self, event: Mapping[str, Any]) -> None:
+        self._note(later=[*self.sent.get("later", []), event])
 
     def _again(self) -> None:
         """Tries once more what was put off; the first that fails leaves the rest."""
-        while later := self.sent.get("later", []):
+        while (later := self.sent.get("later", [])) and not self._files_wait:
             try:
                 self._guard(lambda event=later[0]: self._do(event))  # type: ignore[misc]
             except Refused as error:
-                self._set_aside(later[0], str(error))
+                self._set_aside(later[0], error)
             except Silent:
                 if not self.store.alive():
                     raise
                 return
             self._note(later=later[1:])
 
-    def _set_aside(self, event: Mapping[str, Any], reason: str) -> None:
+    def _set_aside(self, event: Mapping[str, Any], reason: Refused) -> None:
         if event["kind"] == "begin":
-            raise Held(reason)
-        with (self.known.folder / REFUSED).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"reason": reason, **event}) + "\n")
-        name, kind = self.about["name"], event["kind"]
-        self.store.tell(
-            f"{name}: MLflow refuses {kind} ({reason}); what it refuses is in {self.known.folder / REFUSED}"
-        )
+            raise Held(str(reason))
+        path, trace = self.known.folder / REFUSED, traceback.format_exception(reason.__cause__)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"reason": str(reason), "trace": "".join(trace), **event}) + "\n")
+        self.store.tell(f"{self.about['name']}: MLflow refuses {event['kind']} ({reason}); that is kept in {path}")
 
     def _guard(self, action: Callable[[], object]) -> None:
         """Does something in the store; its error is one of ours.
@@ -260,9 +288,10 @@ class Replay:
         except (MlflowException, RequestException, OSError) as error:
             if status_of(error) in REFUSALS and self.store.alive():
                 raise Refused(first_line(error)) from error
-            raise Silent(first_line(error)) from error
+            raise Silent(why_silent(error)) from error
         except Exception as error:  # of a library below MLflow, or of ours: others go on
-            logging.getLogger(__name__).exception("%s", self.known.folder)
+            if type(error).__module__.partition(".")[0] in STORAGE:
+                raise Silent(why_silent(error)) from error
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error
 
     def _do(self, event: Mapping[str, Any]) -> None:
@@ -281,11 +310,11 @@ class Replay:
         elif kind == "inputs":
             self._log_inputs(data["inputs"], run_id)
         elif kind == "artifact":
-            path = self.known.folder / data["file"]
+            path = self._file(data["file"])
             log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
             log(run_id, str(path), data["folder"])
         elif kind == "table":
-            self._log_table(self.known.folder / data["file"], run_id)
+            self._log_table(self._file(data["file"]), run_id)
         elif kind == "tag":
             self.client.set_tag(run_id, data["key"], data["value"])
         elif kind == "rename":
@@ -304,6 +333,12 @@ class Replay:
                 self._close(data["status"], now)
         else:
             raise Refused(f"{kind} is nothing that this version knows")
+
+    def _file(self, name: str) -> Path:
+        path = self.known.folder / name
+        if not path.exists():
+            raise Refused(f"{path} is not there any more")
+        return path
 
     def _begin(self, data: Mapping[str, Any], now: int) -> str:
         """The run of the journal, found, made, or opened again."""
@@ -435,9 +470,10 @@ class Replay:
 
     def _register(self, data: Mapping[str, Any], run_id: str) -> None:
         """After all that the other journals of the run have so far."""
+        pipeline, parent = self.about.get("pipeline"), self.known.parent
         for other in self.others:
-            alike = other.parent == self.known.parent and other.about.get("pipeline") == self.about.get("pipeline")
-            if alike and other.uuid != self.known.uuid and other.waiting() and not other.about.get("kept"):
+            alike = other.about.get("pipeline") == pipeline if pipeline else bool(parent) and other.parent == parent
+            if alike and other.uuid != self.known.uuid and other.waiting():
                 raise Held("registers its model when all else of the run is uploaded")
         importlib.import_module("imitation_refinement.tracking.registry").register(
             self.client, run_id, data, self.known.folder
@@ -475,6 +511,7 @@ class Upload:
         self.held: dict[Path, str] = {}  # journals that can't go on, and why
         self.busy: set[Path] = set()  # journals that another process uploads
         self._stores: dict[str, Store] = {}
+        self._retry: dict[Path, float] = {}  # when to try again what a journal has put off
 
     def store_of(self, known: Known, others: Sequence[Known]) -> Store:
         """The store that a journal goes to.
@@ -490,7 +527,7 @@ class Upload:
             raise Held("the journal of the run that it is a part of is not here, which says where to upload")
         key = json.dumps(about, sort_keys=True)
         if key not in self._stores:
-            self._stores[key] = connect(about)
+            self._stores[key] = connect(about, known.folder)
         return self._stores[key]
 
     def once(self) -> None:
@@ -503,6 +540,7 @@ class Upload:
         everything = journals(self.root)
         over = {known.uuid for known in everything if known.ended()}
         gone = {known.uuid for known in everything if known.uuid not in over and known.abandoned()}
+        waits = {known.whole for known in everything if known.waiting()}
         self.held.clear()
         self.busy.clear()
         for known in everything:
@@ -511,15 +549,19 @@ class Upload:
                     self.busy.add(known.folder)
                     continue
                 try:
-                    replay = Replay(self.store_of(known, everything), known, everything)
+                    replay = Replay(self.store_of(known, everything), known, everything, known.whole not in waits)
                     # Whether a part of a run was killed or goes on, the whole's end tells.
                     dead = known.parent in over | gone if known.parent else known.uuid in gone
-                    replay.go_on(dead)
+                    replay.go_on(dead, time.monotonic() >= self._retry.get(known.folder, 0.0))
+                    if replay.sent.get("later"):
+                        self._retry[known.folder] = time.monotonic() + MAX_RETRY_S
                 except Held as error:
                     self.held[known.folder] = str(error)
-                    continue
-                if (dead or known.uuid in over) and not known.waiting():
-                    _tidy(known)
+        for known in everything:
+            if known.whole in over | gone and not any(o.waiting() for o in everything if o.whole == known.whole):
+                with _locked(known.folder) as mine:
+                    if mine:
+                        _tidy(known)
 
 
 def _tidy(known: Known) -> None:
@@ -528,8 +570,13 @@ def _tidy(known: Known) -> None:
         return
     if known.about.get("kept") or known.parent:
         shutil.rmtree(known.folder / FILES, ignore_errors=True)
-    else:
-        shutil.rmtree(known.folder, ignore_errors=True)
+        return
+    shutil.rmtree(known.folder, ignore_errors=True)
+    root = known.folder.parent
+    with suppress(OSError):  # another begins there
+        if all(path.name == SILENT for path in root.iterdir()):
+            (root / SILENT).unlink(missing_ok=True)
+            root.rmdir()
 
 
 class Sampler(threading.Thread):
@@ -573,9 +620,11 @@ def follow(root: Path, name: str, check: bool) -> None:
         check: whether to say on standard output first whether the store can be used.
     """
     upload, starter = Upload(root), os.getppid()
-    me = next(known for known in journals(root) if known.folder.name == name)
-    if check and not _answer(upload, me):
+    me = next((known for known in journals(root) if known.folder.name == name), None)
+    if me is None:  # removed before this process had begun
         return
+    if check:
+        _answer(usable(upload, me))
     patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
     sampler = Sampler(me)
     wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "false"
@@ -584,16 +633,20 @@ def follow(root: Path, name: str, check: bool) -> None:
     def over() -> bool:
         return not (me.folder / EVENTS).exists() or me.ended() or me.abandoned() or os.getppid() != starter
 
+    def left() -> list[int]:
+        """Of each journal of this run, how much waits."""
+        return [known.waiting() for known in journals(root) if known.whole == me.uuid]
+
     while True:
-        last = over()
+        last, before = over(), left()
         if wanted and not last and not sampler.is_alive() and not sampler.over.is_set():
             sampler.start()
         elif last:
             sampler.over.set()
         try:
             upload.once()
-        except (Silent, InputError) as error:
-            reason = error.problem if isinstance(error, InputError) else str(error)
+        except (Silent, InputError, OSError) as error:
+            reason = str(error) if isinstance(error, Silent) else why_silent(error)
             if not silent.exists():
                 say(f"MLflow's store takes nothing now: {reason}")
             with suppress(OSError):
@@ -602,7 +655,8 @@ def follow(root: Path, name: str, check: bool) -> None:
         else:
             silent.unlink(missing_ok=True)
             pause, wait = POLL_S, RETRY_S
-            if last and not any(known.waiting() for known in journals(root) if known.folder not in upload.held):
+            now = left()
+            if last and (not any(now) or (upload.held and not upload.busy and now == before)):
                 break
         if os.getppid() != starter:  # killed: nobody will end this process
             orphaned = orphaned or time.monotonic()
@@ -610,23 +664,27 @@ def follow(root: Path, name: str, check: bool) -> None:
                 break
         asleep = time.monotonic()
         while time.monotonic() - asleep < pause and over() == last:
-            time.sleep(0.1)
+            time.sleep(TICK_S)
     for folder, reason in upload.held.items():
         warn(f"{folder} waits: {reason}")
 
 
-def _answer(upload: Upload, me: Known) -> bool:
+def _answer(error: InputError | None) -> None:
     """Says to who started this process whether the store can be used; an error as its three parts."""
-    error: InputError | None = None
+    with suppress(BrokenPipeError):  # who waited no longer
+        print(json.dumps(error and [error.where, error.problem, error.remedy]), flush=True)
+    os.dup2(2, 1)
+
+
+def usable(upload: Upload, me: Known) -> InputError | None:
+    """Why a journal's store can't be used, if it can't."""
     try:
         store = upload.store_of(me, [me])
         if given := me.about.get("run_id"):
             see_run(store, str(given))
-    except InputError as found:
-        error = found
-    print(json.dumps(error and [error.where, error.problem, error.remedy]), flush=True)
-    os.dup2(2, 1)  # nobody listens any more
-    return error is None
+    except InputError as error:
+        return error
+    return None
 
 
 def see_run(store: Store, run_id: str) -> None:
@@ -663,11 +721,14 @@ def sync(folder: Path) -> int:
     if not found:
         raise InputError(folder, "holds no journal of a run.", "Name a run's folder, or the one that was told.")
     quiet()
-    before = waiting(folder)
+    before = left = waiting(folder)
     upload = Upload(folder)
     reason = ""
     try:
         upload.once()
+        while upload.held and waiting(folder) < left:  # what was held may go on now
+            left = waiting(folder)
+            upload.once()
     except Silent as error:
         reason = f"MLflow's store takes nothing now: {error}"
     left = waiting(folder)
