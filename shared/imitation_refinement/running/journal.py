@@ -160,6 +160,11 @@ class Known:
         return str(self.about.get("parent") or "")
 
     @property
+    def whole(self) -> str:
+        """The uuid of the run that it is a part of, or of itself."""
+        return self.parent or self.uuid
+
+    @property
     def size(self) -> int:
         """Bytes of the events so far; 0 where the journal was removed."""
         try:
@@ -228,4 +233,4 @@ def journals(root: Path) -> list[Known]:
 
 def waiting(root: Path, uuid: str = "") -> int:
     """How many events of all journals in a folder and below have not been sent; of one run and its parts if asked."""
-    return sum(known.waiting() for known in journals(root) if not uuid or uuid in (known.uuid, known.parent))
+    return sum(known.waiting() for known in journals(root) if uuid in ("", known.whole))

@@ -382,9 +382,12 @@ def _journal(
         _say_unwritten(error)
         yield None
         return
+    uploader = None
     try:
         uploader = Uploader(root, journal, uri, check) if uri else None
-    except InputError:
+    except OSError as error:  # no process can be started; the journal waits
+        _say_unwritten(error)
+    except BaseException:
         journal.discard()
         with suppress(OSError):
             root.rmdir()

@@ -76,7 +76,7 @@ def status_of(error: Exception) -> int:
 
 def first_line(error: Exception) -> str:
     """What a store said, cut to a line, without the login that may stand in its address."""
-    line = re.sub(r"(://)[^/\s@]+@", r"\1", str(error).strip().partition("\n")[0]) or type(error).__name__
+    line = re.sub(r"(://)[^/\s]+@", r"\1", str(error).strip().partition("\n")[0]) or type(error).__name__
     return textwrap.shorten(line, MAX_LINE, placeholder=" …").rstrip(".")
 
 

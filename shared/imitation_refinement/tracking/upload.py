@@ -51,6 +51,7 @@ TABLES = "mlflow.loggedArtifacts"  # the tag by which MLflow shows tables
 REFUSALS = (400, 404, 409, 413, 415, 422)  # of an event; other errors are the store's
 BATCH = 500  # metrics a request; MLflow takes 1,000
 TICK_S, POLL_S, RETRY_S, MAX_RETRY_S = 0.2, 0.5, 1.0, 10.0
+STORAGE = ("botocore", "boto3", "s3transfer", "google", "azure", "urllib3", "sqlalchemy")  # whose errors are outages
 LOOSE = {"artifact", "table", "model"}  # events that may wait while later ones go on
 
 
@@ -142,27 +143,30 @@ class Replay:
         store: the store.
         known: the journal.
         others: all journals that stand with it.
+        done: whether all of the run was sent. One that was sent in part goes to another store from the beginning.
     """
 
-    def __init__(self, store: Store, known: Known, others: Sequence[Known]) -> None:
+    def __init__(self, store: Store, known: Known, others: Sequence[Known], done: bool) -> None:
         self.store, self.known, self.others = store, known, others
         self.client, self.about = store.client, known.about
         sent = known.sent()
-        self.sent: dict[str, Any] = sent if sent.get("store") == store.address else {}
+        self.sent: dict[str, Any] = sent if done or sent.get("store") == store.address else {}
         self._metrics: list[dict[str, Any]] = []  # events that go in one request
         self._end = 0  # of them
         self._time = 0  # of the last event
+        self._files_wait = False
 
     @property
     def run_id(self) -> str:
         """The run in the store."""
         return str(self.sent["run_id"])
 
-    def go_on(self, over: bool) -> None:
+    def go_on(self, over: bool, again: bool = True) -> None:
         """Sends what is new.
 
         Args:
             over: whether nobody writes the journal any more, though its run may not have ended.
+            again: whether to try what was put off.
 
         Raises:
             Silent: if the store takes nothing now.
@@ -174,13 +178,14 @@ class Replay:
         if self.known.size > offset or self.sent.get("later"):
             self._see_that_the_run_is_there()
             offset = int(self.sent.get("offset", 0))
-            self._again()
         for place, line in self.known.lines(offset):
             try:
                 event = json.loads(line)
                 self._time = int(event["time"])
-            except (ValueError, KeyError, TypeError):
-                continue  # written in part
+            except (ValueError, KeyError, TypeError):  # written in part
+                self._flush()
+                self._note(offset=place)
+                continue
             if event["kind"] in ("metrics", "system") and not event["data"].get("above"):
                 self._metrics.append(event)
                 self._end = place
@@ -195,6 +200,8 @@ class Replay:
             if not self.about.get("run_id"):
                 self._guard(lambda: self._close("FAILED", self.sent.get("time")))
             self._note(closed=True)
+        if again:
+            self._again()
 
     def _note(self, **changed: Any) -> None:
         self.sent = {**self.sent, "store": self.store.address, **changed}
@@ -227,6 +234,9 @@ class Replay:
 
     def _take(self, event: Mapping[str, Any]) -> None:
         """Does what an event says, sets it aside, or puts it off."""
+        if self._files_wait and event["kind"] in LOOSE:
+            self._put_off(event)
+            return
         try:
             self._guard(lambda: self._do(event))
         except Refused as error:
@@ -235,11 +245,15 @@ class Replay:
             # Files may have a store of their own, and what it does not take holds up nothing else.
             if event["kind"] not in LOOSE or not self.store.alive():
                 raise
-            self._note(later=[*self.sent.get("later", []), event])
+            self._files_wait = True
+            self._put_off(event)
+
+    def _put_off(self, event: Mapping[str, Any]) -> None:
+        self._note(later=[*self.sent.get("later", []), event])
 
     def _again(self) -> None:
         """Tries once more what was put off; the first that fails leaves the rest."""
-        while later := self.sent.get("later", []):
+        while (later := self.sent.get("later", [])) and not self._files_wait:
             try:
                 self._guard(lambda event=later[0]: self._do(event))  # type: ignore[misc]
             except Refused as error:
@@ -277,6 +291,8 @@ class Replay:
                 raise Refused(first_line(error)) from error
             raise Silent(why_silent(error)) from error
         except Exception as error:  # of a library below MLflow, or of ours: others go on
+            if type(error).__module__.partition(".")[0] in STORAGE:
+                raise Silent(why_silent(error)) from error
             raise Refused(f"{type(error).__name__}: {first_line(error)}") from error
 
     def _do(self, event: Mapping[str, Any]) -> None:
@@ -293,11 +309,11 @@ class Replay:
         elif kind == "inputs":
             self._log_inputs(data["inputs"], run_id)
         elif kind == "artifact":
-            path = self.known.folder / data["file"]
+            path = self._file(data["file"])
             log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
             log(run_id, str(path), data["folder"])
         elif kind == "table":
-            self._log_table(self.known.folder / data["file"], run_id)
+            self._log_table(self._file(data["file"]), run_id)
         elif kind == "tag":
             value = data["value"]
             if data["key"] == NOTE_TAG:
@@ -319,6 +335,12 @@ class Replay:
                 self._close(data["status"], now)
         else:
             raise Refused(f"{kind} is nothing that this version knows")
+
+    def _file(self, name: str) -> Path:
+        path = self.known.folder / name
+        if not path.exists():
+            raise Refused(f"{path} is not there any more")
+        return path
 
     def _begin(self, data: Mapping[str, Any], now: int) -> str:
         """The run of the journal, found, made, or opened again."""
@@ -450,9 +472,10 @@ class Replay:
 
     def _register(self, data: Mapping[str, Any], run_id: str) -> None:
         """After all that the other journals of the run have so far."""
+        pipeline, parent = self.about.get("pipeline"), self.known.parent
         for other in self.others:
-            alike = other.parent == self.known.parent and other.about.get("pipeline") == self.about.get("pipeline")
-            if alike and other.uuid != self.known.uuid and other.waiting() and not other.about.get("kept"):
+            alike = other.about.get("pipeline") == pipeline if pipeline else bool(parent) and other.parent == parent
+            if alike and other.uuid != self.known.uuid and other.waiting():
                 raise Held("registers its model when all else of the run is uploaded")
         # MLflow looks for the model of a new version in the store that the environment names, whatever the client's.
         with environment({"MLFLOW_TRACKING_URI": self.client.tracking_uri}):
@@ -492,6 +515,7 @@ class Upload:
         self.held: dict[Path, str] = {}  # journals that can't go on, and why
         self.busy: set[Path] = set()  # journals that another process uploads
         self._stores: dict[str, Store] = {}
+        self._retry: dict[Path, float] = {}  # when to try again what a journal has put off
 
     def store_of(self, known: Known, others: Sequence[Known]) -> Store:
         """The store that a journal goes to.
@@ -520,6 +544,7 @@ class Upload:
         everything = journals(self.root)
         over = {known.uuid for known in everything if known.ended()}
         gone = {known.uuid for known in everything if known.uuid not in over and known.abandoned()}
+        waits = {known.whole for known in everything if known.waiting()}
         self.held.clear()
         self.busy.clear()
         for known in everything:
@@ -528,15 +553,19 @@ class Upload:
                     self.busy.add(known.folder)
                     continue
                 try:
-                    replay = Replay(self.store_of(known, everything), known, everything)
+                    replay = Replay(self.store_of(known, everything), known, everything, known.whole not in waits)
                     # Whether a part of a run was killed or goes on, the whole's end tells.
                     dead = known.parent in over | gone if known.parent else known.uuid in gone
-                    replay.go_on(dead)
+                    replay.go_on(dead, time.monotonic() >= self._retry.get(known.folder, 0.0))
+                    if replay.sent.get("later"):
+                        self._retry[known.folder] = time.monotonic() + MAX_RETRY_S
                 except Held as error:
                     self.held[known.folder] = str(error)
-                    continue
-                if (dead or known.uuid in over) and not known.waiting():
-                    _tidy(known)
+        for known in everything:
+            if known.whole in over | gone and not any(o.waiting() for o in everything if o.whole == known.whole):
+                with _locked(known.folder) as mine:
+                    if mine:
+                        _tidy(known)
 
 
 def _tidy(known: Known) -> None:
@@ -548,9 +577,9 @@ def _tidy(known: Known) -> None:
         return
     shutil.rmtree(known.folder, ignore_errors=True)
     root = known.folder.parent
-    if all(path.name == SILENT for path in root.iterdir()):
-        (root / SILENT).unlink(missing_ok=True)
-        with suppress(OSError):  # another begins there
+    with suppress(OSError):  # another begins there
+        if all(path.name == SILENT for path in root.iterdir()):
+            (root / SILENT).unlink(missing_ok=True)
             root.rmdir()
 
 
@@ -595,7 +624,9 @@ def follow(root: Path, name: str, check: bool) -> None:
         check: whether to say on standard output first whether the store can be used.
     """
     upload, starter = Upload(root), os.getppid()
-    me = next(known for known in journals(root) if known.folder.name == name)
+    me = next((known for known in journals(root) if known.folder.name == name), None)
+    if me is None:  # removed before this process had begun
+        return
     if check:
         _answer(usable(upload, me))
     patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
@@ -608,7 +639,7 @@ def follow(root: Path, name: str, check: bool) -> None:
 
     def left() -> list[int]:
         """Of each journal of this run, how much waits."""
-        return [known.waiting() for known in journals(root) if me.uuid in (known.uuid, known.parent)]
+        return [known.waiting() for known in journals(root) if known.whole == me.uuid]
 
     while True:
         last, before = over(), left()
@@ -694,11 +725,14 @@ def sync(folder: Path) -> int:
     if not found:
         raise InputError(folder, "holds no journal of a run.", "Name a run's folder, or the one that was told.")
     quiet()
-    before = waiting(folder)
+    before = left = waiting(folder)
     upload = Upload(folder)
     reason = ""
     try:
         upload.once()
+        while upload.held and waiting(folder) < left:  # what was held may go on now
+            left = waiting(folder)
+            upload.once()
     except Silent as error:
         reason = f"MLflow's store takes nothing now: {error}"
     left = waiting(folder)

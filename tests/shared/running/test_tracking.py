@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.running import tracking
-from imitation_refinement.running.journal import journals
+from imitation_refinement.running.journal import SILENT, Journal, journals
 from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE
 from imitation_refinement.running.tracking import JOURNAL_VARIABLE, PARENT_RUN_VARIABLE, Tracker, without_login
 
@@ -122,6 +122,47 @@ def test_how_a_run_ends(tmp_path: Path, started: list[dict[str, Any]], monkeypat
             raise error
         assert raised.value is error and started[-1]["hurry"] is hurry
         assert events(tmp_path / f"{type(error).__name__}.tracking")[-1]["data"] == {"status": "FAILED"}
+
+
+@pytest.mark.parametrize(
+    ("silent", "hurry", "left", "expected"),
+    [(False, False, 30.0, 30.0), (True, False, 30.0, 2.0), (False, True, 30.0, 2.0), (False, False, 7.5, 7.5)],
+)
+def test_how_long_a_stage_waits_for_its_store(
+    silent: bool,
+    hurry: bool,
+    left: float,
+    expected: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is left of 30 s; 2 s for a store that has been found silent, or while a person waits."""
+    journal = Journal(tmp_path / "tracking", "x")
+    journal.append("begin", {"uuid": journal.uuid, "name": "x"})
+    if silent:
+        (tmp_path / "tracking" / SILENT).write_text("Connection refused")
+    waited, killed = [], []
+
+    class Process:
+        def wait(self, seconds: float | None = None) -> None:
+            waited.append(seconds)
+            if seconds is not None:
+                raise subprocess.TimeoutExpired("", seconds)
+
+        def kill(self) -> None:
+            killed.append(True)
+
+    uploader = tracking.Uploader.__new__(tracking.Uploader)
+    uploader._root, uploader._uuid, uploader._left = tmp_path / "tracking", journal.uuid, left
+    uploader._process = Process()  # type: ignore[assignment]
+    uploader.finish(hurry)
+    assert waited == [expected, None] and killed == [True]
+    why = " (Connection refused)" if silent else ""
+    assert capsys.readouterr().err == (
+        f"WARNING: 1 records of this run are not in MLflow{why}; they wait in {tmp_path}/tracking, "
+        f"and `imitation-refinement sync {tmp_path}` uploads them\n"
+    )
 
 
 def test_clean_up_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from imitation_refinement.learning.models import save_model
 from imitation_refinement.learning.training import train_classifier
 from imitation_refinement.options import StageConfig
 from imitation_refinement.running.journal import SILENT, journals, waiting
+from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE, environment
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import PATIENCE_VARIABLE, Tracker
 from imitation_refinement.tracking import upload
@@ -80,7 +81,8 @@ def undisturbed(patterns: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become fractions."""
-    monkeypatch.setenv(PATIENCE_VARIABLE, "1.5")
+    monkeypatch.setenv(PATIENCE_VARIABLE, "2.5")
+    monkeypatch.setattr(upload, "POLL_S", 0.1)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(upload, "RETRY_S", 0.2)
     monkeypatch.setattr(upload, "MAX_RETRY_S", 0.4)
@@ -256,6 +258,32 @@ def test_a_token_that_is_refused_halfway(
         thread.join()
 
 
+def test_a_later_pod_uploads_what_an_earlier_one_could_not(
+    uri: str, tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the volume that outlives pods."""
+    import mlflow
+
+    monkeypatch.setenv(RUN_VARIABLE, "a-run")
+    monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path / "volume"))
+    root = tmp_path / "volume" / "a-run.tracking"
+    for name, address, seconds in (("first", "http://127.0.0.1:9", "1.5"), ("second", uri, "60")):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv(PATIENCE_VARIABLE, seconds)
+        with Tracker.stage(name, beside=tmp_path / "pod" / name) as tracker:
+            tracker.log_metrics({"loss": 0.5}, 3)
+        assert (root / SILENT).exists() == (name == "first")
+    client = mlflow.MlflowClient(uri)
+    runs = {
+        run.info.run_name: run for run in client.search_runs([e.experiment_id for e in client.search_experiments()])
+    }
+    assert set(runs) == {"first", "second", "pipeline a-run"} and {r.info.status for r in runs.values()} == {"FINISHED"}
+    assert runs["first"].data.metrics == runs["second"].data.metrics == {"loss": 0.5}
+    parent = runs["pipeline a-run"].info.run_id
+    assert {runs[name].data.tags["mlflow.parentRunId"] for name in ("first", "second")} == {parent}
+    assert not root.exists() and not (tmp_path / "pod").exists()
+
+
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
@@ -304,6 +332,40 @@ def test_a_server_that_is_killed(server: Any, patterns: Any, undisturbed: str, t
     see_all_of_it(server.uri, path)
 
 
+KILLS_ITSELF = """
+import os, signal, sys, time
+from pathlib import Path
+from imitation_refinement.running.journal import journals
+from imitation_refinement.running.tracking import Tracker
+
+folder = Path(sys.argv[1])
+with Tracker.parent("whole", folder / "tracking", sys.argv[2]), Tracker.stage("part") as tracker:
+    tracker.log_metrics({"loss": 1}, 7)
+    while not all(known.sent() for known in journals(folder)):
+        time.sleep(0.05)
+    tracker.log_metrics({"loss": 2}, 8)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_is_killed_has_failed(uri: str, tmp_path: Path) -> None:
+    """Its uploader, which outlives it for that, says so; what was said before is there."""
+    import mlflow
+
+    ended = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(tmp_path), uri], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    client = mlflow.MlflowClient(uri)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    end = time.monotonic() + 60
+    runs: list[Any] = []
+    while {run.info.status for run in runs} != {"FAILED"}:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+        runs = client.search_runs(experiments)
+    (part,) = (run for run in runs if run.info.run_name == "part")
+    assert [m.step for m in client.get_metric_history(part.info.run_id, "loss")] == [7, 8] and len(runs) == 2
+
+
 def uploaded_so_far(model: Path) -> None:
     """Waits until the uploader has sent all that there is yet."""
     end = time.monotonic() + 60
@@ -313,5 +375,7 @@ def uploaded_so_far(model: Path) -> None:
 
 
 def synced(model: Path) -> None:
-    assert sync(model.parent) == 0
+    """Uploads what waits, by hand: a server that has just started may take its time."""
+    with environment({"MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}):
+        assert sync(model.parent) == 0
     assert not list(model.parent.glob("*.tracking"))

@@ -242,47 +242,18 @@ def test_what_can_not_be_saved(toy_run: Path, tmp_path: Path, capsys: pytest.Cap
     assert "is there already" in capsys.readouterr().err
 
 
-LIGHT = """
-import sys
-from pathlib import Path
-from imitation_refinement.answer.run_model import write_run_model
-from imitation_refinement.tracking import served
-models, place = Path(sys.argv[1]), Path(sys.argv[2])
-write_run_model(place / "m", "x", [models / "densenet.safetensors"], models / "densenet-targeted.safetensors")
-served.save(place / "m", place / "out")
-assert not {"kfp", "pymatgen", "numba", "matplotlib", "gemmi", "sklearn"} & set(sys.modules), "to log a model"
-import mlflow, pandas as pd
-loaded = mlflow.pyfunc.load_model(str(place / "out"))
-said = loaded.predict(pd.DataFrame([served.example(served.read(place / "m"))]))
-assert len(said["intensity"][0]) > 64
-assert not {"kfp", "pymatgen"} & set(sys.modules), "to answer"
-"""
-
-
-def test_loads_without_kubeflow_and_pymatgen_and_unpickles_nothing(toy_run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LIGHT, str(toy_run / "models"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
-    assert [name for name in written if name.startswith("artifacts")] == [
-        "artifacts/model/classifier-1.safetensors",
-        "artifacts/model/refiner.safetensors",
-        "artifacts/model/run_model.json",
-    ]
-    assert {Path(name).suffix for name in written} == {".safetensors", ".json", ".py", ".yaml", ".txt"}
-    requirements = (tmp_path / "out" / "requirements.txt").read_text()
-    assert f"imitation-refinement[identify]=={served.__version__}" in requirements and "kfp" not in requirements
-
-
 @dataclass
 class Store:
-    """A store with a run, its model, and that as the champion."""
+    """A store with a run, its model, and that as the champion, which MLflow's server is started with meanwhile."""
 
     uri: str
     client: Any
     run_id: str
     model_id: str
     spec: dict[str, Any]
+    address: str
+    server: subprocess.Popen[bytes]
+    log: Path
 
 
 @pytest.fixture(scope="module")
@@ -300,7 +271,19 @@ def store(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with environment({"MLFLOW_TRACKING_URI": uri}):  # MLflow looks the model up there
         version = client.create_model_version(NAME, f"models:/{model_id}", run_id, model_id=model_id)
     client.set_registered_model_alias(NAME, "champion", version.version)
-    yield Store(uri, client, run_id, model_id, spec)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local", "--port", str(port)]
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
+    env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": here}
+    with (place / "log").open("wb") as log:
+        command = [sys.executable, "-m", "mlflow", *words]
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
+    try:
+        yield Store(uri, client, run_id, model_id, spec, f"http://127.0.0.1:{port}", server, place / "log")
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def test_a_model_is_logged_once_with_all_that_is_known_of_it(store: Store, toy_run: Path) -> None:
@@ -386,32 +369,51 @@ def test_models_that_are_not_there(
     assert not (tmp_path / "none.db").exists()
 
 
-def test_mlflow_serves_the_champion(store: Store, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = ["models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local", "--port", str(port)]
-    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
-    env = {**os.environ, "MLFLOW_TRACKING_URI": store.uri, "PATH": here}
-    with (tmp_path / "log").open("wb") as log:
-        command = [sys.executable, "-m", "mlflow", *words]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + START_S
-        while True:
-            assert process.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
-            try:
-                urllib.request.urlopen(f"{address}/ping", timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        status, said = posted(address, {"dataframe_records": [row()]})
-        assert status == 200 and len(said["predictions"][0]["intensity"]) == len(ANGLES)
-        status, said = posted(address, {"dataframe_records": [row(), row(wavelength=None)]})
-        assert (status, said["message"][:29]) == (400, "row 2: wavelength is missing.")
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+LIGHT = """
+import sys
+from pathlib import Path
+from imitation_refinement.answer.run_model import write_run_model
+from imitation_refinement.tracking import served
+models, place = Path(sys.argv[1]), Path(sys.argv[2])
+write_run_model(place / "m", "x", [models / "densenet.safetensors"], models / "densenet-targeted.safetensors")
+served.save(place / "m", place / "out")
+assert not {"kfp", "pymatgen", "numba", "matplotlib", "gemmi", "sklearn"} & set(sys.modules), "to log a model"
+import mlflow, pandas as pd
+loaded = mlflow.pyfunc.load_model(str(place / "out"))
+said = loaded.predict(pd.DataFrame([served.example(served.read(place / "m"))]))
+assert len(said["intensity"][0]) > 64
+assert not {"kfp", "pymatgen"} & set(sys.modules), "to answer"
+"""
+
+
+def test_loads_without_kubeflow_and_pymatgen_and_unpickles_nothing(toy_run: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LIGHT, str(toy_run / "models"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert [name for name in written if name.startswith("artifacts")] == [
+        "artifacts/model/classifier-1.safetensors",
+        "artifacts/model/refiner.safetensors",
+        "artifacts/model/run_model.json",
+    ]
+    assert {Path(name).suffix for name in written} == {".safetensors", ".json", ".py", ".yaml", ".txt"}
+    requirements = (tmp_path / "out" / "requirements.txt").read_text()
+    assert f"imitation-refinement[identify]=={served.__version__}" in requirements and "kfp" not in requirements
+
+
+def test_mlflow_serves_the_champion(store: Store) -> None:
+    end = time.monotonic() + START_S
+    while True:
+        assert store.server.poll() is None and time.monotonic() < end, store.log.read_text()
+        try:
+            urllib.request.urlopen(f"{store.address}/ping", timeout=5).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    status, said = posted(store.address, {"dataframe_records": [row()]})
+    assert status == 200 and len(said["predictions"][0]["intensity"]) == len(ANGLES)
+    status, said = posted(store.address, {"dataframe_records": [row(), row(wavelength=None)]})
+    assert (status, said["message"][:29]) == (400, "row 2: wavelength is missing.")
 
 
 def posted(address: str, body: Any) -> tuple[int, Any]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -249,22 +250,29 @@ def test_broken_off_anywhere_and_begun_again(
     assert state(mlflow.MlflowClient(uri)) == expected
 
 
-def test_a_second_store_and_one_that_was_made_anew(
+def test_another_store_gets_all_and_what_was_sent_is_sent(
     empty_store: Path, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
 
     root = queued(tmp_path, uri, monkeypatch)
-    monkeypatch.setattr(upload, "_tidy", lambda known: None)
-    Upload(root).once()
-    first = state(mlflow.MlflowClient(uri))
-    (tmp_path / "other").mkdir()
-    other = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'other' / 'mlflow.db')}"
-    with monkeypatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", other)
-        Upload(root).once()
-    assert state(mlflow.MlflowClient(other)) == first
-    assert {known.sent()["store"] for known in journals(root)} == {other}
+    stores = [f"sqlite:///{shutil.copy(empty_store, tmp_path / f'{name}.db')}" for name in ("whole", "other", "third")]
+    shutil.copytree(root, tmp_path / "copy")
+
+    def upload_to(store: str, folder: Path) -> list[Any]:
+        with monkeypatch.context() as patch:
+            patch.setenv("MLFLOW_TRACKING_URI", store)
+            Upload(folder).once()
+        return state(mlflow.MlflowClient(store))
+
+    expected = upload_to(stores[0], tmp_path / "copy")
+    with monkeypatch.context() as patch, pytest.raises(Broken):
+        patch.setattr(upload.Replay, "_log_table", lambda *_: (_ for _ in ()).throw(Broken))
+        patch.setattr(upload.Replay, "_guard", lambda self, action: action())
+        Upload(root).once()  # to the store of the journal, broken off halfway
+    assert waiting(root) > 0 and len(expected) == 4
+    assert upload_to(stores[1], root) == expected and waiting(root) == 0
+    assert upload_to(stores[2], root) == []
 
 
 def test_runs_that_were_moved_with_their_store(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -438,6 +446,49 @@ def test_two_uploaders_at_once_are_kept_apart(tmp_path: Path, uri: str, monkeypa
         assert len(other.busy) == 1
     assert sync(root) == 0
     assert all((known.folder / SENT).exists() for known in journals(root))
+
+
+def test_models_and_what_is_registered_are_handed_on(tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the modules for that; registered is what all other parts of the run have been uploaded before."""
+    import mlflow
+
+    (tmp_path / "w.bin").write_bytes(b"weights")
+    with monkeypatch.context() as patch:
+        queued(tmp_path, uri, patch)
+        with Tracker.parent("whole run", tmp_path / "tracking", uri), Tracker.stage("late") as tracker:
+            tracker.register({"why": 1}, {"refiner": tmp_path / "w.bin"})
+            tracker.log_model("selected", {"refiner": tmp_path / "w.bin"}, "card", {"a": "b"}, {"loss": 1})
+            tracker.set_tag("after", "it")
+    calls: list[tuple[str, Any]] = []
+    client = mlflow.MlflowClient(uri)
+
+    def log(at: Any, run_id: str, spec: dict[str, Any], folder: Path) -> None:
+        calls.append(("log", spec))
+        tags = {f"{name}_sha256": value for name, value in spec["sha256"].items()}
+        made = at.create_logged_model(at.get_run(run_id).info.experiment_id, spec["name"], run_id, tags)
+        at.finalize_logged_model(made.model_id, "READY")
+        at.log_outputs(run_id, [mlflow.entities.LoggedModelOutput(made.model_id, 0)])
+        if len(calls) < 3:
+            raise Broken  # before it could be noted
+
+    def register(at: Any, run_id: str, spec: dict[str, Any], folder: Path) -> None:
+        assert (folder / spec["files"]["refiner"]).read_bytes() == b"weights"
+        others = at.search_runs([at.get_run(run_id).info.experiment_id], "attributes.run_name = 'one'")
+        calls.append(("register", (spec["evidence"], others[0].info.status)))
+
+    for name, function in (("served", log), ("registry", register)):
+        module = SimpleNamespace(**{function.__name__: function})
+        monkeypatch.setitem(sys.modules, f"imitation_refinement.tracking.{name}", module)
+        monkeypatch.setattr(f"imitation_refinement.tracking.{name}", module, raising=False)
+    monkeypatch.setattr(upload.Replay, "_guard", lambda self, action: action())
+    with pytest.raises(Broken):
+        Upload(tmp_path).once()
+    assert sync(tmp_path) == 0
+    assert [kind for kind, _ in calls] == ["register", "log"]  # the model was there already
+    assert calls[0][1] == ({"why": 1}, "FINISHED")
+    assert calls[1][1]["card"] == "card" and calls[1][1]["metrics"] == {"loss": 1.0}
+    (late,) = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.after = 'it'")
+    assert len(late.outputs.model_outputs) == 1
 
 
 RACE = """
