@@ -166,6 +166,14 @@ def test_the_tree_in_mlflow(done: tuple[Path, Any], folder: Path) -> None:
             assert kept <= {item.path for item in there}
 
 
+def test_no_artifact_is_logged_twice(done: tuple[Path, Any]) -> None:
+    """But for what models need to stand alone, and options that two refiners share."""
+    artifacts = done[0] / "mlartifacts"
+    files = [p for p in artifacts.rglob("*") if p.is_file() and "models" not in p.relative_to(artifacts).parts]
+    files = [path for path in files if path.name != "train_refiner.json"]
+    assert files and len({path.read_bytes() for path in files}) == len(files)
+
+
 def test_a_run_a_method_and_what_the_whole_says(done: tuple[Path, Any], folder: Path) -> None:
     import mlflow
 
