@@ -63,7 +63,7 @@ def test_nothing_measured_is_nothing_seen() -> None:
 
 
 def test_points_that_lie_absurdly_close_take_no_more_time_than_others() -> None:
-    """Kernels as wide as a line had millions of points, and an axis from one cluster to another thousands of millions."""
+    """A line was millions of points wide, and an axis from one cluster to another had thousands of millions."""
     near = np.linspace(30, 30.001, 300)
     clusters = np.concatenate([np.linspace(low, low + 1e-6, 100) for low in (5.0, 90.0)])
     for angles in (near, clusters):
