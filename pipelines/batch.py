@@ -123,7 +123,6 @@ def run_batch(config: BatchConfig, runs: Path, verbose: bool = False) -> Path:
             for output, name in GATHERED.items():
                 shutil.move(made / output, folder / name)
             shutil.rmtree(made.parent)
-            tracker.log_artifact(folder / "rejected.csv")
         shown.say(f"finished in {clock(time.monotonic() - started)}")
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.stage import exit_on_input_error
 
 if TYPE_CHECKING:
@@ -23,8 +25,9 @@ _TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_pro
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 after an interrupt."""
-    arguments = _parser().parse_args(argv)
-    with exit_on_input_error():
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    with exit_on_input_error(), environment({COMMAND_VARIABLE: shlex.join(["imitation-refinement", *words])}):
         try:
             arguments.command(arguments)
         except KeyboardInterrupt:
@@ -91,6 +94,21 @@ def _parser() -> argparse.ArgumentParser:
         help="print all that is said (default: a line a stage; the rest is in log.txt)",
     )
     run.set_defaults(command=_run)
+
+    again = commands.add_parser(
+        "reproduce", help="run a finished run again and compare", description=_reproduce.__doc__
+    )
+    again.add_argument("run", metavar="RUN", help="a finished run's folder, as runs/latest, or its id in MLflow")
+    again.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of runs, for the new one, whose store is asked if MLFLOW_TRACKING_URI is not set (default: runs)",
+    )
+    again.add_argument("--anyway", action="store_true", help="compare also where revision or data are not the same")
+    again.add_argument("--verbose", action="store_true", help="print all that is said")
+    again.set_defaults(command=_reproduce)
 
     refine = commands.add_parser("refine", help="refine patterns", description=_refine.__doc__)
     refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
@@ -228,6 +246,7 @@ def _parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
     ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
+    ui.add_argument("--open", action="store_true", help="open the page in a browser")
     ui.set_defaults(command=_ui)
     return parser
 
@@ -376,6 +395,7 @@ def _sources(arguments: argparse.Namespace) -> dict[str, str]:
 def _run(arguments: argparse.Namespace) -> None:
     """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own."""
     from pipelines.local import TaskFailed, run_locally
+    from pipelines.pages import hint
     from pipelines.profiles import read_profile
 
     profile = read_profile(arguments.profile, _settings(arguments))
@@ -386,8 +406,26 @@ def _run(arguments: argparse.Namespace) -> None:
         raise SystemExit(1) from None
     print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
-    runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
-    print(f"MLflow: make ui{runs}")
+    print(f"MLflow: {hint(arguments.output)}")
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    """Runs a finished run again by its own configuration and sources, and says number by number which agree.
+
+    Exits with 1 where any differs. It is not begun where the program's revision or the data are not the run's.
+    """
+    from pipelines.local import TaskFailed
+    from pipelines.reproduce import reproduce
+
+    try:
+        found = reproduce(arguments.run, arguments.output, arguments.anyway, arguments.verbose)
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print("\n".join(["", *found.lines()]))
+    print(f"run again: {found.folder}")
+    if found.differences:
+        raise SystemExit(1)
 
 
 def _refine(arguments: argparse.Namespace) -> None:
@@ -616,12 +654,7 @@ def _sync(arguments: argparse.Namespace) -> None:
 
 
 def _ui(arguments: argparse.Namespace) -> None:
-    """Serves MLflow's pages of all runs on this machine."""
-    import os
+    """Serves MLflow's pages of all runs on this machine; of runs that a server tracks it says where they are."""
+    from pipelines.pages import show
 
-    from pipelines.local import tracking_uri
-
-    if not (arguments.runs / "mlflow.db").exists():
-        raise InputError(arguments.runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
-    store, port = tracking_uri(arguments.runs), str(arguments.port)
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port])
+    show(arguments.runs, arguments.port, arguments.open)

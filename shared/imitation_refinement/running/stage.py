@@ -76,6 +76,7 @@ class Stage:
             garbage.imported()
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
+            tracker.log_json(options.model_dump(mode="json"), f"{self.name}.json")
             progress.result(self.run(given, options, tracker))
 
     def task(self, paths: Mapping[str, Any], config: Mapping[str, Any], label: str | None = None) -> None:

@@ -27,13 +27,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.progress import leads, warn
 from imitation_refinement.running.journal import SILENT, Journal, journals, waiting
 from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE, environment
+from imitation_refinement.running.lineage import data_set, is_model, model_digest
+from imitation_refinement.running.revision import identity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +71,7 @@ class Tracker:
 
     @property
     def above(self) -> Tracker:
-        """What is logged with this goes to the run that this one is a part of, if it is; parameters, metrics, tags."""
+        """What is logged with this goes to the run that this one is a part of, to this one where it stands alone."""
         return Tracker(self._journal, name=self.name, above=True)
 
     @classmethod
@@ -94,7 +95,7 @@ class Tracker:
         if not (leads() and (store or parent)):
             yield cls(name=name)
             return
-        about: dict[str, Any] = {"name": name, "tags": {"stage": name}}
+        about: dict[str, Any] = {"name": name, "tags": {"stage": name, **identity()}}
         prefix = ""
         if given:
             # Kubeflow Pipelines ends this run, and logs a component's parameters to it under their own names; where
@@ -123,7 +124,7 @@ class Tracker:
             artifacts: the experiment's artifact folder when it is new.
         """
         uuid = next((known.uuid for known in journals(folder) if known.about.get("kept")), "")
-        about = {"name": name, "tags": {}, "kept": True, "store": _store(tracking_uri, artifacts)}
+        about = {"name": name, "tags": identity(), "kept": True, "store": _store(tracking_uri, artifacts)}
         with _journal(folder, about, tracking_uri, uuid=uuid) as journal:
             if journal is None:
                 yield cls(name=name)
@@ -137,16 +138,30 @@ class Tracker:
         self._append("params", flat)
 
     def log_inputs(self, inputs: Mapping[str, Path | list[Path]]) -> None:
-        """Logs the inputs as MLflow datasets: files with their SHA-256 digests, others by the name of their source."""
+        """Logs the inputs: data sets with where they came from at first, schema, SHA-256 digest and what they hold.
+
+        A model is no data set: its digest is a parameter.
+        """
         with self._kept() as journal:
             if not journal:
                 return
-            found = []
+            found, models = [], {}
             for name, value in inputs.items():
-                for path in value if isinstance(value, list) else [value]:
-                    content, kind = (digest(path), "local") if path.exists() else (str(path), "named")
-                    found.append({"name": name, "digest": content, "kind": kind, "source": str(path)})
+                paths = value if isinstance(value, list) else [value]
+                digests = [model_digest(path) for path in paths if is_model(path)]
+                if digests:
+                    models[f"{name}_sha256"] = ", ".join(digests)
+                found += [data_set(name, path) for path in paths if not is_model(path)]
+            self.log_params(models)
             self._append("inputs", {"inputs": found})
+
+    def log_json(self, content: Any, name: str) -> None:
+        """Logs what JSON can say as a file."""
+        with self._kept() as journal:
+            if journal:
+                place = journal.place(name)
+                place.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                self._append("artifact", {"file": place.relative_to(journal.folder).as_posix(), "folder": None})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs numbers at a step."""
@@ -161,11 +176,17 @@ class Tracker:
                 file = place.relative_to(journal.folder).as_posix()
                 self._append("artifact", {"file": file, "folder": "figures"})
 
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Logs a file, or what is in a folder, as it is now."""
+    def log_artifact(self, path: Path, folder: str | None = None, name: str = "") -> None:
+        """Logs a file, or what is in a folder, as it is now.
+
+        Args:
+            path: of it.
+            folder: that it goes to.
+            name: of a file there, its own by default; MLflow shows it by the suffix, which Kubeflow's files don't have.
+        """
         with self._kept() as journal:
             if journal:
-                self._append("artifact", {"file": journal.keep(path), "folder": folder})
+                self._append("artifact", {"file": journal.keep(path, name), "folder": folder})
 
     def log_table(self, frame: DataFrame, name: str) -> None:
         """Logs a table under ``tables/``, in the form that MLflow shows as one.
@@ -195,15 +216,22 @@ class Tracker:
     def child(
         self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], params: Mapping[str, Any] | None = None
     ) -> None:
-        """Logs a finished run below this one; with :attr:`above`, beside this one."""
-        data = {
-            "uuid": uuid4().hex,
-            "name": name,
-            "tags": {key: str(value) for key, value in tags.items()},
-            "metrics": {key: float(value) for key, value in metrics.items()},
-            "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
-        }
-        self._append("child", data)
+        """Logs a finished run below this one; with :attr:`above`, beside this one.
+
+        Another attempt at this stage logs to the same run again, where it is a part of a whole.
+        """
+        with self._kept() as journal:
+            if not journal:
+                return
+            whole = os.environ.get(PARENT_RUN_VARIABLE) or os.environ.get(RUN_VARIABLE) if self._above else None
+            data = {
+                "uuid": sha256(f"{whole or journal.uuid} {name}".encode()).hexdigest()[:32],
+                "name": name,
+                "tags": {key: str(value) for key, value in tags.items()},
+                "metrics": {key: float(value) for key, value in metrics.items()},
+                "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
+            }
+            self._append("child", data)
 
     def log_model(
         self,

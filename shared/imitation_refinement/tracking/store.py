@@ -6,13 +6,16 @@ import fcntl
 import os
 import re
 import shlex
+import sqlite3
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.results.summary import ARTIFACT
 from imitation_refinement.running.tracking import EXPERIMENT
 
 SQLITE = "sqlite:///"
@@ -157,3 +160,60 @@ def _experiment(client: Any, artifacts: str | None = None) -> str:
         restore = f"`{store}mlflow experiments restore -x {known.experiment_id}`"
         raise InputError(where, "is deleted.", f"Restore it by {restore}, or name another in MLFLOW_EXPERIMENT_NAME.")
     return str(known.experiment_id)
+
+
+# Columns of MLflow's tables that hold where artifacts lie.
+_LOCATIONS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+    ("model_versions", "source"),
+)
+
+
+def find_artifacts(database: Path, artifacts: Path) -> None:
+    """Has a store find its artifacts in a folder that was moved or copied with it: MLflow keeps absolute addresses.
+
+    An address is changed where the old folder is gone, or a run's artifacts are in the new one, and both have one name.
+
+    Args:
+        database: the SQLite store; nothing is done where there is none.
+        artifacts: the folder of the artifacts now.
+
+    Raises:
+        InputError: if the store can't be read or written.
+    """
+    if not database.is_file():
+        return
+    new = artifacts.resolve().as_uri()
+    try:
+        with closing(sqlite3.connect(database, timeout=30)) as store, store:
+            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if "experiments" not in tables:
+                return
+            for (old,) in store.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall():
+                if _was_moved(store, str(old or ""), artifacts):
+                    for table, column in (place for place in _LOCATIONS if place[0] in tables):
+                        within = f"{column} = ?1 OR substr({column}, 1, length(?1) + 1) = ?1 || '/'"
+                        change = f"{column} = ?2 || substr({column}, length(?1) + 1)"
+                        store.execute(f"UPDATE {table} SET {change} WHERE {within}", (old, new))
+    except sqlite3.Error as error:
+        raise InputError(database, f"can't be used ({error}).", "See whether it can be read and written.") from None
+
+
+def _was_moved(store: sqlite3.Connection, old: str, artifacts: Path) -> bool:
+    """Whether what was in the folder at an old address is in this one now."""
+    if not old.startswith("file://") or old == artifacts.resolve().as_uri():
+        return False
+    before = Path(unquote(urlsplit(old).path))
+    if before.name != artifacts.name:
+        return False
+    runs = store.execute("SELECT run_uuid FROM runs WHERE substr(artifact_uri, 1, length(?1) + 1) = ?1 || '/'", (old,))
+    return not before.exists() or any((artifacts / run_id).exists() for (run_id,) in runs)
+
+
+def with_links(markdown: str, run: Any) -> str:
+    """A note whose links to artifacts (:data:`.results.summary.ARTIFACT`) lead to those of a run."""
+    place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/"
+    return markdown.replace(f"]({ARTIFACT}", f"]({place}")

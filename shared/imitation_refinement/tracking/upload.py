@@ -33,7 +33,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say, warn
 from imitation_refinement.running.journal import EVENTS, FILES, REFUSED, SILENT, Known, journals, waiting
 from imitation_refinement.running.launch import environment
-from imitation_refinement.running.tracking import PATIENCE_S, PATIENCE_VARIABLE, without_login
+from imitation_refinement.running.tracking import NOTE_TAG, PATIENCE_S, PATIENCE_VARIABLE, without_login
 from imitation_refinement.tracking import pipeline_run
 from imitation_refinement.tracking.store import (
     first_line,
@@ -43,6 +43,7 @@ from imitation_refinement.tracking.store import (
     sqlite_uri,
     status_of,
     why_silent,
+    with_links,
 )
 
 UUID_TAG = "journal"
@@ -300,9 +301,7 @@ class Replay:
             self._note(run_id=self._begin(data, now))
             self.store.know(self.known.uuid, self.run_id)
             return
-        run_id = self._above() if data.get("above") else self.run_id
-        if run_id is None:
-            return  # it is not a part of another
+        run_id = (self._above() if data.get("above") else None) or self.run_id
         if kind in ("metrics", "system"):
             self._log_metrics([event], run_id)
         elif kind == "params":
@@ -316,7 +315,10 @@ class Replay:
         elif kind == "table":
             self._log_table(self._file(data["file"]), run_id)
         elif kind == "tag":
-            self.client.set_tag(run_id, data["key"], data["value"])
+            value = data["value"]
+            if data["key"] == NOTE_TAG:
+                value = with_links(value, self.client.get_run(self.run_id))
+            self.client.set_tag(run_id, data["key"], value)
         elif kind == "rename":
             self.client.update_run(run_id, name=data["name"])
         elif kind == "child":
@@ -475,9 +477,11 @@ class Replay:
             alike = other.about.get("pipeline") == pipeline if pipeline else bool(parent) and other.parent == parent
             if alike and other.uuid != self.known.uuid and other.waiting():
                 raise Held("registers its model when all else of the run is uploaded")
-        importlib.import_module("imitation_refinement.tracking.registry").register(
-            self.client, run_id, data, self.known.folder
-        )
+        # MLflow looks for the model of a new version in the store that the environment names, whatever the client's.
+        with environment({"MLFLOW_TRACKING_URI": self.client.tracking_uri}):
+            importlib.import_module("imitation_refinement.tracking.registry").register(
+                self.client, run_id, data, self.known.folder
+            )
 
 
 @contextmanager
