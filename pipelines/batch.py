@@ -1,5 +1,6 @@
 """A pipeline of its own: patterns by the hundred thousand identified in shards, and their answers gathered."""
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -14,14 +15,21 @@ from components.identify.component import gather_answers
 from components.identify.component import identify as identify_task
 from components.identify.config import MAX_SHARDS, IdentifyConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import alone, write_text
 from imitation_refinement.options import StageConfig, config_error
+from imitation_refinement.progress import say
+from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.tracking import Tracker
 from pipelines.cluster import Cluster, check_source, on_cluster
 from pipelines.compile import write_pipeline
-from pipelines.console import clock, console
-from pipelines.local import TRACKING, execute, new_folder, opened_store
+from pipelines.console import CHANNEL, clock, console
+from pipelines.local import BUSY, MADE, PIPELINE, TRACKING, changes, execute, new_folder, opened_store, threads
+from pipelines.local import COMMAND as WHOLE
+from pipelines.records import LOCK, LOCK_PATIENCE_S, Records, RunRecord, program, resume_command, source_digests
 
 PIPELINE_NAME = "imitation-refinement-identify"
+COMMAND = ("imitation-refinement", "batch", "run")
+OPTIONS = "batch.json"  # in the run's folder
 PATHS = ("patterns", "model", "library")  # of which the first must be there
 GATHERED = {"gather-answers/gathered": "answers.parquet", "gather-answers/all_rejected": "rejected.csv"}
 
@@ -104,7 +112,50 @@ def run_batch(config: BatchConfig, runs: Path, verbose: bool = False) -> Path:
 
     Raises:
         InputError: if a path is not there, or a task can't use what it was given.
-        TaskFailed: if a task fails otherwise.
+        TaskFailed: if a task fails otherwise. The run's folder stays: :func:`resume_batch` goes on with it.
+    """
+    given = _absolute(config)
+    store = opened_store(runs)
+    folder = new_folder(runs)
+    with alone(folder / LOCK, folder, BUSY) as lock:
+        write_text(folder / OPTIONS, config.model_copy(update=given).model_dump_json(indent=1) + "\n")
+        command = os.environ.get(COMMAND_VARIABLE, "")
+        record = RunRecord(
+            command=command, sources=given, digests=source_digests(given), program=program(), threads=threads()
+        )
+        record.write(folder)
+        _finish(folder, config, record, store, lock, verbose)
+    return folder
+
+
+def resume_batch(folder: Path, verbose: bool = False) -> Path:
+    """Goes on with a run that was cut: patterns that have their answer are not asked again.
+
+    Args:
+        folder: the run's.
+        verbose: as of :func:`run_batch`, as are what is returned and raised.
+    """
+    RunRecord.read(folder)
+    with alone(folder / LOCK, folder, BUSY, LOCK_PATIENCE_S) as lock:
+        record = RunRecord.read(folder)
+        if record.state == "finished":
+            say(f"{folder} is finished: there is nothing to go on with")
+            return folder
+        if not (folder / OPTIONS).is_file():
+            raise InputError(folder, "is no run of batch.", f"Give it to `{resume_command(WHOLE, folder)}`.")
+        config = BatchConfig.model_validate_json((folder / OPTIONS).read_text(encoding="utf-8"))
+        _absolute(config)
+        store = opened_store(folder.resolve().parent)
+        shutil.rmtree(folder / CHANNEL, ignore_errors=True)  # of the attempt that was cut
+        _finish(folder, config, record, store, lock, verbose)
+    return folder
+
+
+def _absolute(config: BatchConfig) -> dict[str, str]:
+    """The paths of the options, absolute.
+
+    Raises:
+        InputError: if one is not there.
     """
     given = {}
     for name in PATHS:
@@ -112,19 +163,39 @@ def run_batch(config: BatchConfig, runs: Path, verbose: bool = False) -> Path:
         if (path or name == "patterns") and not Path(path).exists():
             raise InputError(path or name, "there is no such file or folder.", f"Check what {name} names.")
         given[name] = str(Path(path).resolve()) if path else ""
-    started = time.monotonic()
-    store, artifacts = opened_store(runs)
-    folder = new_folder(runs)
-    with console(folder, verbose) as shown:
+    return given
+
+
+def _finish(
+    folder: Path,
+    config: BatchConfig,
+    record: RunRecord,
+    opened: tuple[str, Path | None],
+    lock: int,
+    verbose: bool,
+) -> None:
+    """All of a run's work that is not done yet."""
+    started, given = time.monotonic(), record.sources
+    command = resume_command(COMMAND, folder)
+    with console(folder, verbose, command) as shown:
         shown.say(f"run {folder}: {config.shards} shards; all that is said goes to its log.txt")
-        with Tracker.parent(f"identify {folder.name}", folder / TRACKING, store, artifacts) as tracker:
+        now = changes(folder, record, program())
+        name = f"identify {folder.resolve().name}"
+        with (
+            environment({"OMP_NUM_THREADS": record.threads, COMMAND_VARIABLE: record.command}),
+            Tracker.parent(name, folder / TRACKING, *opened) as tracker,
+        ):
             tracker.log_params(config.model_dump(mode="json"))
-            made = execute(dag(), {**given, **config.parameters()}, folder, list(filter(None, given.values())))
+            if record.state == "begun":
+                execute(dag(), {**given, **config.parameters()}, folder, Records(now, command), list(now), lock=lock)
+                record = record.at("made")
+                record.write(folder)
             for output, name in GATHERED.items():
-                shutil.move(made / output, folder / name)
-            shutil.rmtree(made.parent)
+                if (made := folder / PIPELINE / MADE / output).exists():
+                    made.replace(folder / name)
+            shutil.rmtree(folder / PIPELINE, ignore_errors=True)
+        record.at("finished").write(folder)
         shown.say(f"finished in {clock(time.monotonic() - started)}")
-    return folder
 
 
 def compile_batch(config: BatchConfig, path: Path, cluster: Cluster | None = None) -> None:

@@ -9,41 +9,61 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.interrupts import Stopped, stoppable
 from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.stage import exit_on_input_error
 
 if TYPE_CHECKING:
     from pipelines.batch import BatchConfig
 
+PROGRAM = "imitation-refinement"
+DEFAULT = "default"  # profile
+RUNNERS: Sequence[Literal["subprocess", "docker"]] = ("subprocess", "docker")
+RUNS = Path("runs")
 WIDE = 160  # columns of a table where no terminal says how many it has
 _TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_probability"))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 after an interrupt."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    arguments = _parser().parse_args(words)
-    with exit_on_input_error(), environment({COMMAND_VARIABLE: shlex.join(["imitation-refinement", *words])}):
-        try:
-            arguments.command(arguments)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            raise SystemExit(128 + signal.SIGINT) from None
+    """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 or 143 after a signal."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser().parse_args(given)
+    again = arguments.command in (_refine, _identify, _release) or getattr(arguments, "resume", None)
+    whole = arguments.command in (_run, _batch_run)
+    ended = stoppable([PROGRAM, *given] if again else []) if again or whole else _interruptible()
+    told = environment({COMMAND_VARIABLE: shlex.join([PROGRAM, *given])})
+    with exit_on_input_error(), told, ended:
+        arguments.command(arguments)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise Stopped(signal.SIGINT) from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="imitation-refinement",
+        prog=PROGRAM,
         description="Refines flawed X-ray diffraction patterns until they look like theory.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run the whole pipeline on this machine", description=_run.__doc__)
+    run.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run that was cut, by its folder: with its own profile, sources and runner",
+    )
     _profile_options(run)
     run.add_argument(
         "--structures",
@@ -81,11 +101,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a finished run whose classifiers are taken as they are; they must not have learnt a material that is "
         "tested on (default: train them)",
     )
-    run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    run.add_argument("--output", type=Path, metavar="DIR", help="folder of runs (default: runs)")
     run.add_argument(
         "--runner",
-        choices=("subprocess", "docker"),
-        default="subprocess",
+        choices=RUNNERS,
         help="what a task is: a process, or a container of its stage's image, from `make images` (default: subprocess)",
     )
     run.add_argument(
@@ -257,7 +276,7 @@ def _batch_commands(parser: argparse.ArgumentParser) -> None:
     compiled = verbs.add_parser("compile", help="write the pipeline as YAML", description=_batch_compile.__doc__)
     submitted = verbs.add_parser("submit", help="start it on a cluster", description=_batch_submit.__doc__)
     for verb in (run, compiled, submitted):
-        needed: dict[str, Any] = {} if verb is not compiled else {"nargs": "?", "default": ""}
+        needed: dict[str, Any] = {} if verb is submitted else {"nargs": "?", "default": ""}
         verb.add_argument("patterns", metavar="PATH", help="a folder of pattern files, or a Parquet table", **needed)
         verb.add_argument("--model", default="", metavar="FOLDER", help="a model (default: that of the software)")
         verb.add_argument("--library", default="", metavar="FILE", help="a library to search in (default: the model's)")
@@ -265,7 +284,8 @@ def _batch_commands(parser: argparse.ArgumentParser) -> None:
         verb.add_argument("--elements", default="", metavar="LIST", help="of the samples, as of identify")
         verb.add_argument("--shards", type=int, metavar="N", help="parts that are answered side by side (default: 2)")
         verb.add_argument("--processes", type=int, metavar="N", help="of each shard (default: one a core)")
-    run.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    run.add_argument("--output", type=Path, metavar="DIR", help="folder of runs (default: runs)")
+    run.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run that was cut, by its folder")
     run.add_argument("--verbose", action="store_true", help="print all that is said")
     run.set_defaults(command=_batch_run)
     for verb in (compiled, submitted):
@@ -298,9 +318,7 @@ def _pattern_options(parser: argparse.ArgumentParser, scan: str, default: str) -
 
 
 def _profile_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--profile", default="default", help="smoke, default, paper, paper-cpu, or a TOML file (default: default)"
-    )
+    parser.add_argument("--profile", help="smoke, default, paper, paper-cpu, or a TOML file (default: default)")
     parser.add_argument("--seed", type=int, help="seed of everything that is drawn (default: the profile's)")
     parser.add_argument(
         "--portable",
@@ -393,20 +411,30 @@ def _sources(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own."""
-    from pipelines.local import TaskFailed, run_locally
+    """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own.
+
+    A run that was cut, at any moment, goes on with --resume: finished tasks are taken as they are, the result is the
+    same.
+    """
+    from pipelines.local import TaskFailed, absolute, check_same, resume, run_locally
     from pipelines.pages import hint
     from pipelines.profiles import read_profile
 
-    profile = read_profile(arguments.profile, _settings(arguments))
+    settings, sources = _settings(arguments), _sources(arguments)
     try:
-        folder = run_locally(profile, _sources(arguments), arguments.output, arguments.runner, arguments.verbose)
+        if arguments.resume:
+            given = {name: path for name, path in absolute(sources).items() if path}
+            check_same(arguments.resume, arguments.profile, settings, given, arguments.runner, arguments.output)
+            folder = resume(arguments.resume, arguments.verbose)
+        else:
+            profile, runner = read_profile(arguments.profile or DEFAULT, settings), arguments.runner or RUNNERS[0]
+            folder = run_locally(profile, sources, arguments.output or RUNS, runner, arguments.verbose)
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
-    print(f"MLflow: {hint(arguments.output)}")
+    print(f"MLflow: {hint(folder.parent)}")
 
 
 def _reproduce(arguments: argparse.Namespace) -> None:
@@ -522,15 +550,13 @@ def _web(arguments: argparse.Namespace) -> None:
 
 def _release(arguments: argparse.Namespace) -> None:
     """Makes a model for identify: a library of lines, networks that learn from virtual measurements, their fusion."""
-    from pipelines.processes import signals, stop
     from pipelines.release import read_release, release
 
     given = {"keep_out": arguments.keep_out, "structures": arguments.structures, "seed": arguments.seed}
     config = read_release(
         arguments.set, **{name: value for name, value in given.items() if value not in ("", [], None)}
     )
-    with signals(stop):
-        release(arguments.output, config)
+    release(arguments.output, config)
 
 
 def _tables(arguments: argparse.Namespace) -> None:
@@ -546,7 +572,7 @@ def _compile(arguments: argparse.Namespace) -> None:
     from pipelines.compile import compile_pipeline
     from pipelines.profiles import read_profile
 
-    profile, cluster = read_profile(arguments.profile, _settings(arguments)), read_cluster(arguments.cluster)
+    profile, cluster = read_profile(arguments.profile or DEFAULT, _settings(arguments)), read_cluster(arguments.cluster)
     compile_pipeline(profile, arguments.output, cluster)
     print(f"pipeline: {arguments.output}")
 
@@ -558,7 +584,7 @@ def _submit(arguments: argparse.Namespace) -> None:
     from pipelines.profiles import read_profile
     from pipelines.submit import run_parameters
 
-    profile = read_profile(arguments.profile, _settings(arguments))
+    profile = read_profile(arguments.profile or DEFAULT, _settings(arguments))
     cluster = read_cluster(arguments.cluster)
     parameters = run_parameters(profile.parameters(), _sources(arguments), cluster)
     name = arguments.name or f"{profile.name} seed {profile.seed} {_now()}"
@@ -610,11 +636,17 @@ def _batch(arguments: argparse.Namespace) -> BatchConfig:
 
 def _batch_run(arguments: argparse.Namespace) -> None:
     """Identifies patterns in shards, two at a time, each in a process; gathers the answers in answers.parquet."""
-    from pipelines.batch import run_batch
+    from pipelines.batch import BatchConfig, resume_batch, run_batch
     from pipelines.local import TaskFailed
 
+    config = _batch(arguments)
+    if arguments.resume and (arguments.output or config != BatchConfig()):
+        raise InputError("--resume", "goes on with a run's own options; others are given, too.", "Leave those out.")
     try:
-        folder = run_batch(_batch(arguments), arguments.output, arguments.verbose)
+        if arguments.resume:
+            folder = resume_batch(arguments.resume, arguments.verbose)
+        else:
+            folder = run_batch(config, arguments.output or RUNS, arguments.verbose)
     except TaskFailed as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -26,12 +26,13 @@ from rich.text import Text
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel, say
+from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop
 from imitation_refinement.running.launch import environment
-from pipelines.processes import signals, stop
 
 LABEL_WIDTH = 38  # characters; "train_refiner densenet_shuffled_labels"
 TICK_S = 0.2
 LAST_LINES = 15
+CHANNEL = ".progress"  # in the run's folder
 
 
 @dataclass
@@ -59,10 +60,12 @@ class Console:
         channel: what the stages tell.
         log: the file of all that is said.
         shows: whether to draw at all; not where the person sees everything.
+        resumed: the command that goes on with the run, which is told where it is stopped; empty if none does.
     """
 
-    def __init__(self, stream: TextIO, channel: Channel, log: Path, shows: bool = True) -> None:
+    def __init__(self, stream: TextIO, channel: Channel, log: Path, shows: bool = True, resumed: str = "") -> None:
         self._stream, self._channel, self._log, self._shows = stream, channel, log, shows
+        self._resumed = resumed
         self._rows: dict[str, Row] = {}  # of stages that have not ended well
         self._bars = _bars(stream) if shows and stream.isatty() else None
         self._over, self._one = threading.Event(), threading.Lock()
@@ -84,6 +87,11 @@ class Console:
                 self._line(_row(label, row, _fate(row, error)))
         if isinstance(error, Exception) and not isinstance(error, InputError):
             self._last_lines()
+        if isinstance(error, KeyboardInterrupt | Stopped) and self._resumed:
+            text = f"stopped; go on with: {self._resumed}"
+            say(text)
+            self._line(text)
+            error.add_note(TOLD)
 
     def say(self, text: str) -> None:
         """One line for the person, and for the log."""
@@ -155,24 +163,29 @@ class Console:
 
 
 @contextmanager
-def console(folder: Path, verbose: bool = False) -> Iterator[Console]:
+def console(folder: Path, verbose: bool = False, resumed: str = "") -> Iterator[Console]:
     """The console of a run; what is printed in the block goes to ``log.txt`` in the run's folder, and is seen if asked.
+
+    Args:
+        folder: the run's.
+        verbose: whether a person sees all that is said.
+        resumed: the command that goes on with the run, which is said where it is stopped; empty if none does.
 
     Raises:
         Stopped: when this process is told to end.
     """
-    channel, log = folder / ".progress", folder / "log.txt"
+    channel, log = folder / CHANNEL, folder / "log.txt"
     channel.mkdir()
     try:
         with (
             environment({CHANNEL_VARIABLE: str(channel.resolve())}),
             captured(log, verbose) as person,
-            Console(person, Channel(channel), log, shows=not verbose) as shown,
+            Console(person, Channel(channel), log, not verbose, resumed) as shown,
             signals(stop),
         ):
             yield shown
     finally:
-        shutil.rmtree(channel)
+        shutil.rmtree(channel, ignore_errors=True)
 
 
 def clock(seconds: float) -> str:
@@ -240,7 +253,8 @@ def captured(log: Path, verbose: bool = False) -> Iterator[TextIO]:
         try:
             yield person
         finally:
-            _flush()
+            with suppress(OSError):  # of a disk that is full
+                _flush()
             for number, handle in before.items():
                 os.dup2(handle, number)
             if tee:
@@ -249,10 +263,12 @@ def captured(log: Path, verbose: bool = False) -> Iterator[TextIO]:
                 os.close(handle)
 
 
-def _copy(source: int, *targets: int) -> None:
+def _copy(source: int, log: int, person: int) -> None:
+    """Copies to both; of a full disk's log what there is room for, so that nobody waits who speaks."""
     while chunk := os.read(source, 1 << 16):
-        for target in targets:
-            os.write(target, chunk)
+        with suppress(OSError):
+            os.write(log, chunk)
+        os.write(person, chunk)
     os.close(source)
 
 

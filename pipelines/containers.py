@@ -11,16 +11,19 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, begin
+from imitation_refinement.running.interrupts import signals, stop
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.tracking import JOURNAL_VARIABLE
 from pipelines import processes
-from pipelines.processes import TaskDied, failure, label_of, note_end, relay, replaced, signals, stop
+from pipelines.processes import TaskDied, failure, note_end, relay, replaced
+from pipelines.records import Call, Records
 
 RUN_LABEL, TASK_LABEL = "imitation-refinement.run", "imitation-refinement.task"
 INHERITED = (
@@ -82,8 +85,13 @@ class Engine:
         rootless = any("name=rootless" in option for option in self.info.get("SecurityOptions") or ())
         return "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
 
+    def program(self) -> str:
+        """SHA-256 of the images that a run needs."""
+        found = [self.client.images.get(image).id for image in self.images]
+        return sha256("\n".join(found).encode()).hexdigest()
+
     def remove(self, run: str) -> None:
-        """Removes the containers of a run, whatever they do."""
+        """Removes the containers of a run, by its folder, whatever they do."""
         import docker
 
         for container in self.client.containers.list(all=True, filters={"label": f"{RUN_LABEL}={run}"}):
@@ -95,13 +103,14 @@ class Engine:
 
 
 @contextmanager
-def tasks(engine: Engine, run: str, inputs: Sequence[str]) -> Iterator[Any]:
+def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> Iterator[Any]:
     """KFP's DockerRunner for the tasks of a run; its containers end with the block.
 
     Args:
         engine: the engine.
-        run: the run's name.
+        run: the run's folder, by which its containers are known.
         inputs: files and folders that the tasks read, as absolute paths; they see them read-only under the same.
+        records: of the run's tasks: those that are finished are not run.
 
     Raises:
         RuntimeError: when a task fails.
@@ -125,21 +134,25 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str]) -> Iterator[Any]:
 
     def run_container(client: Any, image: str, command: list[str], volumes: Any, **given: Any) -> int:
         """In the place of KFP's function, which trusts a container that removes itself to wait for the question."""
-        label = label_of(command)
+        call = Call.of(command)
+        label = call.label
         given["labels"] = {**given["labels"], TASK_LABEL: task_of(command)}
         if stopped:
             raise TaskDied(f"{label} was not started: the run was stopped.")
+        if (status := records.before(call)) is not None:
+            return status
         begin(label)
         code, why = run_to_end(client, image, command, label, volumes=volumes, **given)
         if not stopped:
             note_end(failed, label, code, why)
-        return code
+        return code or records.note(call)
 
     def stop_all(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
         engine.remove(run)
         stop(number, frame)
 
+    engine.remove(run)  # those of an attempt that was killed
     with replaced(docker_task_handler, "run_docker_container", run_container), signals(stop_all):
         try:
             yield local.DockerRunner(**arguments)

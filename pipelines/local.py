@@ -10,26 +10,50 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import pandas as pd
 
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, write_text
+from imitation_refinement.files import alone, writable, write_text
 from imitation_refinement.learning.model_files import name_of
-from imitation_refinement.running.launch import FOLDER_VARIABLE, environment
+from imitation_refinement.progress import say, warn
+from imitation_refinement.running.launch import COMMAND_VARIABLE, FOLDER_VARIABLE, environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.tracking.store import find_artifacts, open_store, sqlite_uri
 from pipelines import containers, processes
-from pipelines.console import captured, clock, console
+from pipelines.console import CHANNEL, captured, clock, console
 from pipelines.processes import replaced
-from pipelines.profiles import SOURCES, Profile, as_text, changed
+from pipelines.profiles import (
+    SOURCES,
+    Profile,
+    as_text,
+    changed,
+    first_difference,
+    read_profile,
+    stored_profile,
+    with_changes,
+)
+from pipelines.records import (
+    LOCK,
+    LOCK_PATIENCE_S,
+    RUN,
+    Records,
+    Runner,
+    RunRecord,
+    program,
+    resume_command,
+    source_digests,
+)
 
-Runner = Literal["subprocess", "docker"]
+COMMAND = ("imitation-refinement", "run")
+BUSY = "Wait for it, or stop it."
+PIPELINE, MADE = "pipeline", "made"  # in a run's folder: of its tasks' folders
+FULL_BYTES = 1 << 16  # a disk with less has no room for a message
 # Output of a task → where it is kept, in the run's folder; models have names of their own.
 KEPT = {
     "collect-structures/rejected": "data/rejected_structures.csv",
@@ -47,7 +71,6 @@ KEPT = {
     "evaluate/predictions": "predictions.csv",
 }
 TRACKING = "tracking"  # the journals, in the run's folder
-RUN = "run.json"  # in a run's folder: its sources, and their digests
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of MLflow, in the folder of all runs
 AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
@@ -80,7 +103,91 @@ def run_locally(
 
     Raises:
         InputError: if what was given can't be used.
-        TaskFailed: if a task fails otherwise. The run's folder stays, for a look.
+        TaskFailed: if a task fails otherwise. The run's folder stays: :func:`resume` goes on with it.
+    """
+    given = absolute(sources)
+    engine = containers.Engine(_images(profile)) if runner == "docker" else None
+    store = opened_store(runs)
+    folder = new_folder(runs)
+    with alone(folder / LOCK, folder, BUSY) as lock:
+        write_text(folder / "profile.json", as_text(profile))
+        record = RunRecord(
+            command=os.environ.get(COMMAND_VARIABLE, ""),
+            runner=runner,
+            sources=given,
+            digests=source_digests(given),
+            program=_program(engine),
+            threads=threads(),
+        )
+        record.write(folder)
+        _finish(folder, profile, record, store, engine, lock, verbose)
+    return folder
+
+
+def resume(folder: Path, verbose: bool = False) -> Path:
+    """Goes on with a run that was cut: what is finished is taken as it is.
+
+    Args:
+        folder: the run's.
+        verbose: as of :func:`run_locally`, as are what is returned and raised.
+    """
+    RunRecord.read(folder)
+    with alone(folder / LOCK, folder, BUSY, LOCK_PATIENCE_S) as lock:
+        record = RunRecord.read(folder)
+        if record.state == "finished":
+            say(f"{folder} is finished: there is nothing to go on with")
+            return folder
+        profile = stored_profile(folder / "profile.json")
+        absolute(record.sources)
+        engine = containers.Engine(_images(profile)) if record.runner == "docker" else None
+        store = opened_store(folder.resolve().parent)
+        shutil.rmtree(folder / CHANNEL, ignore_errors=True)  # of the attempt that was cut
+        _finish(folder, profile, record, store, engine, lock, verbose)
+    return folder
+
+
+def check_same(
+    folder: Path,
+    profile: str | None,
+    settings: Sequence[str],
+    given: Mapping[str, str],
+    runner: str | None,
+    runs: Path | None,
+) -> None:
+    """Sees that options which are given with a run's folder are the run's own; what is empty is not given.
+
+    Args:
+        folder: the run's.
+        profile: a profile's name or file, as :func:`~pipelines.profiles.read_profile` takes it.
+        settings: likewise.
+        given: sources.
+        runner: what a task is.
+        runs: the folder of all runs.
+
+    Raises:
+        InputError: if one is another, or the folder is no run's.
+    """
+    record, own = RunRecord.read(folder), stored_profile(folder / "profile.json")
+    remedy = "Leave it out: a run goes on with its own options. For others begin a new run."
+    if profile or settings:
+        asked = read_profile(profile, settings) if profile else with_changes(own, settings)
+        if name := first_difference(own.model_dump(mode="json"), asked.model_dump(mode="json")):
+            raise InputError(f"profile, {name}", f"contradicts {folder}.", remedy)
+    for name, path in given.items():
+        if record.sources[name] != path:
+            problem = f"contradicts {folder}, which has {record.sources[name] or 'none'}."
+            raise InputError(f"--{name.replace('_', '-')} {path}", problem, remedy)
+    if runner and runner != record.runner:
+        raise InputError(f"--runner {runner}", f"contradicts {folder}, which has {record.runner}.", remedy)
+    if runs and runs.resolve() != folder.resolve().parent:
+        raise InputError(f"--output {runs}", f"contradicts {folder}, which is in another folder.", remedy)
+
+
+def absolute(sources: Mapping[str, str]) -> dict[str, str]:
+    """What a run is given, by :data:`~pipelines.profiles.SOURCES`, paths as absolute ones.
+
+    Raises:
+        InputError: if one is not there.
     """
     given = {}
     for name in SOURCES:
@@ -89,28 +196,77 @@ def run_locally(
         if path and not named and not Path(path).exists():
             raise InputError(path, "there is no such file or folder.", f"Check what --{name.replace('_', '-')} names.")
         given[name] = str(Path(path).resolve()) if path and not named else path
-    engine = containers.Engine(_images(profile)) if runner == "docker" else None
-    started = time.monotonic()
-    store, artifacts = opened_store(runs)
-    folder = new_folder(runs)
-    write_text(folder / "profile.json", as_text(profile))
-    write_text(folder / RUN, json.dumps({"sources": given, "digests": source_digests(given)}, indent=1) + "\n")
-    name = f"{profile.name} {folder.name}"
-    with console(folder, verbose) as shown:
+    return given
+
+
+def _program(engine: containers.Engine | None) -> str:
+    return engine.program() if engine else program()
+
+
+def _finish(
+    folder: Path,
+    profile: Profile,
+    record: RunRecord,
+    opened: tuple[str, Path | None],
+    engine: containers.Engine | None,
+    lock: int,
+    verbose: bool,
+) -> None:
+    """All of a run's work that is not done yet."""
+    import kfp.local  # noqa: F401 (before the work: an interrupt in the midst of it may come out as another error)
+
+    pipeline = _dag(profile)
+    started, given = time.monotonic(), record.sources
+    command = resume_command(COMMAND, folder)
+    name = f"{profile.name} {folder.resolve().name}"
+    with console(folder, verbose, command) as shown:
         shown.say(f"run {folder}: profile {profile.name}, seed {profile.seed}; all that is said goes to its log.txt")
-        with Tracker.parent(name, folder / TRACKING, store, artifacts) as tracker:
+        now = changes(folder, record, _program(engine))
+        with (
+            environment({"OMP_NUM_THREADS": record.threads, COMMAND_VARIABLE: record.command}),
+            Tracker.parent(name, folder / TRACKING, *opened) as tracker,
+        ):
             tracker.log_params(described(profile, given))
             for name in ("profile.json", RUN):
                 tracker.log_artifact(folder / name)
-            _run_pipeline(profile, given, folder, engine)
+            if record.state == "begun":
+                execute(
+                    pipeline,
+                    {**given, **profile.parameters()},
+                    folder,
+                    Records(now, command),
+                    list(now),
+                    engine,
+                    profile.portable,
+                    lock,
+                )
+                record = record.at("made")
+                record.write(folder)
+            keep(folder)
         for table in sorted((folder / "data").glob("rejected_*.csv")):
             if number := len(pd.read_csv(table)):
                 shown.say(f"WARNING: {number} left out, listed in {table}")
-        latest = runs / f".latest-{os.getpid()}"
-        latest.symlink_to(folder.name)
-        latest.replace(runs / "latest")
+        point_to(folder)
+        record.at("finished").write(folder)
         shown.say(f"finished in {clock(time.monotonic() - started)}")
-    return folder
+
+
+def changes(folder: Path, record: RunRecord, program: str) -> dict[str, str]:
+    """SHA-256 of a run's sources as they are now, by path; what has changed since it was begun is said."""
+    if record.program != program:
+        warn(f"{folder} was begun by another version of the program: what that one finished is kept")
+    now = source_digests(record.sources)
+    for path in (path for path, found in record.digests.items() if now[path] != found):
+        warn(f"{path} has changed since {folder} was begun: what comes of it is made anew")
+    return now
+
+
+def point_to(folder: Path) -> None:
+    """Has ``latest`` beside a run's folder point to it."""
+    own = folder.resolve()
+    latest = own.parent / f".latest-{os.getpid()}"
+    latest.symlink_to(own.name)
+    latest.replace(own.parent / "latest")
 
 
 def described(profile: Profile, given: Mapping[str, str]) -> dict[str, Any]:
@@ -118,12 +274,6 @@ def described(profile: Profile, given: Mapping[str, str]) -> dict[str, Any]:
     sources = {name: given[name] or "built-in" for name in ("structures", "imperfect")}
     sources |= {name: given[name] for name in ("test", "keep_out", "classifiers")}
     return {"profile": profile.name, "seed": profile.seed, **sources, **changed(profile)}
-
-
-def source_digests(given: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of the files and folders among the sources, by path; of a run its models alone."""
-    paths = [(name, path) for name, path in given.items() if path and path not in NAMED_SOURCES]
-    return {path: digest(Path(path) / "models" if name == "classifiers" else path) for name, path in paths}
 
 
 def opened_store(runs: Path) -> tuple[str, Path | None]:
@@ -168,53 +318,64 @@ def new_folder(runs: Path) -> Path:
     raise InputError(runs, "has a hundred runs of this second.", "Wait a moment.")
 
 
-def _images(profile: Profile) -> list[str]:
-    """The images of the profile's pipeline."""
+def _dag(profile: Profile) -> Any:
     from pipelines.pipeline import dag
 
-    executors = dag(profile.study).pipeline_spec.deployment_spec["executors"]
+    return dag(profile.study)
+
+
+def _images(profile: Profile) -> list[str]:
+    """The images of the profile's pipeline."""
+    executors = _dag(profile).pipeline_spec.deployment_spec["executors"]
     return sorted({executor["container"]["image"] for executor in executors.values()})
 
 
-def _run_pipeline(
-    profile: Profile, given: dict[str, str], folder: Path, engine: containers.Engine | None = None
-) -> None:
-    """Runs the DAG below ``folder/pipeline``, moves what is kept to its place, and removes the rest."""
-    from pipelines.pipeline import dag
+def keep(folder: Path) -> None:
+    """Moves what is kept of a pipeline's outputs to its place in the run's folder, and removes the rest.
 
-    files = [path for path in given.values() if path and path not in NAMED_SOURCES]
-    made = execute(dag(profile.study), {**given, **profile.parameters()}, folder, files, engine, profile.portable)
+    Cut anywhere, it goes on when it is called again.
+    """
+    made = folder / PIPELINE / MADE
     kept = {made / output: path for output, path in KEPT.items()}
     kept |= {
         path: f"models/{name_of(path)}.safetensors" for output in MODELS for path in made.glob(f"for-loop-*/*/{output}")
     }
     for path, place in kept.items():
         target = folder / place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(path, target)
+        if path.exists() and target.is_dir():
+            shutil.rmtree(target)
+        if path.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
     # What each shard of the simulation left out, as one list.
-    lists = [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]
-    write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))
-    shutil.rmtree(made.parent)
+    if lists := [pd.read_csv(path) for path in sorted(made.glob("for-loop-*/simulate/rejected"))]:
+        write_text(folder / "data/rejected_simulated.csv", pd.concat(lists).to_csv(index=False))
+    if made.is_dir():
+        made.rename(made.with_name("kept"))  # or a removal that is cut would leave a part of those lists
+    shutil.rmtree(made.parent, ignore_errors=True)
 
 
 def execute(
     pipeline: Any,
     arguments: Mapping[str, Any],
     folder: Path,
-    files: Sequence[str],
+    records: Records,
+    files: Sequence[str] = (),
     engine: containers.Engine | None = None,
     portable: bool = False,
+    lock: int | None = None,
 ) -> Path:
-    """Runs a pipeline below ``folder/pipeline``.
+    """Runs a pipeline below ``folder/pipeline``; what is finished there is not run again.
 
     Args:
         pipeline: what :func:`kfp.dsl.pipeline` made.
         arguments: of it.
         folder: of the run.
+        records: of its tasks.
         files: what containers must see.
         engine: of containers; processes without it.
         portable: whether numbers shall be those of any processor.
+        lock: the handle of the run's lock, which processes hold, too.
 
     Returns:
         The folder of what its tasks made.
@@ -225,15 +386,21 @@ def execute(
     """
     from kfp import local
     from kfp.dsl import constants
-    from kfp.local import logging_utils
+    from kfp.local import executor_input_utils, logging_utils
 
-    root = (folder / "pipeline").resolve()
-    root.mkdir()
+    root = (folder / PIPELINE).resolve()
+    with writable(folder):
+        root.mkdir(exist_ok=True)
     error_file = root / "error.txt"  # where containers see it
-    tasks = containers.tasks(engine, folder.name, list(files)) if engine else processes.tasks()
+    error_file.unlink(missing_ok=True)
+    running = (
+        containers.tasks(engine, str(folder.resolve()), list(files), records)
+        if engine
+        else processes.tasks(records, lock)
+    )
     variables = {
         ERROR_FILE_VARIABLE: str(error_file),
-        FOLDER_VARIABLE: folder.name,
+        FOLDER_VARIABLE: folder.resolve().name,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads(),
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # gives back what a table took: 50 MB a task
@@ -241,21 +408,24 @@ def execute(
     with (
         environment({**variables, **(PORTABLE if portable else {})}),
         replaced(logging_utils, "color_text", lambda text, color: text),  # it goes to a file
+        # KFP names the folder by the time; a run that goes on finds what it made.
+        replaced(executor_input_utils, "get_local_pipeline_resource_name", lambda name: MADE),
         # KFP puts its own workspace for this path inside of any text; no path of ours has this name.
         replaced(constants, "WORKSPACE_MOUNT_PATH", f"/{uuid4().hex}"),
         replaced(builtins, "print", print),  # KFP swaps it while a task runs, and two at once leave it swapped
     ):
         try:
-            with tasks as runner:
+            with running as runner:
                 local.init(runner, pipeline_root=str(root), enable_caching=False)
                 pipeline(**arguments)
         except RuntimeError as error:
             if error_file.exists():
                 raise InputError(*json.loads(error_file.read_text(encoding="utf-8"))) from None
+            if shutil.disk_usage(root).free < FULL_BYTES:
+                raise InputError(root, "its disk is full.", f"Make room, then: {records.resumed}") from None
             where = f"All that was said is in {folder / 'log.txt'}, what was made before in {root}."
-            raise TaskFailed(f"{error} {where}") from error
-    (made,) = root.iterdir()
-    return made
+            raise TaskFailed(f"{error} {where} Go on with: {records.resumed}") from error
+    return root / MADE
 
 
 def threads() -> str:

@@ -7,53 +7,41 @@ one is stopped. All that is seen to here, and what the containers' runner needs 
 from __future__ import annotations
 
 import codecs
-import json
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
 from imitation_refinement.progress import begin, warn
-from imitation_refinement.running.stage import shard_name
+from imitation_refinement.running.interrupts import signals, stop
+from pipelines.records import Call, Records
 
-PATIENCE_S = 10.0  # for a process that was asked to end
+PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
+# What a task is started by: it ends the task and all that the task started when this process ends, whatever that was;
+# for that it waits at a pipe to which nobody writes. Signals reach the task themselves.
+KEEPER = """
+import os, signal, subprocess, sys, threading
 
+def follow():
+    os.read(int(sys.argv[1]), 1)
+    os.killpg(0, signal.SIGKILL)
 
-class Stopped(SystemExit):
-    """The run was stopped by a signal; the exit status says by which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-
-
-def stop(number: int, frame: FrameType | None) -> None:
-    """Ends what runs in this process, by a signal.
-
-    Raises:
-        KeyboardInterrupt: for an interrupt.
-        Stopped: for another.
-    """
-    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, lambda *_: None)  # the task would inherit that they are ignored
+threading.Thread(target=follow, daemon=True).start()
+code = subprocess.Popen(sys.argv[2:]).wait()
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
 
 class TaskDied(RuntimeError):
     """A task's process or container was killed, or never started; the message says which and why."""
-
-
-def label_of(command: Sequence[str]) -> str:
-    """What a task is called, from KFP's call of its executor: its label, or its stage, as ``simulate 1 of 2``."""
-    given = json.loads(command[list(command).index("--executor_input") + 1])
-    values = given["inputs"].get("parameterValues", {})
-    stage = Path(given["outputs"]["outputFile"]).parent.name.replace("-", "_")
-    if "shards" in values:
-        return shard_name(stage, int(values["shard"]), int(values["shards"]))
-    return values.get("task", values).get("label") or stage
 
 
 def death(code: int) -> str:
@@ -88,21 +76,34 @@ def failure(failed: Mapping[str, str]) -> str:
 
 
 def relay(chunks: Iterable[bytes], label: str) -> None:
-    """Prints what a task says, line by line, each after the task's name: two may speak at once."""
+    """Prints what a task says, line by line, each after the task's name: two may speak at once.
+
+    A line that a full disk has no room for is lost; the task's own files tell of that.
+    """
     decoder, rest = codecs.getincrementaldecoder("utf-8")(errors="replace"), ""
     for chunk in chunks:
         *lines, rest = (rest + decoder.decode(chunk)).split("\n")
-        for line in lines:
-            sys.stdout.write(f"{label} | {line}\n")
-        sys.stdout.flush()
+        _print("".join(f"{label} | {line}\n" for line in lines))
     if rest:
-        sys.stdout.write(f"{label} | {rest}\n")
+        _print(f"{label} | {rest}\n")
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
         sys.stdout.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 @contextmanager
-def tasks() -> Iterator[Any]:
-    """KFP's SubprocessRunner for the tasks of a run; its processes end with the block.
+def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
+    """KFP's SubprocessRunner for the tasks of a run; its processes end with the block, and with this process.
+
+    Args:
+        records: of the run's tasks: those that are finished are not run.
+        lock: a handle that a task holds as long as it lives; see :func:`.files.alone`.
 
     Raises:
         RuntimeError: when a task fails.
@@ -115,6 +116,7 @@ def tasks() -> Iterator[Any]:
     running: set[subprocess.Popen[bytes]] = set()
     stopped: list[int] = []
     failed: dict[str, str] = {}
+    leash, held = os.pipe()  # nobody writes to it: who reads learns of our end, whatever that was
 
     def signal_all(number: int) -> None:
         for process in list(running):
@@ -125,30 +127,33 @@ def tasks() -> Iterator[Any]:
 
     def run_process(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """In the place of KFP's function."""
-        label = label_of(full_command)
+        call = Call.of(full_command)
         if stopped:
-            raise TaskDied(f"{label} was not started: the run was stopped.")
-        begin(label)
+            raise TaskDied(f"{call.label} was not started: the run was stopped.")
+        if (code := records.before(call)) is not None:
+            return code
+        begin(call.label)
         process = subprocess.Popen(
-            full_command,
+            [sys.executable, "-I", "-S", "-c", KEEPER, str(leash), *full_command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(env_vars or {})},
+            pass_fds=[leash] if lock is None else [leash, lock],
             start_new_session=True,  # `stop_all` interrupts it, and not the terminal, too
         )
         running.add(process)
         if stopped:  # meanwhile
             _signal(process, signal.SIGTERM)
         try:
-            relay(_chunks(process.stdout), label)
+            relay(_chunks(process.stdout), call.label)
             code = process.wait()
         finally:
             _see_it_end(process)
             running.discard(process)
         if not stopped:
-            note_end(failed, label, code, death(code))
-        return code
+            note_end(failed, call.label, code, death(code))
+        return code or records.note(call)
 
     def stop_all(number: int, frame: FrameType | None) -> None:
         first = not stopped
@@ -165,6 +170,8 @@ def tasks() -> Iterator[Any]:
             raise RuntimeError(failure(failed) or str(error)) from error
         finally:
             last_resort.cancel()
+            os.close(leash)
+            os.close(held)
 
 
 def _see_it_end(process: subprocess.Popen[bytes]) -> None:
@@ -196,14 +203,3 @@ def replaced(module: Any, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
-
-
-@contextmanager
-def signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Interrupt and termination go to ``handler``: KFP's threads would wait for their tasks first."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -182,3 +182,36 @@ def _set(data: dict[str, Any], setting: str) -> None:
 def as_text(profile: Profile) -> str:
     """The resolved profile as indented JSON."""
     return json.dumps(profile.model_dump(mode="json"), indent=2) + "\n"
+
+
+def stored_profile(path: Path) -> Profile:
+    """The resolved profile that :func:`as_text` wrote.
+
+    Raises:
+        InputError: if it can't be read, or is of a version with other options.
+    """
+    try:
+        return Profile.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise config_error(str(path), error) from None
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"can't be read ({error}).", "Begin a new run.") from None
+
+
+def with_changes(profile: Profile, settings: Sequence[str]) -> Profile:
+    """A resolved profile with single options changed; see :func:`read_profile`."""
+    try:
+        return Profile.model_validate(with_settings(profile.model_dump(mode="json"), settings))
+    except ValidationError as error:
+        raise config_error(f"profile {profile.name}", error) from None
+
+
+def first_difference(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> str:
+    """The dotted name of an option that differs in two resolved profiles; empty if none does."""
+    for name in {**one, **other}:
+        a, b = one.get(name), other.get(name)
+        if a == b:
+            continue
+        inner = first_difference(a, b, f"{prefix}{name}.") if isinstance(a, dict) and isinstance(b, dict) else ""
+        return inner or f"{prefix}{name}"
+    return ""

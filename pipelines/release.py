@@ -34,7 +34,7 @@ from imitation_refinement.answer.model import LIBRARY, RECORD, REFINER, record_r
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import output_folder, write_text
+from imitation_refinement.files import alone, output_folder, sweep, write_text
 from imitation_refinement.learning.models import save_model
 from imitation_refinement.learning.pair_training import PairConfig, train_on_pairs
 from imitation_refinement.learning.stream import apart_from, formulas_of, without
@@ -101,6 +101,12 @@ def release(output: Path, config: ReleaseConfig) -> None:
         InputError: if a source can't be used, or the folder was begun with other options.
     """
     output_folder(output)
+    with alone(output / ".lock", output, "Wait for it, or give another folder with --output."):
+        sweep(output)
+        _release(output, config)
+
+
+def _release(output: Path, config: ReleaseConfig) -> None:
     options, written = output / OPTIONS, config.model_dump_json(indent=1) + "\n"
     begun = (output / COLLECTED).exists()  # or nothing was made: a source may have been misspelt
     if begun and options.exists() and not _same(options, config):

@@ -1,3 +1,4 @@
-from components.pretrain_classifier.stage import STAGE
+from imitation_refinement.running.interrupts import run_stage
 
-STAGE.main()
+if __name__ == "__main__":
+    run_stage(__package__)

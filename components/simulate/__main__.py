@@ -1,4 +1,4 @@
-from components.simulate.stage import STAGE
+from imitation_refinement.running.interrupts import run_stage
 
 if __name__ == "__main__":
-    STAGE.main()
+    run_stage(__package__)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import codecs
+import errno
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePath
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.progress import say
+from imitation_refinement.progress import say, warn
 
 SOURCES_KEY = b"sources"  # of a Parquet schema's metadata: where its content came from at first, JSON
 
@@ -26,43 +29,155 @@ _STRAY = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SHOWN = 3  # names of files that were passed over
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_LOCK_TICK_S = 0.1
 
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it when the block ends well, and goes when it does not."""
+    """A temporary path beside ``path`` that replaces it when the block ends well, and goes when it does not.
+
+    Raises:
+        InputError: if the disk is full or nothing may be written there; what was there stays.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def writing_folder(path: str | Path) -> Iterator[Path]:
     """As :func:`writing`, a folder. One that is there already is replaced."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o777 & ~umask)
+            if target.is_dir():
+                target.rename(temporary.with_suffix(".old"))
+            temporary.replace(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+
+
+@contextmanager
+def writable(path: object) -> Iterator[None]:
+    """In the block ``path`` is written.
+
+    Raises:
+        InputError: if the disk is full, or the path may not be written.
+    """
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        if target.is_dir():
-            target.rename(temporary.with_suffix(".old"))
-        temporary.replace(target)
+        yield
+    except Exception as error:
+        if (refused := refusal(error, path)) is None:
+            raise
+        raise refused from None
+
+
+def refusal(error: Exception, where: object) -> InputError | None:
+    """Bad input in the place of an error: of a full disk or a missing right. None for one of another kind.
+
+    Args:
+        error: of the system, or of a library that names the system's error in its text, as safetensors does.
+        where: what was to be written.
+    """
+    if isinstance(error, OSError):
+        number = error.errno
+    else:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else None
+    if number in _FULL:
+        remedy = "Make room, then give the command again; what was there before is as it was."
+        return InputError(where, f"can't be written ({os.strerror(number)}).", remedy)
+    if number in _FORBIDDEN:
+        return InputError(where, f"can't be used ({os.strerror(number)}).", "Allow it, or give another place.")
+    return None
+
+
+@contextmanager
+def alone(lock: Path, where: object, remedy: str, patience_s: float = 0.0) -> Iterator[int]:
+    """Keeps others out of what is written in the block.
+
+    Args:
+        lock: a hidden file that stands for it; it goes with the block. A process that was killed holds it no more.
+        where: what is written, for the message.
+        remedy: for the message.
+        patience_s: how long to wait for others.
+
+    Yields:
+        A handle: a process that inherits it keeps others out, too, as long as it lives.
+
+    Raises:
+        InputError: if another process works there, or nothing can be written there.
+    """
+    end = time.monotonic() + patience_s
+    while True:
+        with writable(where):
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is(lock, handle):  # or its owner has just ended, and taken it along
+                break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(handle)
+                raise InputError(where, "is being written by another command.", remedy) from None
+            time.sleep(_LOCK_TICK_S)
+        except OSError as error:
+            if error.errno not in _UNLOCKABLE:
+                raise
+            warn(f"{where}: its file system knows no locks ({error.strerror}); let no other command write there")
+            break
+        os.close(handle)
+    try:
+        yield handle
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Removes what :func:`writing` or :func:`writing_folder` left when it was killed.
+
+    Nobody else may be writing there meanwhile; see :func:`alone`.
+
+    Args:
+        folder: where.
+        name: of the file or folder that was to be written; all files with a suffix if it is not given.
+    """
+    own = re.escape(name) + r"\.[a-z0-9_]{8}(\.\w+)?" if name else r".*(?P<suffix>\.\w+)\.[a-z0-9_]{8}(?P=suffix)"
+    left = re.compile(rf"\.{own}", re.DOTALL)
+    for other in folder.iterdir() if folder.is_dir() else ():
+        if left.fullmatch(other.name) and other.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+        elif left.fullmatch(other.name):
+            other.unlink(missing_ok=True)
 
 
 def output_folder(path: Path) -> None:

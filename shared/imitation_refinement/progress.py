@@ -6,13 +6,14 @@ program that started this one is told, too: by JSON lines in a file of this proc
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,11 +33,18 @@ def leads() -> bool:
 
 
 def say(text: str) -> None:
-    """One line for the person who watches, on standard error, without breaking a bar."""
+    """One line for the person who watches, on standard error, without breaking a bar.
+
+    It is not said where that is a file on a full disk: work goes on, and what it writes itself tells of that.
+    """
     if not leads():
         return
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
+    try:
+        tqdm.write(text, file=sys.stderr)
+        sys.stderr.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
 
 
 def warn(text: str) -> None:
@@ -49,6 +57,14 @@ def result(text: str) -> None:
     """As :func:`say`, for what came of a stage."""
     say(text)
     _tell("result", text=text)
+
+
+def passed(label: str, text: str) -> None:
+    """Tells that a stage had been done before, and what is said of it."""
+    say(f"{label}: {text}")
+    _tell("begin", label)
+    _tell("result", label, text=text)
+    _tell("end", label)
 
 
 def begin(label: str) -> None:
@@ -107,19 +123,20 @@ def progress(items: Iterable[T], label: str, total: int | None = None, unit: str
 
 
 def _tell(event: str, label: str | None = None, **values: Any) -> None:
-    """One line to the program that started this one, if it listens; one that has ended listens no more."""
+    """One line to the program that started this one, if it listens; one that has ended listens no more.
+
+    Nor does it where the disk is full: what the stage itself writes there tells of that.
+    """
     folder = os.environ.get(CHANNEL_VARIABLE)
     if not folder or not leads():
         return
     line = json.dumps({"stage": _stage if label is None else label, "event": event, **values}) + "\n"
-    try:
+    with suppress(OSError):
         handle = os.open(Path(folder) / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    except FileNotFoundError:
-        return
-    try:
-        os.write(handle, line.encode())
-    finally:
-        os.close(handle)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
 
 
 class Channel:

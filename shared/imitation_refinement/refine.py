@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,18 +11,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from imitation_refinement import __version__
 from imitation_refinement.answer.identify import identify
-from imitation_refinement.answer.model import Model
+from imitation_refinement.answer.journal import Entry, Journal
+from imitation_refinement.answer.model import RECORD as MODEL
+from imitation_refinement.answer.model import Model, folder_of
 from imitation_refinement.answer.run_model import RECORD, Refined, RunModel, load_run, read_run_model, refine_pattern
 from imitation_refinement.data.contracts import write_table
 from imitation_refinement.data.patterns import Pattern, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import output_folder, unused_name, write_text
+from imitation_refinement.files import digest, output_folder, sweep, unused_name, write_text
 from imitation_refinement.progress import progress, say
 from imitation_refinement.results.figures import pattern_figure, save_figure
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 
+JOURNAL = "refined.journal"  # in the output until all is written: the same command goes on from it
 CAVEAT = "A refined pattern is no counting data: give the measured one to Rietveld refinement."
 
 REFINED = pa.schema(
@@ -52,7 +59,8 @@ def refine_files(
 
     In ``output``: ``refined.parquet`` (:data:`REFINED`), ``summary.csv`` (the two most probable crystal systems, all
     probabilities, and remarks on the reading), ``rejected.csv``, and for each pattern an ``.xy`` and a picture. A model
-    answers to the measured pattern, as ``identify``; a run's classifier to the refined one.
+    answers to the measured pattern, as ``identify``; a run's classifier to the refined one. Where a command was cut,
+    the same one goes on: what was refined is in ``refined.journal`` until all is written.
 
     Args:
         paths: files of :mod:`imitation_refinement.data.formats`, or folders of them.
@@ -71,24 +79,70 @@ def refine_files(
     """
     output_folder(output)
     if run:
-        refine, called = _with_run(load_run(run, name, keep_angles))
+        run_model = load_run(run, name, keep_angles)
+        (refine, called), made = _with_run(run_model), run / "models" / f"{run_model.name}.safetensors"
     elif folder and (Path(folder) / RECORD).is_file():
-        model = read_run_model(Path(folder))
-        refine, called = _with_run(model.keeping_angles() if keep_angles else model)
+        run_model = read_run_model(Path(folder))
+        own = run_model.keeping_angles() if keep_angles else run_model
+        (refine, called), made = _with_run(own), Path(folder)
     else:
-        refine, called = _with_model(Model.read(folder), keep_angles)
-    patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
-    say_remarks(patterns)
-    refined: list[Refined] = []
-    for pattern in progress(patterns, f"refine with {called}", unit="patterns"):
-        try:
-            refined.append(refine(pattern))
-        except InputError as error:
-            rejected.append(error)
-    report_rejected(output, paths, rejected, bool(refined))
-    _write(refined, called, output)
+        (refine, called), made = _with_model(Model.read(folder), keep_angles), folder_of(folder) / MODEL
+    asked = {"version": __version__, "model": digest(made), "keep_angles": keep_angles}
+    with Journal(output / JOURNAL, asked) as journal:
+        sweep(output)
+        patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
+        say_remarks(patterns)
+        if kept := sum(_key(pattern) in journal for pattern in patterns):
+            say(f"{output}: {kept} of these patterns were refined before, and are kept")
+        refined: list[Refined] = []
+        for pattern in progress(patterns, f"refine with {called}", unit="patterns"):
+            found = _refined(pattern, refine, journal)
+            if isinstance(found, InputError):
+                rejected.append(found)
+            else:
+                refined.append(found)
+        if not refined:
+            (output / JOURNAL).unlink()
+        report_rejected(output, paths, rejected, bool(refined))
+        _write(refined, called, output)
+        (output / JOURNAL).unlink()
     say(f"{len(refined)} refined patterns in {output}, {len(rejected)} left out. {CAVEAT}")
     return refined
+
+
+def _key(pattern: Pattern) -> str:
+    """SHA-256 of all that a refined pattern comes of but for the model, hexadecimal."""
+    sha = hashlib.sha256(f"{pattern.where}\n{pattern.pattern_id}\n{pattern.wavelength}\n".encode())
+    for array in (pattern.two_theta, pattern.intensity):
+        sha.update(np.asarray(array, np.float64).tobytes())
+    return sha.hexdigest()
+
+
+def _refined(pattern: Pattern, refine: Callable[[Pattern], Refined], journal: Journal) -> Refined | InputError:
+    """What comes of a pattern, from the journal where that has it."""
+    key = _key(pattern)
+    if key not in journal:
+        try:
+            made = refine(pattern)
+        except InputError as error:
+            journal.add(Entry(key, [], [(error.where, error.problem, error.remedy)]))
+        else:
+            said = {"moved": made.moved, "probabilities": _text(made.probabilities), "intensity": _text(made.intensity)}
+            journal.add(Entry(key, [said], []))
+    (entry,) = journal.entries([key])
+    if entry.rejected:
+        return InputError(*entry.rejected[0])
+    (kept,) = entry.found
+    return Refined(pattern, _array(kept["intensity"]), _array(kept["probabilities"]), kept["moved"])
+
+
+def _text(array: NDArray[np.floating]) -> list[str]:
+    """An array to the bit, as JSON: its type, and its bytes in base 64."""
+    return [array.dtype.str, base64.b64encode(array.tobytes()).decode()]
+
+
+def _array(text: Sequence[str]) -> NDArray[np.float64]:
+    return np.frombuffer(base64.b64decode(text[1]), text[0]).copy()
 
 
 def _with_run(model: RunModel) -> tuple[Callable[[Pattern], Refined], str]:

@@ -19,8 +19,8 @@ import pytest
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel
+from imitation_refinement.running.interrupts import Stopped
 from pipelines.console import Console, captured, clock, console
-from pipelines.processes import Stopped
 
 Tell = Callable[..., None]
 TWICE = "import os; os.write(1, b'by the other\\n'); os.write(2, b'and its error\\n')"

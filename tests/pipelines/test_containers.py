@@ -18,6 +18,7 @@ from imitation_refinement.running.tracking import JOURNAL_VARIABLE
 from pipelines import containers, local, processes
 from pipelines.cli import main
 from pipelines.profiles import read_profile
+from pipelines.records import Records
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,9 @@ def test_what_the_tasks_inherit() -> None:
     }
     others = {"HOME": "/home/me", "PATH": "/bin", "PYTHONPATH": ".", "MLFLOW_TRACKING_PASSWORD": "p", "AWS_SECRET": "t"}
     assert containers.inherited({**needed, **others}) == needed
+
+
+NONE = Records({}, "")
 
 
 def command(task: str) -> list[str]:
@@ -127,7 +131,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 
 def test_the_runner_that_kfp_gets(engine: Any, tmp_path: Path) -> None:
-    with containers.tasks(engine, "run-1", ["/data/cifs"]) as runner:
+    with containers.tasks(engine, "run-1", ["/data/cifs"], NONE) as runner:
         arguments = runner.container_run_args
     assert arguments["entrypoint"] == "" and arguments["user"] == "7:8" and "network_mode" not in arguments
     # They write to the run's journals, and need neither the store nor the way to it.
@@ -136,7 +140,7 @@ def test_the_runner_that_kfp_gets(engine: Any, tmp_path: Path) -> None:
         ("/data/cifs", "/data/cifs", True),
         (str(tmp_path), str(tmp_path), False),
     ]
-    assert engine.removed == ["run-1"]
+    assert engine.removed == ["run-1", "run-1"]
 
 
 def test_a_death_is_part_of_the_runs_failure(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +149,7 @@ def test_a_death_is_part_of_the_runs_failure(engine: Any, monkeypatch: pytest.Mo
     before = docker_task_handler.run_docker_container
     monkeypatch.setattr(containers, "run_to_end", lambda *_, **__: (137, "was killed (exit code 137)"))
     message = r"^evaluate was killed \(exit code 137\)\.$"
-    with pytest.raises(RuntimeError, match=message), containers.tasks(engine, "run-1", []) as runner:
+    with pytest.raises(RuntimeError, match=message), containers.tasks(engine, "run-1", [], NONE) as runner:
         arguments = runner.container_run_args
         assert docker_task_handler.run_docker_container(None, "i", command("evaluate"), {}, **arguments) == 137
         raise RuntimeError("evaluate failed.")
@@ -158,10 +162,10 @@ def test_an_interrupt_ends_the_containers_and_starts_no_more(engine: Any) -> Non
     from kfp.local import docker_task_handler
 
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), containers.tasks(engine, "run-1", []) as runner:
+    with pytest.raises(KeyboardInterrupt), containers.tasks(engine, "run-1", [], NONE) as runner:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        assert engine.removed == ["run-1"]
+        assert engine.removed == ["run-1", "run-1"]
         with pytest.raises(processes.TaskDied, match="simulate was not started"):
             arguments = runner.container_run_args
             docker_task_handler.run_docker_container(None, "i", command("simulate"), {}, **arguments)

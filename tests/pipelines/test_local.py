@@ -17,6 +17,9 @@ from pipelines import local
 from pipelines.cli import main
 from pipelines.local import run_locally
 from pipelines.profiles import read_profile
+from pipelines.records import Records
+
+NONE = Records({}, "")
 
 
 @pytest.mark.parametrize("option", ["structures", "imperfect"])
@@ -51,7 +54,7 @@ def test_a_task_that_fails_leaves_its_reason_and_status_1(
     def fail(*_: object, **__: object) -> None:
         raise local.TaskFailed("Task 'simulate' failed.")
 
-    monkeypatch.setattr(local, "_run_pipeline", fail)
+    monkeypatch.setattr(local, "execute", fail)
     with pytest.raises(SystemExit) as end:
         main(["run", "--profile", "smoke", "--output", str(runs)])
     assert end.value.code == 1
@@ -63,7 +66,7 @@ def test_an_error_of_a_stage_is_the_error_of_the_run(runs: Path, monkeypatch: py
     def refuse(*_: object, **__: object) -> None:
         raise InputError("a.cif", "is no crystal.", "Leave it out.")
 
-    monkeypatch.setattr(local, "_run_pipeline", refuse)
+    monkeypatch.setattr(local, "execute", refuse)
     with pytest.raises(InputError, match=r"a\.cif: is no crystal\. Leave it out\."):
         run_locally(read_profile("smoke", ["seed=9"]), {}, runs)
     (profile,) = runs.glob("*/profile.json")
@@ -110,9 +113,8 @@ def test_a_path_is_handed_on_as_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
         seen.append(placeholder_utils.resolve_individual_placeholder(path, given, "", "", "", "", ""))
         raise RuntimeError("seen")
 
-    monkeypatch.setattr("pipelines.pipeline.dag", lambda study: look)
     with pytest.raises(local.TaskFailed, match="seen"):
-        local._run_pipeline(read_profile("smoke"), {}, tmp_path)
+        local.execute(look, {}, tmp_path, NONE)
     assert seen == [path]
 
 
@@ -124,9 +126,8 @@ def test_the_built_in_print_is_left_as_it_was(tmp_path: Path, monkeypatch: pytes
         builtins.print = lambda *_, **__: None
         raise RuntimeError("failed")
 
-    monkeypatch.setattr("pipelines.pipeline.dag", lambda study: leave_swapped)
     with pytest.raises(local.TaskFailed, match="failed"):
-        local._run_pipeline(read_profile("smoke"), {}, tmp_path)
+        local.execute(leave_swapped, {}, tmp_path, NONE)
     assert builtins.print is ours
 
 
@@ -140,9 +141,8 @@ def test_the_tasks_of_a_portable_run_are_told(tmp_path: Path, monkeypatch: pytes
 
     for name in PORTABLE:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("pipelines.pipeline.dag", lambda study: look)
     with pytest.raises(local.TaskFailed, match="seen"):
-        local._run_pipeline(read_profile("smoke", [f"portable={str(portable).lower()}"]), {}, tmp_path)
+        local.execute(look, {}, tmp_path, NONE, portable=portable)
     (environment,) = seen
     told = PORTABLE.items() & environment.items()
     own = {("OMP_NUM_THREADS", environment["OMP_NUM_THREADS"])}  # of any run, by the machine's cores

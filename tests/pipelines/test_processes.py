@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kfp.local import subprocess_task_handler
 
+from imitation_refinement.running.interrupts import Stopped
 from pipelines import processes
-from pipelines.processes import Stopped, TaskDied, death, label_of, relay, tasks
+from pipelines.processes import TaskDied, death, relay, tasks
+from pipelines.records import Call, Records
 
 
 def executor_call(place: str, code: str = "", **parameters: Any) -> list[str]:
     """A command with the arguments of KFP's executor."""
-    outputs = {"outputFile": f"/runs/1/pipeline/imitation-refinement-1/{place}/output.json"}
+    outputs = {"outputFile": str(Path("/runs/1/pipeline/made", place, "output.json"))}
     given = json.dumps({"inputs": {"parameterValues": parameters}, "outputs": outputs})
     return [sys.executable, "-c", code, "--executor_input", given]
+
+
+NONE = Records({}, "")
 
 
 def run(command: list[str]) -> int:
@@ -31,16 +38,14 @@ def run(command: list[str]) -> int:
 
 
 def test_what_a_task_is_called() -> None:
-    assert (
-        label_of(executor_call("train-refiner-3", label="train_refiner vgg_targeted")) == "train_refiner vgg_targeted"
-    )
-    assert label_of(executor_call("for-loop-1-iteration-1/simulate", shard=1.0, shards=2.0)) == "simulate 2 of 2"
-    assert label_of(executor_call("for-loop-1-iteration-0/simulate", shard=0.0, shards=1.0)) == "simulate"
-    assert label_of(executor_call("collect-structures", config={})) == "collect_structures"
-    assert (
-        label_of(executor_call("train-refiner", task={"label": "train_refiner vgg", "config": {}}))
-        == "train_refiner vgg"
-    )
+    def label_of(place: str, **parameters: Any) -> str:
+        return Call.of(executor_call(place, **parameters)).label
+
+    assert label_of("train-refiner-3", label="train_refiner vgg_targeted") == "train_refiner vgg_targeted"
+    assert label_of("for-loop-1-iteration-1/simulate", shard=1.0, shards=2.0) == "simulate 2 of 2"
+    assert label_of("for-loop-1-iteration-0/simulate", shard=0.0, shards=1.0) == "simulate"
+    assert label_of("collect-structures", config={}) == "collect_structures"
+    assert label_of("train-refiner", task={"label": "train_refiner vgg", "config": {}}) == "train_refiner vgg"
 
 
 @pytest.mark.parametrize(
@@ -66,18 +71,18 @@ def test_what_tasks_say_is_told_apart(capsys: pytest.CaptureFixture[str]) -> Non
 def test_a_process_is_given_its_environment_and_heard(capsys: pytest.CaptureFixture[str]) -> None:
     before = subprocess_task_handler.run_local_subprocess
     code = "import os, sys; print(os.environ['TOLD'], flush=True); sys.exit('bad')"
-    with tasks():
+    with tasks(NONE):
         assert run(executor_call("preprocess", code)) == 1
     assert capsys.readouterr().out == "preprocess | a secret\npreprocess | bad\n"
     assert subprocess_task_handler.run_local_subprocess is before
 
 
-def test_the_failure_names_the_task_that_failed() -> None:
+def test_the_failure_names_the_task_that_failed(tmp_path: Path) -> None:
     """KFP names the first of the pipeline at times."""
     kill = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-    with pytest.raises(RuntimeError) as error, tasks():
-        assert run(executor_call("preprocess", "raise SystemExit(1)")) == 1
-        assert run(executor_call("preprocess")) == 0  # tried again
+    with pytest.raises(RuntimeError) as error, tasks(NONE):
+        assert run(executor_call(str(tmp_path / "preprocess"), "raise SystemExit(1)")) == 1
+        assert run(executor_call(str(tmp_path / "preprocess"))) == 0  # tried again
         assert run(executor_call("train-refiner-3", kill, label="train_refiner vgg")) != 0
         raise RuntimeError("Inner task failed: 'simulate'.")
     assert str(error.value).startswith("train_refiner vgg was killed (exit code 137, SIGKILL)")
@@ -103,7 +108,7 @@ def test_a_signal_ends_the_processes_and_starts_no_more(
 
     before = signal.getsignal(number)
     sender = threading.Thread(target=send)
-    with pytest.raises(kind), tasks():
+    with pytest.raises(kind), tasks(NONE):
         sender.start()
         with pytest.raises(kind):
             run(executor_call("simulate", code))
@@ -113,5 +118,38 @@ def test_a_signal_ends_the_processes_and_starts_no_more(
     sender.join()
     assert signal.getsignal(number) is before
     assert (tmp_path / "tidy").exists() == (number == signal.SIGINT and not deaf)  # an interrupt lets it end in order
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    assert eventually(lambda: ended((tmp_path / "pid").read_text()))
+
+
+def test_a_task_ends_with_the_run_that_is_killed(tmp_path: Path) -> None:
+    """Nobody could stop it any more."""
+    write = f"import os, pathlib, time; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
+    command = executor_call("simulate", f"{write}\ntime.sleep(60)")
+    code = (
+        "from kfp.local import subprocess_task_handler as handler\n"
+        "from pipelines.processes import tasks\nfrom pipelines.records import Records\n"
+        f"with tasks(Records({{}}, '')):\n    handler.run_local_subprocess(full_command={command!r})"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
+    pid = eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    run.kill()
+    run.wait()
+    assert eventually(lambda: ended(pid))
+
+
+def ended(pid: str) -> bool:
+    """Whether a process does nothing any more; nobody may have asked yet how it ended."""
+    try:
+        return "\nState:\tZ" in Path("/proc", pid, "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def eventually(what: Callable[[], Any]) -> Any:
+    """What is so in the end; None if it is not within a minute."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    return None

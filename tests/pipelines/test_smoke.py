@@ -6,7 +6,9 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 
 from imitation_refinement.data.patterns import write_xy
 from imitation_refinement.files import digest
+from imitation_refinement.running.journal import journals
 from imitation_refinement.running.tracking import EXPERIMENT
 from imitation_refinement.vocabulary import Kind, Method
 from pipelines.cli import main
@@ -53,10 +56,38 @@ def folder(done: tuple[Path, Any]) -> Path:
     return done[0] / "latest"
 
 
+def killed_when(there: Callable[[], bool], runs: Path, *options: str) -> None:
+    """Begins a run and kills it when something is there."""
+    command = [str(COMMAND), "run", "--profile", "smoke", "--output", str(runs), *options]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=runs.parent)
+    while not there():
+        assert process.poll() is None, "it ended before"
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+
 def test_classifiers_of_another_run(folder: Path, tmp_path: Path) -> None:
-    """The same specimens, so the same refiners come of them; of other specimens they have learnt the theory."""
-    process = run(tmp_path / "runs", "--seed", "1", "--classifiers", str(folder))
+    """The same specimens, so the same refiners come of them; of other specimens they have learnt the theory.
+
+    The run is killed when it has the first refiners, and goes on: what comes of it is the same to the bit.
+    """
+    runs = tmp_path / "runs"
+
+    def refined() -> bool:
+        return any(runs.glob("2*/pipeline/made/*/train-refiner/record.json"))
+
+    killed_when(refined, runs, "--seed", "1", "--classifiers", str(folder))
+    (cut,) = runs.glob("2*")
+    assert not (runs / "latest").exists()
+    process = subprocess.run([str(COMMAND), "run", "--resume", str(cut)], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout[-4000:] + process.stderr[-4000:]
+    kept = [line for line in process.stderr.splitlines() if line.endswith("was finished before, and is kept")]
+    stages = Counter(line.split()[0] for line in kept)
+    assert stages["collect_structures"] == stages["simulate"] == stages["preprocess"] == 1
+    (parent,) = (journal for journal in journals(cut / "tracking") if not journal.parent)
+    assert parent.about["name"] == f"smoke {cut.name}"  # one run in MLflow
+    assert stages["pretrain_classifier"] == 2 and 1 <= stages["train_refiner"] < 5 and not stages["evaluate"]
     for name in ("vgg", "densenet", "vgg-targeted", "densenet-non_targeted"):
         found, expected = (path / "models" / f"{name}.safetensors" for path in (tmp_path / "runs/latest", folder))
         assert digest(found) == digest(expected), name

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import as_text, digest, files_in, is_stray, output_folder, write_text, writing
+from imitation_refinement.files import (
+    alone,
+    as_text,
+    digest,
+    files_in,
+    is_stray,
+    output_folder,
+    refusal,
+    sweep,
+    write_text,
+    writing,
+    writing_folder,
+)
 
 
 def test_a_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
@@ -49,6 +67,111 @@ def test_written_files_have_the_usual_rights(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """As a disk that is full: the system refuses more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_is_told_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with no_file_larger_than(1000), pytest.raises(InputError) as error:
+        write_text(path, "new" * 1000)
+    assert str(error.value).startswith(f"{path}: can't be written (File too large). Make room")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    folder = tmp_path / "folder"
+    with no_file_larger_than(1000), pytest.raises(InputError, match="can't be written"), writing_folder(folder) as new:
+        (new / "b").write_text("new" * 1000)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_library_that_hides_the_system_s_error(tmp_path: Path) -> None:
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with no_file_larger_than(1000), pytest.raises(InputError, match="File too large"), writing(tmp_path / "w") as new:
+        save_file({"w": torch.zeros(4000)}, new)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(SafetensorError, match="bad header"), writing(tmp_path / "w"):
+        raise SafetensorError("bad header")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "x"), "w: can't be written (No space left on device)."),
+        (OSError(errno.EDQUOT, "x"), "w: can't be written (Disk quota exceeded)."),
+        (PermissionError(errno.EACCES, "x"), "w: can't be used (Permission denied)."),
+        (OSError(errno.EROFS, "x"), "w: can't be used (Read-only file system)."),
+        (FileNotFoundError(errno.ENOENT, "x"), ""),
+        (ValueError("no space left"), ""),
+    ],
+)
+def test_what_the_system_refuses(error: Exception, said: str) -> None:
+    refused = refusal(error, "w")
+    assert str(refused).startswith(said) if said else refused is None
+
+
+def test_two_at_once_are_refused_and_a_killed_one_is_not_waited_for(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    with alone(lock, "here", "Wait."):
+        with (
+            pytest.raises(InputError, match=r"^here: is being written by another command\. Wait\.$"),
+            alone(lock, "here", "Wait."),
+        ):
+            raise AssertionError("both were let in")
+        assert lock.exists()
+    assert not lock.exists()
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom imitation_refinement.files import alone\n"
+        "with alone(Path(sys.argv[1]), 'x', ''):\n    os._exit(137)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(lock)]).returncode == 137
+    assert lock.exists()
+    with alone(lock, "here", "Wait."):
+        pass
+    assert not lock.exists()
+
+
+def test_who_inherits_the_lock_keeps_others_out(tmp_path: Path) -> None:
+    lock = tmp_path / ".lock"
+    code = "import sys; sys.stdin.read()"
+    with alone(lock, "here", "") as handle:
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[handle])
+        copy = lock.with_name("copy")
+        os.link(lock, copy)  # as where the owner was killed, and could not take it along
+    copy.replace(lock)
+    with pytest.raises(InputError, match="another command"), alone(lock, "here", "", patience_s=0.2):
+        pass
+    assert child.stdin is not None
+    child.stdin.close()
+    child.wait()
+    with alone(lock, "here", "", patience_s=5):
+        pass
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
+    for name in ("a.csv", "b.csv", "model", ".a.csv.notes", ".hidden.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / ".a.csv.old_1234").mkdir()
+    writers = [writing(tmp_path / "a.csv"), writing(tmp_path / "b.csv"), writing(tmp_path / "model")]
+    left = [writer.__enter__() for writer in writers]
+    sweep(tmp_path, "a.csv")
+    assert [path.exists() for path in left] == [False, True, True]
+    assert not (tmp_path / ".a.csv.old_1234").exists()
+    sweep(tmp_path)
+    assert [path.exists() for path in left] == [False, False, True]
+    sweep(tmp_path, "model")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".a.csv.notes", ".hidden.csv", "a.csv", "b.csv", "model"]
 
 
 def test_digest_of_a_file(tmp_path: Path) -> None:

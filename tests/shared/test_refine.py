@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from imitation_refinement.answer.journal import Journal
 from imitation_refinement.answer.run_model import load_run, refine_pattern
 from imitation_refinement.data.patterns import Pattern, read_patterns, write_xy
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import writing
 from imitation_refinement.learning.models import load_refiner, save_model
 from imitation_refinement.refine import refine_files
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
@@ -68,6 +73,47 @@ def test_what_is_written(toy_run: Path, folder: Path) -> None:
     schema = pq.read_schema(folder / "out" / "refined.parquet").metadata
     assert schema[b"crystal_systems"].decode().split(",") == list(CRYSTAL_SYSTEMS)
     assert b"no counting data" in schema[b"caveat"]
+
+
+def test_what_was_cut_goes_on_and_a_full_disk_loses_nothing(
+    toy_run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from imitation_refinement import refine
+
+    refine_files([str(folder / "in")], folder / "undisturbed", "CuKa1", run=toy_run)
+    expected = {p.name: p.read_bytes() for p in (folder / "undisturbed").iterdir() if p.suffix != ".png"}
+    out, asked = folder / "out", []
+
+    def counted(model: object, pattern: Pattern) -> object:
+        asked.append(pattern.pattern_id)
+        return refine_pattern(model, pattern)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(refine, "refine_pattern", counted)
+    with monkeypatch.context() as small:
+        small.setattr(refine, "write_table", writing_nothing(full))
+        with pytest.raises(InputError, match=r"refined\.parquet: can't be written \(No space left on device\)"):
+            refine_files([str(folder / "in")], out, "CuKa1", run=toy_run)
+    assert sorted(asked) == ["a", "b", "short", "silent"] and not (out / "refined.parquet").exists()
+    (out / ".a.xy.12345678.xy").touch()  # of one that was killed
+    refine_files([str(folder / "in")], out, "CuKa1", run=toy_run)
+    assert len(asked) == 4 and "4 of these patterns were refined before" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in out.iterdir() if p.suffix != ".png"} == expected
+
+    with Journal(out / refine.JOURNAL, {}), pytest.raises(InputError, match="is being written by another command"):
+        refine_files([str(folder / "in")], out, "CuKa1", run=toy_run)
+
+
+def writing_nothing(fail: Callable[..., None]) -> Callable[..., None]:
+    """Writes a file whole or not at all, and fails."""
+
+    def write(path: Path, *_: object) -> None:
+        with writing(path):
+            fail()
+
+    return write
 
 
 def test_a_wavelength_is_never_assumed(toy_run: Path, folder: Path) -> None:

@@ -52,7 +52,7 @@ from imitation_refinement.data.patterns import (
 )
 from imitation_refinement.data.scans import Scan
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, output_folder, unused_name, writing
+from imitation_refinement.files import digest, output_folder, sweep, unused_name, writing
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.radiation import parse_wavelength
@@ -201,8 +201,10 @@ def identify_files(
     asked = Asked.of(model, library, wavelength, elements, scan, axis, pictures=output / PICTURES if pictures else None)
     output_folder(output)
     with Journal(output / JOURNAL, asked.fingerprint()) as journal:
+        sweep(output)
         if asked.pictures:
             output_folder(asked.pictures)
+            sweep(asked.pictures)
         keys, kept = answer_all(paths, asked, journal, processes)
         if kept:
             say(f"{output}: {kept} files of these were answered before, and are kept")

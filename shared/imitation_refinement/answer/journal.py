@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import writable
 from imitation_refinement.progress import say
 
 
@@ -45,7 +47,9 @@ class Journal:
         Raises:
             InputError: if another process works with it.
         """
-        self._stream: BinaryIO = path.open("a+b")
+        self._path = path
+        with writable(path):
+            self._stream: BinaryIO = path.open("a+b")
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,8 +65,8 @@ class Journal:
             if begun:
                 say(f"{path.parent}: its answers were made by other options or another model, and are made anew")
             self._stream.truncate(0)
-            self._stream.write(head)
-            self._stream.flush()
+            with writable(path):
+                os.write(self._stream.fileno(), head)
 
     def _index(self) -> None:
         place = self._stream.tell()
@@ -86,11 +90,21 @@ class Journal:
         return len(self._places)
 
     def add(self, entry: Entry) -> None:
-        """Writes an entry, whole: the next process sees it, or nothing of it."""
-        self._stream.seek(0, 2)
-        self._places[entry.key] = self._stream.tell()
-        self._stream.write(json.dumps(vars(entry)).encode() + b"\n")
-        self._stream.flush()
+        """Writes an entry, whole: the next process sees it, or nothing of it.
+
+        Raises:
+            InputError: if the disk is full; the entries before stay.
+        """
+        place = self._stream.seek(0, 2)
+        left = memoryview(json.dumps(vars(entry)).encode() + b"\n")
+        with writable(self._path):
+            try:
+                while left:  # past the stream, which would try again when it is closed
+                    left = left[os.write(self._stream.fileno(), left) :]
+            except OSError:
+                self._stream.truncate(place)
+                raise
+        self._places[entry.key] = place
 
     def entries(self, keys: Iterable[str]) -> Iterator[Entry]:
         """The entries of some keys in their order, each read from the file when its turn comes."""

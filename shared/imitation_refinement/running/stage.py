@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from imitation_refinement import progress
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
+from imitation_refinement.files import alone, refusal, sweep, writable, write_text
 from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.running import garbage
 from imitation_refinement.running.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
@@ -68,11 +68,16 @@ class Stage:
                 continue
             given[name] = [Path(v) for v in value] if name in self.lists else Path(value)
             if name in self.outputs:
-                given[name].parent.mkdir(parents=True, exist_ok=True)
+                with writable(given[name]):
+                    given[name].parent.mkdir(parents=True, exist_ok=True)
         inputs = {name: given[name] for name in self.inputs if name in given}
         beside = next((given[name] for name in self.outputs if name in given), None)
         name = label or self.name
-        with progress.stage(name), Tracker.stage(name, options.model_dump_json(), beside) as tracker:
+        with (
+            self._alone(given),
+            progress.stage(name),
+            Tracker.stage(name, options.model_dump_json(), beside) as tracker,
+        ):
             garbage.imported()
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
@@ -98,6 +103,18 @@ class Stage:
                     for names in (self.inputs, self.outputs)
                 )
                 job.run(self.name, inputs, outputs, options, label)
+
+    @contextmanager
+    def _alone(self, given: Mapping[str, Any]) -> Iterator[None]:
+        """No other process writes the outputs in the block; what one left that was killed is removed."""
+        with ExitStack() as held:
+            if progress.leads():
+                for output in sorted(given[name] for name in self.outputs if name in given):
+                    remedy = "Wait for it, or give another output."
+                    held.enter_context(alone(output.with_name(f".{output.name}.lock"), output, remedy))
+                    sweep(output.parent, output.name)
+                    sweep(output)  # where it is a folder
+            yield
 
     def _options(self, config: Mapping[str, Any]) -> Any:
         try:
@@ -202,7 +219,7 @@ def _json_object(where: str, text: str | None) -> dict[str, Any]:
 
 @contextmanager
 def exit_on_input_error() -> Iterator[None]:
-    """An :class:`InputError` in the block is printed as one message and ends the process with status 2.
+    """An :class:`InputError` in the block, or a full disk, is printed as one message; the process ends with status 2.
 
     Where :data:`ERROR_FILE_VARIABLE` names a file, the error is left there, too, for the program that started this one;
     and where it is there already, the block is not run: neither a retry nor another task mends bad input.
@@ -213,8 +230,12 @@ def exit_on_input_error() -> Iterator[None]:
         raise SystemExit(2)
     try:
         yield
-    except InputError as error:
+    except (InputError, OSError) as found:
+        error = found if isinstance(found, InputError) else refusal(found, found.filename or "the output")
+        if error is None:
+            raise
         print(f"error: {error}", file=sys.stderr, flush=True)
         if path:
-            write_text(path, json.dumps([error.where, error.problem, error.remedy]))
+            with suppress(InputError):  # of a disk that is full: it has just been told
+                write_text(path, json.dumps([error.where, error.problem, error.remedy]))
         raise SystemExit(2) from None

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,20 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
         Journal(tmp_path / "journal", {}),
     ):
         pass
+
+
+def test_a_disk_that_fills_up_leaves_the_entries_before(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(path, {"q": 1}) as journal:
+        journal.add(ENTRIES[0])
+        whole = path.read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 50, before[1]))
+        try:
+            with pytest.raises(InputError, match=r"journal: can't be written \(File too large\)"):
+                journal.add(Entry("b", [{"n": "x" * 1000}], []))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert path.read_bytes() == whole and "b" not in journal
+        journal.add(ENTRIES[1])
+        assert list(journal.entries(["ü", "a"])) == [ENTRIES[1], ENTRIES[0]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,10 +19,11 @@ import pytest
 from pydantic import Field
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import alone
 from imitation_refinement.options import StageConfig
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel
 from imitation_refinement.running.images import STAGES
-from imitation_refinement.running.stage import ERROR_FILE_VARIABLE, Stage
+from imitation_refinement.running.stage import ERROR_FILE_VARIABLE, Stage, exit_on_input_error
 from imitation_refinement.running.tracking import Tracker
 
 ROOT = Path(__file__).parents[3]
@@ -162,6 +165,37 @@ def test_an_error_is_left_for_the_program_that_started_the_stage(
     with pytest.raises(SystemExit):
         toy_stage.stage.task({"result": str(tmp_path / "r")}, {"inner": {"width": 13}})
     assert json.loads((tmp_path / "error.txt").read_text()) == ["a.xy, line 3", "brings bad luck.", "Take 12."]
+
+
+def test_two_at_once_into_one_output_are_refused_and_what_a_killed_one_left_is_swept(
+    toy_stage: Recorder, tmp_path: Path
+) -> None:
+    result, others = tmp_path / "r.csv", (tmp_path / ".other.csv.12345678.csv", tmp_path / ".hidden")
+    for path in (tmp_path / ".r.csv.12345678.csv", *others):
+        path.touch()
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    (folder / ".a.png.12345678.png").touch()
+    lock = tmp_path / ".r.csv.lock"
+    with alone(lock, result, ""), pytest.raises(InputError, match=r"r\.csv: is being written by another command"):
+        toy_stage.stage.execute({"result": result}, {})
+    assert not toy_stage.paths
+    toy_stage.stage.execute({"result": result}, {})
+    assert toy_stage.paths == {"result": result} and sorted(tmp_path.iterdir()) == sorted((*others, folder))
+    toy_stage.stage.execute({"result": folder}, {})
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 2), (errno.EACCES, 2), (errno.ENOENT, None)])
+def test_a_full_disk_is_one_message(number: int, status: int | None, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BaseException) as end, exit_on_input_error():
+        raise OSError(number, os.strerror(number), "out/r")
+    if status is None:
+        assert isinstance(end.value, OSError)
+    else:
+        (line,) = capsys.readouterr().err.splitlines()
+        assert isinstance(end.value, SystemExit) and end.value.code == status
+        assert line.startswith("error: out/r: can't be ") and os.strerror(number) in line
 
 
 def test_help_tells_options_units_and_defaults(toy_stage: Recorder) -> None:

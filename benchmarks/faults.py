@@ -1,0 +1,685 @@
+"""What becomes of work that is cut: kills, signals, full disks, missing rights, a wrong clock, two at once.
+
+    python benchmarks/faults.py [--kills 20] [--seed S] [--only NAME …] [--docker] [--short]
+
+Each stage alone, ``refine``, ``identify``, ``batch run``, ``release`` and a whole run (``benchmarks/faults.toml``) are
+done once undisturbed; then again, disturbed, until they end; all that they leave is compared by SHA-256. A table is
+printed, a line a fault and what it was done to; the exit status is 1 if one does not hold. With ``--docker`` tasks of
+the whole run are containers. ``--short`` is for tests: one stage, few moments.
+
+What needs root, or a tool, and is not had, is named as not tried: small disks are mounted (else limits on a file's size
+stand for them), rights are another user's, the clock is set back for a process alone, by libfaketime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from imitation_refinement.files import digest
+from pipelines.profiles import read_profile
+
+ROOT = Path(__file__).parents[1]
+PROFILE = ROOT / "benchmarks" / "faults.toml"
+COMMAND = [str(Path(sys.executable).with_name("imitation-refinement"))]
+END_S = 5.0  # for what was asked to end
+NOBODY = 65534
+# Of a run's folder: what says when and how, not what.
+PASSING = re.compile(r"log\.txt|run\.json|tracking/.*|answers\.journal")
+TOKEN = "FAULTS_TOKEN"  # in the environment of all that is started, by which it is found again
+
+
+@dataclass
+class Work:
+    """Something that is done by one command.
+
+    Attributes:
+        name: of it.
+        command: the command, with ``{out}`` for the folder that it writes to.
+        again: what is typed after it was cut, with ``{out}``; the same by default.
+        made: the folder of what is compared, of the one that it writes to.
+        prepare: makes what must be in that folder before.
+    """
+
+    name: str
+    command: list[str]
+    again: Callable[[Path], list[str]] | None = None
+    made: Callable[[Path], Path] = lambda out: out
+    seconds: float = 0.0
+    expected: dict[str, str] = field(default_factory=dict)
+
+    def first(self, out: Path) -> list[str]:
+        """The command."""
+        return [word.replace("{out}", str(out)) for word in self.command]
+
+    def next(self, out: Path) -> list[str]:
+        """The command that goes on."""
+        return self.again(out) if self.again else self.first(out)
+
+    def digests(self, out: Path) -> dict[str, str]:
+        """SHA-256 of all that it made, by relative path."""
+        made = self.made(out)
+        files = [path for path in sorted(made.rglob("*")) if path.is_file()] if made.is_dir() else []
+        names = {path.relative_to(made).as_posix(): path for path in files}
+        return {name: _digest(path) for name, path in names.items() if not PASSING.fullmatch(name)}
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; of a report without when and where it was made."""
+    if path.name not in ("report", "report.html"):
+        return digest(path)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d{8}-\d{6}|/(out\d+|reference-[a-z-]+)", "", path.read_text("utf-8"))
+    return sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class Row:
+    """A line of the table."""
+
+    fault: str
+    work: str
+    cases: int
+    held: int
+    note: str = ""
+
+
+class Faults:
+    """The faults, and what was seen.
+
+    Args:
+        place: a folder for all.
+        rng: draws moments.
+        kills: how many moments.
+        docker: whether a run's tasks are containers.
+    """
+
+    def __init__(self, place: Path, rng: random.Random, kills: int, docker: bool) -> None:
+        self.place, self.rng, self.kills, self.docker = place, rng, kills, docker
+        self.token = uuid.uuid4().hex
+        self.rows: list[Row] = []
+        self._number = 0
+
+    def out(self, base: Path | None = None) -> Path:
+        """A folder that is not there yet."""
+        self._number += 1
+        return (base or self.place) / f"out{self._number}"
+
+    def start(self, command: Sequence[str], variables: Mapping[str, str] | None = None, **how: Any) -> Running:
+        """Starts a command."""
+        self._number += 1
+        log = self.place / f"said{self._number}.txt"
+        paths = f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+        environment = {**os.environ, "PYTHONPATH": paths, TOKEN: self.token, **(variables or {})}
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                cwd=self.place,
+                env=environment,
+                start_new_session=True,
+                **how,
+            )
+        return Running(process, log, self.token)
+
+    def whole(self, work: Work) -> None:
+        """Does something undisturbed: how long it takes, and what comes of it."""
+        out, started = self.out(), time.monotonic()
+        running = self.start(work.first(out))
+        if running.wait() != 0:
+            sys.exit(f"{work.name} fails undisturbed:\n{running.said()}")
+        work.seconds, work.expected = time.monotonic() - started, work.digests(out)
+        print(f"{work.name}: {work.seconds:.1f} s undisturbed, {len(work.expected)} files", flush=True)
+
+    def ended(self, work: Work, out: Path, first: bool = False) -> str:
+        """Lets something end that was cut; what is wrong then, empty if nothing is."""
+        running = self.start(work.first(out) if first else work.next(out))
+        if (code := running.wait()) != 0:
+            return f"goes on with status {code}: {running.last()}"
+        found = work.digests(out)
+        wrong = sorted(n for n in {**found, **work.expected} if found.get(n) != work.expected.get(n))
+        return f"{len(wrong)} files are others: {', '.join(wrong[:3])}" if wrong else ""
+
+    def note(self, fault: str, work: str, problems: Sequence[str], note: str = "") -> None:
+        """Adds a line to the table."""
+        bad = [problem for problem in problems if problem]
+        row = Row(fault, work, len(problems), len(problems) - len(bad), "; ".join([*bad[:2], *filter(None, [note])]))
+        self.rows.append(row)
+        print(f"  {fault}, {work}: {row.held} of {row.cases} {row.note}", flush=True)
+
+    def skipped(self, fault: str, why: str) -> None:
+        """Says what was not tried."""
+        self.rows.append(Row(fault, "–", 0, 0, f"not tried: {why}"))
+        print(f"  {fault}: not tried: {why}", flush=True)
+
+    # The faults.
+
+    def killed(self, work: Work) -> None:
+        """SIGKILL at random moments, each time gone on with; begun anew where it ends before all are used up."""
+        # What keeps what it finished is cut often on its way; a stage at any moment of it.
+        left, problems, most = self.kills, [], (0.3 if work.again else 1.1) * work.seconds
+        while left:
+            out, begun = self.out(), False
+            for _ in range(min(left, 7)):  # one after the other in the same folder
+                moment = self.rng.uniform(0.05 * most, most)
+                running = self.start(work.next(out) if begun else work.first(out))
+                try:
+                    running.process.wait(moment)
+                except subprocess.TimeoutExpired:
+                    os.kill(running.process.pid, signal.SIGKILL)
+                    running.process.wait()
+                left -= 1
+                begun = begun or self.begun(work, out)
+                lost = "" if running.gone(END_S) else "processes are left"
+                problems.append(lost)
+            if problem := self.ended(work, out, not begun):
+                problems[-1] = problem
+            shutil.rmtree(out, ignore_errors=True)
+        self.note("SIGKILL at random moments, again and again", work.name, problems)
+
+    @staticmethod
+    def begun(work: Work, out: Path) -> bool:
+        """Whether there is something to go on with."""
+        try:
+            work.next(out)
+        except (StopIteration, IndexError):
+            return False
+        return True
+
+    def stopped(self, work: Work, moments: int = 3) -> None:
+        """SIGTERM and Ctrl-C: ends soon, says the command that goes on, leaves no process, and that command works."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            problems, longest = [], 0.0
+            for _ in range(moments):
+                out = self.out()
+                moment = work.seconds * self.rng.uniform(0.35, 0.9) if moments > 1 else work.seconds * 0.6
+                running = self.start(work.first(out))
+                try:
+                    running.process.wait(moment)
+                    continue  # it was faster
+                except subprocess.TimeoutExpired:
+                    pass
+                asked = time.monotonic()
+                os.kill(running.process.pid, number)
+                code = running.wait()
+                took = time.monotonic() - asked
+                longest = max(longest, took)
+                said = running.said()
+                told = re.findall(r"stopped; go on with: (.*)", said)
+                wrong = ""
+                if took > END_S:
+                    wrong = f"took {took:.1f} s"
+                elif code != 128 + number:
+                    wrong = f"status {code}"
+                elif len(told) != 1 or "Traceback" in said:
+                    wrong = f"says: {running.last()}"
+                elif not running.gone(1.0):
+                    wrong = "processes are left"
+                else:
+                    wrong = self._told_works(work, out, told[0])
+                problems.append(wrong)
+                shutil.rmtree(out, ignore_errors=True)
+            name = "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
+            self.note(
+                f"{name}: ends in {END_S:.0f} s, names the command that goes on",
+                work.name,
+                problems,
+                f"{longest:.1f} s at most",
+            )
+
+    def _told_works(self, work: Work, out: Path, told: str) -> str:
+        words = shlex.split(told)
+        program = {"imitation-refinement": COMMAND, "python": [sys.executable]}[words[0]]
+        running = self.start([*program, *words[1:]])
+        if (code := running.wait()) != 0:
+            return f"the command it names ends with {code}: {running.last()}"
+        found = work.digests(out)
+        return "" if found == work.expected else "the command it names makes something else"
+
+    def full(self, work: Work) -> None:
+        """A disk that fills up: one message, no traceback; with room again the same goes on to the same."""
+        problems, sizes = [], [0.15, 0.5, 0.85]
+        with small_disk(self.place / "disk") as disk:
+            if disk is None:
+                self.skipped("disk full", "no file system can be mounted here")
+                return
+            for share in sizes:
+                out = self.out(disk)
+                disk_size(disk, 1 << 30)
+                out.mkdir()
+                (out / "before.txt").write_text("here before")
+                need = max(sum(p.stat().st_size for p in self.reference(work).rglob("*") if p.is_file()), 1 << 14)
+                disk_size(disk, int(need * share) // 4096 * 4096 + 4096)
+                running = self.start(work.first(out))
+                code, said = running.wait(), running.said()
+                errors = re.findall(r"^error: .*", said, re.M)
+                wrong = ""
+                if code == 0:
+                    problems.append("")  # it had room enough
+                    shutil.rmtree(out)
+                    continue
+                if code != 2 or len(errors) != 1 or "Traceback" in said:
+                    wrong = f"status {code}, {len(errors)} errors, says: {running.last()}"
+                elif "No space left" not in errors[0] and "disk is full" not in errors[0]:
+                    wrong = f"says: {errors[0]}"
+                elif (out / "before.txt").read_text() != "here before":
+                    wrong = "what was there is gone"
+                (out / "before.txt").unlink()
+                disk_size(disk, 1 << 30)
+                problems.append(wrong or self.ended(work, out, not self.begun(work, out)))
+                shutil.rmtree(out)
+        self.note("disk full: one message, then room and again", work.name, problems)
+
+    def reference(self, work: Work) -> Path:
+        """What something made undisturbed, done once."""
+        out = self.place / f"reference-{re.sub(r'[^a-z]+', '-', work.name)}"
+        if not out.exists():
+            self.start(work.first(out)).wait()
+        return out
+
+    def file_too_large(self, work: Work) -> None:
+        """As a full disk, where none can be mounted: a limit on the size of a file."""
+        files = [p.stat().st_size for p in self.reference(work).rglob("*") if p.is_file()]
+        limit = max(files) // 2
+        out = self.out()
+        running = self.start(
+            work.first(out), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2)
+        )
+        code, said = running.wait(), running.said()
+        errors = re.findall(r"^error: .*", said, re.M)
+        wrong = ""
+        if code != 2 or len(errors) != 1 or "Traceback" in said or "File too large" not in errors[0]:
+            wrong = f"status {code}, {len(errors)} errors, says: {running.last()}"
+        self.note("a file too large: one message, then again", work.name, [wrong or self.ended(work, out, True)])
+
+    def forbidden(self, work: Work) -> None:
+        """A folder that may not be written to: one message, before the work."""
+        with small_disk(self.place / "disk") as disk:
+            if disk:  # read only, for root as well
+                subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+                out = disk
+            else:
+                out = self.out()
+                out.mkdir(mode=0o555)
+            running = self.start(work.first(out / "x"))
+            code, said = running.wait(), running.said()
+        errors = re.findall(r"^error: .*", said, re.M)
+        good = code == 2 and len(errors) == 1 and "Traceback" not in said
+        wrong = "" if good else f"status {code}, says: {running.last()}"
+        self.note("no right to write", work.name, [wrong])
+
+    def two(self, work: Work) -> None:
+        """The same twice at once, into one folder: one is done, the other one refused, or both are."""
+        out = self.out()
+        both = [self.start(work.first(out)) for _ in range(2)]
+        codes = [running.wait() for running in both]
+        wrong = ""
+        if sorted(codes) not in ([0, 0], [0, 2]):
+            wrong = f"status {codes}: {both[0].last()} {both[1].last()}"
+        for running, code in zip(both, codes, strict=True):
+            if code and "is being written by another command" not in running.said():
+                wrong = f"says: {running.last()}"
+        found = work.digests(out)
+        if not wrong and found != work.expected:
+            wrong = "what is there is something else"
+        self.note("two at once into one folder", work.name, [wrong], "one refused" if 2 in codes else "both done")
+
+    def clock(self, work: Work) -> None:
+        """Killed, and gone on with a day earlier."""
+        faketime = shutil.which("faketime")
+        if not faketime:
+            self.skipped("clock set back by a day", "faketime is not installed")
+            return
+        out = self.out()
+        running = self.start(work.first(out))
+        with running.killed_after(0.6 * work.seconds):
+            pass
+        again = [faketime, "-f", "-1d", *(work.next(out) if self.begun(work, out) else work.first(out))]
+        running = self.start(again)
+        code = running.wait()
+        found = work.digests(out)
+        wrong = "" if code == 0 and found == work.expected else f"status {code}: {running.last()}"
+        self.note("clock set back by a day", work.name, [wrong])
+
+    def replaced_model(self, work: Work) -> None:
+        """A classifier replaced after it was trained: noticed, done again, and the result is the same."""
+        out = self.out()
+        running = self.start(work.first(out))
+        trained = self._trained(running, out)
+        os.kill(running.process.pid, signal.SIGKILL)
+        running.process.wait()
+        running.gone(END_S)
+        self._replace(work, trained)
+        running = self.start(work.next(out))
+        code, said = running.wait(), running.said()
+        told = "is done again: its classifier was changed or replaced since" in said
+        good = code == 0 and told and work.digests(out) == work.expected
+        self.note(
+            "a model file replaced between stages", work.name, ["" if good else f"status {code}: {running.last()}"]
+        )
+
+    def replaced_while_running(self, work: Work) -> None:
+        """The same while the run is at it: refused, and the run goes on to the same by the command it names."""
+        out = self.out()
+        running = self.start(work.first(out))
+        self._replace(work, self._trained(running, out))
+        code, said = running.wait(), running.said()
+        errors = re.findall(r"^error: .*", said, re.M)
+        refused = code == 2 and len(errors) == 1 and "it was changed or replaced since" in errors[0]
+        wrong = "" if refused else f"status {code}: {running.last()}"
+        self.note("a model file replaced while the run is at it", work.name, [wrong or self.ended(work, out)])
+
+    def _trained(self, running: Running, out: Path) -> Path:
+        """The record of the first classifier that is trained."""
+        while running.process.poll() is None:
+            for found in out.glob("2*/pipeline/made/for-loop-*/pretrain-classifier/record.json"):
+                return found
+            time.sleep(0.005)
+        raise RuntimeError(f"no classifier was trained: {running.last()}")
+
+    def _replace(self, work: Work, record: Path) -> None:
+        """Has the other classifier of an undisturbed run in the place of one."""
+        own = "vgg" if "vgg" in json.loads(record.read_text(encoding="utf-8"))["label"] else "densenet"
+        other = {"vgg": "densenet", "densenet": "vgg"}[own]
+        source = work.made(self.reference(work)) / "models" / f"{other}.safetensors"
+        shutil.copyfile(source, record.with_name("other"))
+        record.with_name("other").replace(record.with_name("classifier"))
+
+    def finished_again(self, work: Work) -> None:
+        """A finished run is gone on with: it says so."""
+        out = self.reference(work)
+        running = self.start(work.next(out))
+        code, said = running.wait(), running.said()
+        good = code == 0 and "is finished" in said
+        self.note("a finished run gone on with", work.name, ["" if good else f"status {code}: {running.last()}"])
+
+    def print_table(self) -> None:
+        """The table, as Markdown."""
+        print("\n| fault | of | cases | held | |\n|---|---|---|---|---|")
+        for row in self.rows:
+            print(f"| {row.fault} | {row.work} | {row.cases} | {row.held} | {row.note} |")
+
+
+@dataclass
+class Running:
+    """A command at work."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    token: str
+
+    def wait(self) -> int:
+        """Its exit status; as a shell's where a signal ended it."""
+        code = self.process.wait(1800)
+        return code if code >= 0 else 128 - code
+
+    @contextmanager
+    def killed_after(self, seconds: float) -> Iterator[None]:
+        """Kills it."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.gone(END_S)
+        yield
+
+    def said(self) -> str:
+        """All that it said."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    def last(self) -> str:
+        """The last line that it said."""
+        return (self.said().strip().splitlines() or ["nothing"])[-1][:300]
+
+    def gone(self, seconds: float) -> bool:
+        """Whether all that it started ends within a time; what uploads to MLflow may take longer."""
+        end = time.monotonic() + seconds
+        while alive(self.token):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
+
+def alive(token: str) -> list[int]:
+    """The processes that were started with a token."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            started = (place / "environ").read_bytes()
+            command = (place / "cmdline").read_bytes()
+            state = (place / "stat").read_text().rpartition(") ")[2][0]
+        except (OSError, IndexError):
+            continue
+        if token.encode() in started and state != "Z" and b"tracking.upload" not in command:
+            found.append(int(place.name))
+    return found
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path | None]:
+    """A file system in memory whose size is set; None where none can be mounted."""
+    place.mkdir(exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        yield None
+        return
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def disk_size(place: Path, size: int) -> None:
+    """Sets how much it holds."""
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
+
+
+def stage_works(data: Path, make: bool) -> list[Work]:
+    """Each stage alone, on what those before it made.
+
+    Args:
+        data: the folder for that.
+        make: whether it is made now.
+    """
+    options = read_profile(str(PROFILE)).parameters()
+
+    def options_of(name: str, **more: Any) -> list[str]:
+        return ["--config", json.dumps({**options[name], **more})]
+
+    def task(loop: str, number: int = 0) -> list[str]:
+        return ["--config", json.dumps(options[loop][number]["config"])]
+
+    made = {name: data / name for name in ("collect", "simulate", "preprocess", "classifier", "refiner", "baselines")}
+    tables = {name: str(made["preprocess"] / name) for name in ("ideal_dataset", "imperfect_dataset")}
+    classifier, refiner = str(made["classifier"] / "classifier"), str(made["refiner"] / "refiner")
+    ideal, imperfect = (
+        ["--ideal-dataset", tables["ideal_dataset"]],
+        ["--imperfect-dataset", tables["imperfect_dataset"]],
+    )
+    simulated = {name: str(made["simulate"] / name) for name in ("ideal", "imperfect", "library")}
+    adapt = {"method": "finetuned", "optimiser": options["refine"][0]["config"]["optimiser"]}
+    collected = {n: str(made["collect"] / f"collected_{n}") for n in ("structures", "patterns")}
+    plan: list[tuple[str, str, list[str], list[str]]] = [
+        (
+            "collect_structures",
+            "collect",
+            ["collected_structures", "collected_patterns", "rejected"],
+            options_of("collect_structures"),
+        ),
+        (
+            "simulate",
+            "simulate",
+            ["ideal", "imperfect", "library", "rejected"],
+            ["--structures", collected["structures"], "--patterns", collected["patterns"], *options_of("simulate")],
+        ),
+        (
+            "preprocess",
+            "preprocess",
+            ["ideal_dataset", "imperfect_dataset", "manifest", "rejected"],
+            ["--ideal", simulated["ideal"], "--imperfect", simulated["imperfect"], *options_of("preprocess")],
+        ),
+        ("pretrain_classifier", "classifier", ["classifier"], [*ideal, *task("pretrain")]),
+        ("train_refiner", "refiner", ["refiner"], ["--classifier", classifier, *imperfect, *task("refine")]),
+        ("adapt_classifier", "", ["adapted"], ["--classifier", classifier, *imperfect, "--config", json.dumps(adapt)]),
+        (
+            "baselines",
+            "baselines",
+            ["dwt", "answers", "search"],
+            [*ideal, *imperfect, "--library", simulated["library"], *options_of("baselines")],
+        ),
+        (
+            "evaluate",
+            "",
+            ["results", "table", "report", "figures", "predictions"],
+            [
+                "--classifiers",
+                classifier,
+                "--refiners",
+                refiner,
+                *ideal,
+                *imperfect,
+                "--dwt",
+                str(made["baselines"] / "dwt"),
+                "--answers",
+                str(made["baselines"] / "answers"),
+                *options_of("evaluate"),
+            ],
+        ),
+        (
+            "identify",
+            "",
+            ["answers", "rejected"],
+            ["--patterns", str(data / "patterns"), "--config", json.dumps({"processes": 1})],
+        ),
+    ]
+    works = []
+    for name, place, outputs, arguments in plan:
+        given = [word for output in outputs for word in (f"--{output.replace('_', '-')}", f"{{out}}/{output}")]
+        work = Work(f"stage {name}", [sys.executable, "-m", f"components.{name}", *arguments, *given])
+        if place and make:
+            environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+            subprocess.run(work.first(made[place]), check=True, env=environment, capture_output=True)
+        works.append(work)
+    return works
+
+
+def patterns(folder: Path, number: int, rng: random.Random) -> None:
+    """Pattern files: the examples of the documentation, counted over again."""
+    folder.mkdir(parents=True)
+    for i in range(number):
+        source = ROOT / "docs" / "examples" / ("ZnO.xy", "ZnS.xy")[i % 2]
+        lines = []
+        for line in source.read_text(encoding="utf-8").splitlines():
+            words = line.split()
+            if len(words) > 1 and re.fullmatch(r"[\d.eE+-]+", words[0]):
+                counts = float(words[1])
+                lines.append(f"{words[0]} {max(0.0, rng.gauss(counts, max(counts, 1.0) ** 0.5)):.1f}")
+            else:
+                lines.append(line)
+        (folder / f"{source.stem}-{i:02}.xy").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
+    """All that is done, or what is chosen of it."""
+    given = str(data / "patterns")
+    wavelength = ["--wavelength", "CuKa1"]
+
+    def resumed(*verb: str) -> Callable[[Path], list[str]]:
+        return lambda out: [*COMMAND, *verb, "--resume", str(next(p.parent for p in out.glob("2*/run.json")))]
+
+    def run_folder(out: Path) -> Path:
+        return next((path for path in sorted(out.glob("2*")) if (path / "run.json").exists()), out)
+
+    runner = ["--runner", "docker"] if docker else []
+    release = [
+        "--set",
+        "stream.samples=3000",
+        "--set",
+        "refiner.samples=600",
+        "--set",
+        "networks=1",
+        "--set",
+        "measurements=42",
+        "--structures",
+        str(data / "collect" / "collected_structures"),
+    ]
+    without = ("stage collect_structures", "stage identify", "refine", "identify", "batch run", "run")
+    everything = [
+        *stage_works(data, make=not chosen or not set(chosen) <= set(without)),
+        Work("refine", [*COMMAND, "refine", given, "--output", "{out}", *wavelength]),
+        Work("identify", [*COMMAND, "identify", given, "--output", "{out}", *wavelength]),
+        Work(
+            "batch run",
+            [*COMMAND, "batch", "run", given, "--output", "{out}", *wavelength],
+            resumed("batch", "run"),
+            run_folder,
+        ),
+        Work("release", [*COMMAND, "release", "--output", "{out}", *release]),
+        Work(
+            "run",
+            [*COMMAND, "run", "--profile", str(PROFILE), "--set", "shards=2", "--output", "{out}", *runner],
+            resumed("run"),
+            run_folder,
+        ),
+    ]
+    return [work for work in everything if not chosen or work.name in chosen]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Does all, prints the table; 1 if something does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, help="random moments of each")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as 'run' or 'stage simulate'")
+    parser.add_argument("--faults", nargs="+", default=[], metavar="NAME", help="as killed stopped full")
+    parser.add_argument("--docker", action="store_true")
+    parser.add_argument("--short", action="store_true")
+    arguments = parser.parse_args(argv)
+    rng = random.Random(arguments.seed)
+    print(f"seed {arguments.seed}", flush=True)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        place = Path(folder)
+        patterns(place / "data" / "patterns", 5, rng)
+        faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.docker)
+        chosen = ["stage collect_structures"] if arguments.short else arguments.only
+        for work in works(place / "data", arguments.docker, chosen):
+            faults.whole(work)
+            alone = [faults.killed, faults.stopped, faults.full, faults.file_too_large, faults.forbidden, faults.two]
+            of_run = [faults.clock, faults.replaced_model, faults.replaced_while_running, faults.finished_again]
+            if arguments.short:
+                alone = [faults.killed]
+            for fault in [*alone, *(of_run if work.name == "run" else [])]:
+                if not arguments.faults or fault.__name__ in arguments.faults:
+                    fault(work)
+        faults.print_table()
+        if alive(faults.token):
+            print("processes are left")
+            return 1
+    print(f"{time.monotonic() - started:.0f} s; seed {arguments.seed}")
+    return int(any(row.held < row.cases for row in faults.rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

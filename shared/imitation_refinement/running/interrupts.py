@@ -1,0 +1,83 @@
+"""How a command is ended by a person or a system: in order, with a word on how to go on."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from types import FrameType
+
+TOLD = "the person knows how to go on"  # a note of what stopped a command
+
+
+class Stopped(SystemExit):
+    """The run was stopped by a signal; the exit status says by which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """Ends what runs in this process, by a signal.
+
+    Raises:
+        KeyboardInterrupt: for an interrupt.
+        Stopped: for another.
+    """
+    raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
+
+
+@contextmanager
+def signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Interrupt and termination go to ``handler`` in the block."""
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def stoppable(command: Sequence[str]) -> Iterator[None]:
+    """An interrupt or a termination in the block ends the process in order, with one line that says how to go on.
+
+    Args:
+        command: the program and its arguments, which given again go on, or begin anew where little is lost; or nothing.
+            It is not told where somebody has told it already (:data:`TOLD`).
+
+    Raises:
+        SystemExit: 130 after an interrupt, 143 after a termination.
+    """
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        stop(number, frame)
+
+    with signals(note):
+        try:
+            yield
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt | Stopped)
+            if not (stopped or asked):
+                raise  # else a library, as it was imported, has made another error of the interrupt
+            if TOLD not in getattr(error, "__notes__", ()):
+                text = f"stopped; go on with: {shlex.join(command)}" if command else "stopped"
+                print(text, file=sys.stderr, flush=True)
+            raise error if isinstance(error, Stopped) else Stopped(asked[0] if asked else signal.SIGINT) from None
+
+
+def run_stage(package: str) -> None:
+    """Runs the command line of a stage, which can be stopped from the first moment on: its libraries take seconds.
+
+    Args:
+        package: of the stage, as ``components.simulate``.
+    """
+    alone = "WORLD_SIZE" not in os.environ  # torchrun ends what it started, without a word
+    with stoppable(["python", "-m", package, *sys.argv[1:]]) if alone else nullcontext():
+        importlib.import_module(f"{package}.stage").STAGE.main()

@@ -1,0 +1,21 @@
+"""The script of faults, in short: a stage that is killed at random moments."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import faults
+
+
+def test_a_killed_stage_ends_with_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert faults.main(["--short", "--seed", "7"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("seed 7\n")
+    assert "| SIGKILL at random moments, again and again | stage collect_structures | 2 | 2 |  |" in said
+
+
+def test_what_does_not_hold_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faults.Faults, "whole", lambda self, work: setattr(work, "expected", {"a": "b"}))
+    monkeypatch.setattr(faults.Faults, "killed", lambda self, work: self.note("kill", work.name, ["", "is another"]))
+    assert faults.main(["--short"]) == 1
+    assert "| kill | stage collect_structures | 2 | 1 | is another |" in capsys.readouterr().out

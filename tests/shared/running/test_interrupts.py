@@ -1,0 +1,76 @@
+"""How a command is ended: in order, with the command that goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop, stoppable
+
+STAGE = """
+import time
+from pathlib import Path
+
+class STAGE:
+    def main():
+        try:
+            Path("begun").touch()
+            time.sleep(60)
+        finally:
+            Path("tidy").touch()
+"""
+MAIN = "from imitation_refinement.running.interrupts import run_stage\nrun_stage(__package__)\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stage_that_is_stopped_names_the_command_that_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "toy").mkdir()
+    for name, text in (("__init__", ""), ("stage", STAGE), ("__main__", MAIN)):
+        (tmp_path / "toy" / f"{name}.py").write_text(text)
+    command = [sys.executable, "-m", "toy", "--output", "my file"]
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    stage = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "begun").exists():
+        assert stage.poll() is None
+        time.sleep(0.01)
+    stage.send_signal(number)
+    _, said = stage.communicate()
+    assert stage.returncode == 128 + number
+    assert said == "stopped; go on with: python -m toy --output 'my file'\n"
+    assert (tmp_path / "tidy").exists()
+
+
+def test_an_interrupt_that_a_library_has_made_another_error_of(capsys: pytest.CaptureFixture[str]) -> None:
+    """As pydantic does while a class is built."""
+    with pytest.raises(Stopped) as end, stoppable(["x", "a b"]):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("can't build it") from None
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped; go on with: x 'a b'\n"
+
+
+def test_what_was_told_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Stopped), stoppable(["x"]):
+        error = KeyboardInterrupt()
+        error.add_note(TOLD)
+        raise error
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_pass_and_handlers_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ValueError, match="other"), stoppable(["x"]):
+        raise ValueError("other")
+    with pytest.raises(Stopped) as end, signals(stop):
+        signal.raise_signal(signal.SIGTERM)
+    assert end.value.code == 143
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
