@@ -17,6 +17,7 @@ from components.preprocess import alike
 from components.preprocess.config import PreprocessConfig
 from components.preprocess.split import TEST, TRAIN, grouped_split, groups_of, split_ideal
 from imitation_refinement.data.contracts import (
+    as_csv,
     gridded_schema,
     ideal_schema,
     matrix,
@@ -59,7 +60,7 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
             ),
         ]
     )[["table", "id", "formula", "crystal_system", "split", "identical_to"]]
-    write_text(paths["manifest"], manifest.to_csv(index=False))
+    write_text(paths["manifest"], as_csv(manifest))
     write_rejected(paths["rejected"], rejected)
     counts = {f"{table}_{split}": len(part) for (table, split), part in manifest.groupby(["table", "split"])}
     tracker.log_metrics(counts | {"identical_on_two_sides": pairs})

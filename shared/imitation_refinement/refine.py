@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +15,10 @@ from scipy.interpolate import PchipInterpolator
 
 from imitation_refinement.answer.identify import identify
 from imitation_refinement.answer.model import Model
-from imitation_refinement.data.contracts import write_table
+from imitation_refinement.data.contracts import as_csv, write_table
 from imitation_refinement.data.patterns import Pattern, check_coverage, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, output_folder, unused_name, write_text
+from imitation_refinement.files import digest, output_folder, parse_json, read_bytes, unused_name, write_text
 from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities
 from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.progress import progress, say
@@ -93,8 +92,8 @@ def load_run(run: str | Path, name: str | None = None, keep_angles: bool = False
     """
     run = Path(run)
     try:
-        selected = json.loads((run / "results.json").read_text(encoding="utf-8"))["selected"]
-    except (OSError, ValueError, KeyError, TypeError):
+        selected = str(parse_json(read_bytes(run / "results.json"))["selected"])
+    except (InputError, ValueError, KeyError, TypeError):
         raise InputError(run, "is no finished run.", "Give the folder of one, as runs/latest.") from None
     path = run / "models" / f"{name or selected}.safetensors"
     if not path.exists():
@@ -223,7 +222,7 @@ def _write(refined: list[Refined], called: str, output: Path) -> None:
         "probabilities": np.stack([r.probabilities for r in refined]),
     }
     write_table(output / "refined.parquet", table, REFINED)
-    write_text(output / "summary.csv", _summary(refined).to_csv(index=False))
+    write_text(output / "summary.csv", as_csv(_summary(refined)))
     taken: set[str] = set()
     for r in progress(refined, "write", unit="patterns"):
         stem = unused_name(r.pattern.pattern_id, taken)

@@ -26,13 +26,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import files_in, write_text, writing, writing_folder
+from imitation_refinement.files import cell, files_in, write_text, writing, writing_folder
 from imitation_refinement.xrd.grid import Grid
 
 if TYPE_CHECKING:
     import pandas as pd  # takes a third of a second: processes that only read structures do without
 
 REMARKED_KEY = b"structures_with_remark"  # of the schema's metadata
+MOST_VALUES, LEAST_BITS = 1 << 26, 0.5  # of a table as a user gives it: more than so many need so many bits each
 ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
 
 # Columns that may be null are lists of any length: Arrow (25) can't read fixed-size lists with nulls from Parquet.
@@ -218,8 +219,9 @@ def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) ->
     """
     found = []
     for part in parts(path):
-        check_schema(part, pq.read_schema(part), schema)
-        found.append(pq.read_table(part, columns=list(columns)))
+        with _readable(part):
+            check_schema(part, pq.read_schema(part), schema)
+            found.append(pq.read_table(part, columns=list(columns)))
     return pa.concat_tables(found)
 
 
@@ -230,7 +232,22 @@ def open_table(path: str | Path) -> pa.Table:
         InputError: if the file is not there or is no Parquet table.
     """
     with _readable(path):
+        _check_unpacked(path)
         return pq.read_table(path)
+
+
+def _check_unpacked(path: str | Path) -> None:
+    """Refuses a table whose few bytes stand for more values than memory holds; patterns have some bits a value.
+
+    Raises:
+        InputError: if it is one.
+    """
+    found = pq.read_metadata(path)
+    groups = map(found.row_group, range(found.num_row_groups))
+    values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+    if values > MOST_VALUES and 8 * Path(path).stat().st_size < LEAST_BITS * values:
+        problem = f"unpacks to {values:,} values from {Path(path).stat().st_size:,} bytes."
+        raise InputError(path, problem, "Write the patterns alone, without what is empty.")
 
 
 @contextmanager
@@ -239,7 +256,7 @@ def _readable(path: str | Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(path, "there is no such file.", "Check the path.") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(path, f"is not a readable Parquet table ({error}).", "Write it again.") from None
 
 
@@ -266,6 +283,8 @@ def check_schema(path: str | Path, found: pa.Schema, schema: pa.Schema) -> None:
     for field in schema:
         if field.name not in found.names:
             raise InputError(path, f"has no column {field.name!r}; it has {', '.join(found.names)}.", remedy)
+        if found.names.count(field.name) > 1:
+            raise InputError(path, f"has {found.names.count(field.name)} columns {field.name!r}.", remedy)
         kind = found.field(field.name).type
         if kind != field.type and not (pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(field.type)):
             raise InputError(path, f"column {field.name!r} is {kind}, not {field.type}.", remedy)
@@ -342,9 +361,15 @@ def null_rows(patterns: NDArray[np.float32]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
 
 
+def as_csv(table: pd.DataFrame) -> str:
+    """A table as the text of a CSV in which no spreadsheet finds a formula; see :func:`~.files.cell`."""
+    texts = {name: table[name].map(cell) for name in table.columns if table[name].dtype.kind not in "biufc"}
+    return table.assign(**texts).to_csv(index=False)
+
+
 def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:
     """The list of what was left out: ``item``, ``reason`` and ``remedy``, also where it is empty."""
     import pandas as pd
 
     rows = [{"item": e.where, "reason": e.problem, "remedy": e.remedy} for e in rejected]
-    write_text(path, pd.DataFrame(rows, columns=["item", "reason", "remedy"]).to_csv(index=False))
+    write_text(path, as_csv(pd.DataFrame(rows, columns=["item", "reason", "remedy"])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import is_file, parse_json, read_bytes
 from imitation_refinement.options import config_error
 from imitation_refinement.results.wording import block, learns_from_labels
 from imitation_refinement.vocabulary import Architecture, Distance, Method, Supervision, Variant
@@ -146,12 +146,12 @@ def read_run(folder: Path) -> Run:
 
 def _json(folder: Path, name: str) -> Any:
     path = folder / name
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    if not is_file(path):
         raise InputError(
             folder, f"holds no {name}: no finished run.", "Give the folder of a finished run, as runs/latest."
-        ) from None
+        )
+    try:
+        return parse_json(read_bytes(path))
     except ValueError as error:
         raise InputError(path, f"is no JSON ({error}).", AGAIN) from None
 

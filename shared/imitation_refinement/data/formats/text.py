@@ -37,6 +37,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
 
 EXTENSIONS = (".xy", ".xye", ".txt", ".dat", ".csv", ".chi")
+LONGEST_LINE = 10_000  # characters; a table of a thousand columns has fewer
 _REMARK = ("#", "!", "*", "'", '"')
 _QUOTED_NUMBER = re.compile(r"""["']\s*[+-]?[.,]?\d[^"']*["']""")
 _NUMERIC = re.compile(r"[+-]?(?:[\d.,'’\s]*\d[\d.,'’\s]*(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
@@ -108,6 +109,9 @@ def _cut(text: str, path: Path) -> _Lines:
         stripped = line.strip()
         if not stripped:
             continue
+        if len(stripped) > LONGEST_LINE:
+            problem = f"has {len(stripped)} characters, where a line of columns has fewer than {LONGEST_LINE}."
+            raise InputError(f"{path}, line {number}", problem, "Give two columns of numbers, a point a line.")
         if stripped.startswith(_REMARK) and not _QUOTED_NUMBER.match(stripped):
             header.append(stripped)
             row_above = row_above if data else stripped
