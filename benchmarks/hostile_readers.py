@@ -605,7 +605,7 @@ def large(folder: Path, rng: Generator) -> None:
         rows = "".join(f"C{i} {x:.5f} {y:.5f} {z:.5f} 1\n" for i, (x, y, z) in enumerate(places))
         edge = f"{(atoms * 20) ** (1 / 3):.3f}"
         path = folder / "large.cif"
-        path.write_text(salt_like(rows, "_space_group_IT_number 1\n", a=edge))
+        path.write_text(salt_like(rows, "_space_group_IT_number 1\n", a=edge, c=edge))
     begin()
     if path.suffix == ".cif":
         structures_of(path)

@@ -29,6 +29,7 @@ OCCUPANCY_SLACK = 0.05  # refined occupancies overshoot 1 a little
 EDGE_RANGE = (1.5, 500.0)  # [Å]
 VOLUME_RANGE = (1.5, 1000.0)  # [Å³ per atom]
 MOST_ATOMS = 5000  # entries of a cell; what follows takes seconds for so many, and for twice as many four times as long
+LARGE = 1000  # entries; symmetry is searched by moyo alone then
 AT_ONCE = 1 << 20  # pairs of entries that are compared at a time
 
 HEAVIEST = len(ELEMENT_SYMBOLS)  # Cf, the last element with tabulated X-ray form factors
@@ -284,7 +285,13 @@ def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]
         part, own = counts[first:last], np.arange(first, min(last, n))
         one = np.repeat(own, part)
         other = (np.arange(len(one)) - np.repeat(part.cumsum() - part - own - 1, part)) % n
-        pairs = np.sort(order[np.stack([one, other], axis=1)], axis=1)
+        one, other = order[one], order[other]
+        for k in range(3):  # most are far apart along another axis
+            if k != axis and near[k] < 0.5:
+                apart = wrapped[one, k] - wrapped[other, k]
+                inside = np.abs(apart - np.rint(apart)) <= near[k]
+                one, other = one[inside], other[inside]
+        pairs = np.sort(np.stack([one, other], axis=1), axis=1)
         step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
         distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
         close = distance < CLOSEST
