@@ -588,7 +588,7 @@ def large(folder: Path, rng: Generator) -> None:
         made.many_points(path, 10_000_000)
     elif kind == 4:
         path = folder / "zeros.parquet"
-        made.zeros_table(path, 300_000_000)
+        made.zeros_table(path, 100_000_000)
     elif kind == 5:
         path = made.symlink_loop(folder)
     elif kind == 6:
@@ -641,7 +641,15 @@ KINDS: dict[str, tuple[Check, float]] = {
 # ------------------------------------------------------------------------------------------------- one process
 
 _state: dict[str, Any] = {"folder": "", "events": [], "begin": None, "there": set()}
-CACHES = ("numba", "copyreg", "builtins", "numpy", "collections", "components", "imitation_refinement")  # what numba's cache holds
+CACHES = (
+    "numba",
+    "copyreg",
+    "builtins",
+    "numpy",
+    "collections",
+    "components",
+    "imitation_refinement",
+)  # what numba's cache holds
 
 
 def begin() -> None:
@@ -665,7 +673,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         _, mode, flags = arguments
         writes = any(c in mode for c in "wax+") if isinstance(mode, str) else (flags or 0) & (os.O_WRONLY | os.O_RDWR)
         place = os.path.realpath(os.fsdecode(arguments[0]))
-        if writes and not place.startswith((folder, "/dev/null", "/proc/")) and "numba" not in place:
+        if writes and not place.startswith((folder, "/dev/null", "/proc/")) and "__pycache__" not in place:
             notes.append(f"wrote outside: {place}")
     elif event == "os.remove" and isinstance(arguments[0], str | bytes | Path):
         place = os.path.abspath(os.fsdecode(arguments[0]))

@@ -26,4 +26,4 @@ def test_what_a_terminal_or_a_log_would_obey() -> None:
     assert shown("two  blanks") == "two  blanks" and shown("is none (\n  in line 3)") == "is none ( in line 3)"
     error = InputError("a\nb", "is bad.", "Mend\tit.")
     assert str(error) == "a b: is bad. Mend it."
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

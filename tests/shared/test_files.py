@@ -212,7 +212,8 @@ def test_formulas_have_an_apostrophe_before_them(text: str) -> None:
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63)
-JSON = st.recursive(st.none() | st.booleans() | NUMBERS | ANY, lambda inner: st.lists(inner) | st.dictionaries(ANY, inner))
+LEAVES = st.none() | st.booleans() | NUMBERS | ANY
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(ANY, inner), max_leaves=20)
 
 
 @given(JSON)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import is_file, parse_json, read_bytes
@@ -48,6 +48,12 @@ class Row(BaseModel):
     best_baseline: str | None = None
     validation_accuracy: float | None = None
     calibration_error: float | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Row:
+        if self.supervision is not None and not self.classifier:
+            raise ValueError("a refiner's row must name its classifier")
+        return self
 
     @property
     def in_table_1(self) -> bool:

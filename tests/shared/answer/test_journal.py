@@ -58,7 +58,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
 
 @given(st.data())
 @settings(deadline=None, derandomize=True, max_examples=60)
-def test_a_damaged_entry_is_made_anew_and_no_other(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_damaged_entry_is_made_anew(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal"
     with Journal(path, {"q": 1}) as journal:
         for entry in ENTRIES:

@@ -61,7 +61,7 @@ def test_unknown_class_names_the_row(toy_tables: dict[str, Path]) -> None:
     path = toy_tables["ideal_dataset"]
     systems = pq.read_table(path)["crystal_system"].to_pylist()
     replaced(path, "crystal_system", pa.array([*systems[:5], "amorphous", *systems[6:]]))
-    with pytest.raises(InputError, match=r"ideal_dataset\.parquet, row 5: unknown crystal_system 'amorphous'"):
+    with pytest.raises(InputError, match=r"ideal_dataset\.parquet, row 6: unknown crystal_system 'amorphous'"):
         read_ideal(path)
 
 

@@ -162,7 +162,7 @@ def test_what_is_no_axis(name: str) -> None:
 
 
 WORDS = st.sampled_from(
-    ["wavelength", "lambda", "λ", "Kα1", "2theta", "q", "d", "(1/nm)", "[Å]", "energy", "keV", "ratio", "intensity", "#"]
+    ["wavelength", "lambda", "λ", "Kα1", "2theta", "q", "d", "(1/nm)", "[Å]", "energy", "keV", "ratio", "I", "#"]
 )
 LINES = st.lists(WORDS | st.text(st.characters(codec="utf-8"), max_size=20) | st.floats().map(str), max_size=8)
 
