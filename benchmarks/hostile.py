@@ -1,6 +1,6 @@
 """Hostile input to every reader: more than ten thousand files, each read in a process that is watched.
 
-    python -m benchmarks.hostile [--seed N] [--inputs N] [--only KIND …] [--workers N] [--input KIND NUMBER]
+    python -m benchmarks.hostile [--seed N] [--inputs N] [--minutes M] [--only KIND …] [--workers N] [--input KIND N]
 
 Run it in the repository's root. What is read is made by `hostile_inputs`; the seed that is printed, the kind and the
 number make one input again (`--input`). For each input it is asked for one of two outcomes:
@@ -9,7 +9,7 @@ number make one input again (`--input`). For each input it is asked for one of t
     refused  one InputError of one line that names file and remedy; a command ends with status 2
 
 and counted as a failure is everything else: a traceback (another exception), another status, an error without a remedy
-or of several lines, numbers that are not finite, more than 20 s, more than 2 GiB, a process that died, a file written
+or of several lines, numbers that are not finite, more than 20 s of the processor or 2 min of the clock, more than 2 GiB, a process that died, a file written
 outside of the input's folder or left half-written in it, a program started, an address asked for, something unpickled.
 Prints a Markdown table of counts and what failed; exit status 1 if anything did.
 """
@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 
-from benchmarks.hostile_readers import KINDS, LONGEST_S, MOST_BYTES, OUTCOMES, make_specimens, work
+from benchmarks.hostile_readers import KINDS, LONGEST_S, WAITED_S, MOST_BYTES, OUTCOMES, make_specimens, work
 
 
 @dataclass
@@ -64,16 +64,24 @@ class Watched:
             return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return 0
 
+    def busy(self) -> float:
+        """Seconds of the processor that the process has had."""
+        with suppress(OSError, IndexError):
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0
+
     def ask(self, kind: str, seed: int, number: int) -> tuple[str, str, float, int]:
         self.connection.send((kind, seed, number, self.root))
         began: float | None = None
-        made_by = time.perf_counter() + 120
+        spent = 0.0
+        made_by = time.perf_counter() + 300
         while True:
             try:
                 if self.connection.poll(0.05):
                     said = self.connection.recv()
                     if said[0] == "begin":
-                        began = time.perf_counter()
+                        began, spent = time.perf_counter(), self.busy()
                         self.usual = self.resident()
                         continue
                     outcome, text, seconds, peak = said[1:]
@@ -91,7 +99,7 @@ class Watched:
                 self.start()
                 return "died", f"died: exit code {code}", 0.0, 0
             now = time.perf_counter()
-            if began is not None and now - began > LONGEST_S + 1:
+            if began is not None and (self.busy() - spent > LONGEST_S + 1 or now - began > WAITED_S):
                 return self.end("hang", now - began)
             if began is not None and self.resident() - self.usual > MOST_BYTES:
                 return self.end("memory", now - began)
@@ -119,7 +127,7 @@ def plan(inputs: int, only: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def run(
-    asked: Sequence[tuple[str, int]], seed: int, workers: int
+    asked: Sequence[tuple[str, int]], seed: int, workers: int, minutes: float
 ) -> tuple[dict[str, Counts], list[tuple[str, int, str, str]]]:
     """What comes of inputs, counted, and those that failed."""
     counts: dict[str, Counts] = defaultdict(Counts)
@@ -128,6 +136,7 @@ def run(
     for item in asked:
         waiting.put(item)
     lock = threading.Lock()
+    until = time.perf_counter() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="hostile-") as root:
         folder = Path(root, "specimens")
         folder.mkdir()
@@ -138,7 +147,7 @@ def run(
 
         def serve(process: Watched) -> None:
             with suppress(Empty):
-                while True:
+                while time.perf_counter() < until:
                     kind, number = waiting.get_nowait()
                     outcome, text, seconds, peak = process.ask(kind, seed, number)
                     with lock:
@@ -190,6 +199,7 @@ def main() -> None:
         "--only", nargs="*", default=[], metavar="KIND", help="kinds whose names hold one of these words"
     )
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes that read (default: 2)")
+    parser.add_argument("--minutes", type=float, default=30, metavar="M", help="no more are begun then (default: 30)")
     parser.add_argument("--input", nargs=2, metavar=("KIND", "NUMBER"), help="this one alone, and what comes of it")
     arguments = parser.parse_args()
     seed = int.from_bytes(os.urandom(4)) if arguments.seed is None else arguments.seed
@@ -198,9 +208,11 @@ def main() -> None:
         [(arguments.input[0], int(arguments.input[1]))] if arguments.input else plan(arguments.inputs, arguments.only)
     )
     began = time.perf_counter()
-    counts, failures = run(asked, seed, arguments.workers)
+    counts, failures = run(asked, seed, arguments.workers, arguments.minutes)
     print("\n".join(table(counts)))
-    print(f"\n{len(asked)} inputs in {time.perf_counter() - began:.0f} s, {len(failures)} failures")
+    print(
+        f"\n{sum(c.outcomes.total() for c in counts.values()):,} inputs in {time.perf_counter() - began:.0f} s, {len(failures)} failures"
+    )
     for kind, number, outcome, text in sorted(failures):
         print(f"\n{outcome}: --seed {seed} --input {kind!r} {number}\n{text}")
     raise SystemExit(int(bool(failures)))

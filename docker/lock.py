@@ -5,9 +5,9 @@
     uv pip compile --no-deps --universal --python-version 3.11 --format pylock.toml -o pylock.toml freeze.txt
     new/bin/python docker/lock.py freeze.txt pylock.toml [WHEEL …] > requirements.lock
 
-Kept are wheels for CPython 3.11 to 3.13 on Linux (glibc), x86-64 and aarch64; of a package without any its source. A WHEEL
-that the index has not, such as torch's without CUDA, is named as a file, and its hash stands beside the others'. uv is
-asked for what the index lists (PEP 751); it is no requirement of anything else.
+Kept are wheels for CPython 3.11 to 3.13 on Linux (glibc), x86-64 and aarch64; of a package without any its source. A
+WHEEL that the index has not, such as torch's without CUDA, is named as a file, and its hash stands beside the others'.
+uv is asked for what the index lists (PEP 751); it is no requirement of anything else.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 PYTHONS = (11, 12, 13)
 HEAD = """\
-# Every package that runs, tests and checks this repository, exactly, with the SHA-256 of its wheels (CPython 3.11 to 3.13,
-# Linux on x86-64 and aarch64). `make` and the images install them with --require-hashes. docker/lock.py renews it.
+# Every package that runs, tests and checks this repository, exactly, with the SHA-256 of its wheels (CPython 3.11 to
+# 3.13, Linux on x86-64 and aarch64). `make` and the images install them with --require-hashes; docker/lock.py makes it.
 """
 
 

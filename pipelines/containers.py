@@ -40,9 +40,13 @@ INHERITED_PREFIXES = ("IMITATION_REFINEMENT_", "MLFLOW_TRACKING_", "MLFLOW_HTTP_
 SERVER_START_S = 120.0
 
 
+PAGES_TOKEN = "IMITATION_REFINEMENT_WEB_TOKEN"  # of web.server, which no task is
+
+
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """What of this process's environment the tasks need: tracking, keys, proxies, threads and processors."""
-    return {k: v for k, v in environment.items() if k in INHERITED or k.startswith(INHERITED_PREFIXES)}
+    given = {k: v for k, v in environment.items() if k in INHERITED or k.startswith(INHERITED_PREFIXES)}
+    return {k: v for k, v in given.items() if k != PAGES_TOKEN}
 
 
 def reached(uri: str, desktop: bool) -> tuple[str, dict[str, Any]]:

@@ -29,8 +29,8 @@ def cif_members(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
     """The CIFs of an archive, in its order: each with its name and its content.
 
     An error stands in the place of a member that is a link, whose name leads out of the archive, that is larger than
-    LARGEST_CIF, or that is damaged. What is no CIF counts as well: it has to be unpacked to get past it. Hidden files and
-    copies of editors and systems are passed over, and it is said.
+    LARGEST_CIF, or that is damaged. What is no CIF counts as well: it has to be unpacked to get past it. Hidden files
+    and copies of editors and systems are passed over, and it is said.
 
     Raises:
         InputError: if it is no archive, has more than MOST_MEMBERS members, or LARGEST_TOTAL bytes or MOST_TIMES as

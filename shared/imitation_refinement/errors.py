@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*@")  # of an address
 MOST_SHOWN = 2000  # characters of each part of a message; what a file holds may be endless
 
 
@@ -24,12 +25,12 @@ class InputError(Exception):
 
 
 def shown(text: object, most: int = MOST_SHOWN) -> str:
-    """Text from a file as one line of printable characters, its middle left out where it is too long.
+    """Text as one line of printable characters, without passwords in addresses, its middle left out if it is too long.
 
     >>> shown("a\\nb\\x1b[31mc"), shown("x" * 99, 9)
     ('a b\\\\x1b[31mc', 'xxxx…xxxx')
     """
-    line = str(text)
+    line = _CREDENTIALS.sub("…@", str(text))
     if len(line) > most:
         line = f"{line[: most // 2]}…{line[-(most // 2) :]}"
     if line.isprintable():
