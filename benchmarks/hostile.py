@@ -9,8 +9,9 @@ number make one input again (`--input`). For each input it is asked for one of t
     refused  one InputError of one line that names file and remedy; a command ends with status 2
 
 and counted as a failure is everything else: a traceback (another exception), another status, an error without a remedy
-or of several lines, numbers that are not finite, more than 20 s of the processor or 2 min of the clock, more than 2 GiB, a process that died, a file written
-outside of the input's folder or left half-written in it, a program started, an address asked for, something unpickled.
+or of several lines, numbers that are not finite, more than 20 s of the processor or 2 min in all, more than 2 GiB, a
+process that died, a file written outside of the input's folder or left half-written in it, a program started, an
+address asked for, something unpickled.
 Prints a Markdown table of counts and what failed; exit status 1 if anything did.
 """
 
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 
-from benchmarks.hostile_readers import KINDS, LONGEST_S, WAITED_S, MOST_BYTES, OUTCOMES, make_specimens, work
+from benchmarks.hostile_readers import KINDS, LONGEST_S, MOST_BYTES, OUTCOMES, WAITED_S, make_specimens, work
 
 
 @dataclass
@@ -210,9 +211,8 @@ def main() -> None:
     began = time.perf_counter()
     counts, failures = run(asked, seed, arguments.workers, arguments.minutes)
     print("\n".join(table(counts)))
-    print(
-        f"\n{sum(c.outcomes.total() for c in counts.values()):,} inputs in {time.perf_counter() - began:.0f} s, {len(failures)} failures"
-    )
+    done = sum(found.outcomes.total() for found in counts.values())
+    print(f"\n{done:,} inputs in {time.perf_counter() - began:.0f} s, {len(failures)} failures")
     for kind, number, outcome, text in sorted(failures):
         print(f"\n{outcome}: --seed {seed} --input {kind!r} {number}\n{text}")
     raise SystemExit(int(bool(failures)))

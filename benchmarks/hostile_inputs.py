@@ -553,23 +553,30 @@ def pattern_table(path: Path, **more: list[Any]) -> Path:
 
 # kind → (writes a whole file into a folder, mutators of its bytes)
 XML = (*BYTES, *TEXT, entities, entities, nested_xml)
+ANY, BINARY = (*BYTES, *TEXT), (*BYTES, binary_words, binary_words, binary_words)
 PATTERNS: dict[str, tuple[Callable[[Path], Path], tuple[Mutator, ...]]] = {
-    "xy": (lambda f: _text(f / "a.xy"), (*BYTES, *TEXT)),
-    "csv": (lambda f: _text(f / "a.csv", ";", "2theta (deg);intensity (counts)\n"), (*BYTES, *TEXT)),
-    "chi": (lambda f: _text(f / "a.chi", "  ", "a\n2-Theta Angle (Degrees)\nIntensity\n   900\n"), (*BYTES, *TEXT)),
+    "xy": (lambda f: _text(f / "a.xy"), ANY),
+    "csv": (lambda f: _text(f / "a.csv", ";", "2theta (deg);intensity (counts)\n"), ANY),
+    "chi": (lambda f: _text(f / "a.chi", "  ", "a\n2-Theta Angle (Degrees)\nIntensity\n   900\n"), ANY),
     "xrdml": (lambda f: test_xrdml.write(f, [test_xrdml.scan_xml(test_xrdml.counts_xml())]), XML),
     "brml": (lambda f: test_brml.write(f, {0: [test_brml.raw_data()]}), (*BYTES, *XML)),
     "rasx": (test_rasx.write, (*BYTES, *XML)),
-    "raw3": (lambda f: _written(f / "a.raw", test_bruker_raw.raw3()), (*BYTES, binary_words, binary_words, binary_words)),
-    "raw4": (lambda f: _written(f / "b.raw", test_bruker_raw.raw4()), (*BYTES, binary_words, binary_words, binary_words)),
-    "ras": (lambda f: _written(f / "a.ras", f"*RAS_DATA_START\n{test_ras.block()}*RAS_DATA_END\n"), (*BYTES, *TEXT)),
-    "uxd": (lambda f: _written(f / "a.uxd", test_uxd.HEAD + test_uxd.block()), (*BYTES, *TEXT)),
-    "udf": (test_udf.write, (*BYTES, *TEXT)),
-    "gsas std": (lambda f: _written(f / "a.gsa", "by hand".ljust(80) + "\n" + test_gsas.std()), (*BYTES, *TEXT)),
-    "gsas fxye": (lambda f: _written(f / "a.fxye", "by hand".ljust(80) + "\n" + test_gsas.fxye()), (*BYTES, *TEXT)),
-    "pdcif": (lambda f: _written(f / "p.cif", "data_0\n" + test_pdcif.WAVELENGTH + test_pdcif.loop(test_pdcif.SCAN)), (*BYTES, *TEXT)),
-    "nexus": (lambda f: test_nexus.write(f, beam={"incident_wavelength": (0.4959, "angstrom")}), (*BYTES, binary_words, binary_words, hostile_words)),
-}  # fmt: skip
+    "raw3": (lambda f: _written(f / "a.raw", test_bruker_raw.raw3()), BINARY),
+    "raw4": (lambda f: _written(f / "b.raw", test_bruker_raw.raw4()), BINARY),
+    "ras": (lambda f: _written(f / "a.ras", f"*RAS_DATA_START\n{test_ras.block()}*RAS_DATA_END\n"), ANY),
+    "uxd": (lambda f: _written(f / "a.uxd", test_uxd.HEAD + test_uxd.block()), ANY),
+    "udf": (test_udf.write, ANY),
+    "gsas std": (lambda f: _written(f / "a.gsa", "by hand".ljust(80) + "\n" + test_gsas.std()), ANY),
+    "gsas fxye": (lambda f: _written(f / "a.fxye", "by hand".ljust(80) + "\n" + test_gsas.fxye()), ANY),
+    "pdcif": (
+        lambda f: _written(f / "p.cif", "data_0\n" + test_pdcif.WAVELENGTH + test_pdcif.loop(test_pdcif.SCAN)),
+        ANY,
+    ),
+    "nexus": (
+        lambda f: test_nexus.write(f, beam={"incident_wavelength": (0.4959, "angstrom")}),
+        (*BINARY, hostile_words),
+    ),
+}
 ZIPPED = ("brml", "rasx")
 
 

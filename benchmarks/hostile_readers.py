@@ -145,40 +145,41 @@ def specimens() -> Path:
     return Path(os.environ["HOSTILE_SPECIMENS"])
 
 
+SITES = "Na1 0 0 0 1\nCl1 .5 .5 .5 1.000(3)\n"
+TRIPLETS = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-x,-y,-z'\n'y,x,z'\n"
 CIFS = {
-    "salt.cif": salt_like("Na1 0 0 0 1\nCl1 .5 .5 .5 1.000(3)\n", "_space_group_IT_number 225\n_chemical_formula_sum 'Na Cl'\n"),
-    "listed.cif": salt_like(
-        "Na1 0 0 0 1\nCl1 .5 .5 .5 1\n",
-        "_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 1\nloop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'-x,-y,-z'\n'y,x,z'\n",
+    "salt.cif": salt_like(SITES, "_space_group_IT_number 225\n_chemical_formula_sum 'Na Cl'\n"),
+    "listed.cif": salt_like(SITES, f"_chemical_formula_sum 'Na Cl'\n_cell_formula_units_Z 1\n{TRIPLETS}"),
+    "mixed.cif": salt_like(
+        "Fe1 0 0 0 0.5\nMg1 0 0 0 0.5\nO1 .5 .5 .5 1\n", "_symmetry_space_group_name_H-M 'F m -3 m'\n"
     ),
-    "mixed.cif": salt_like("Fe1 0 0 0 0.5\nMg1 0 0 0 0.5\nO1 .5 .5 .5 1\n", "_symmetry_space_group_name_H-M 'F m -3 m'\n"),
-}  # fmt: skip
+}
 
 
-def make_specimens(folder: Path) -> None:
-    """All whole files that take their time to make, once."""
+def make_specimens(folder: Path, whole: bool = True) -> None:
+    """Whole files that take their time to make, once; those that take most of it only if ``whole``."""
     (folder / "model").mkdir()
     small_model(folder / "model")
-    run_toy(folder / "run")
     write_toy_tables(folder)
-    (folder / "run" / "profile.json").write_text(json.dumps({"name": "toy", "seed": 3, "targeted": {"epochs": 3}}))
     for name, text in CIFS.items():
         (folder / name).write_text(text)
+    sites = [{"species": [{"element": e, "occu": 1}], "abc": [x] * 3} for e, x in (("Na", 0.0), ("Cl", 0.5))]
+    structure = {"lattice": {"matrix": [[5, 0, 0], [0, 5, 0], [0, 0, 5]]}, "sites": sites}
+    texts = {"cif": list(CIFS.values()), "structure_json": [json.dumps(structure)] * 3}
+    for name, column in texts.items():
+        columns = {"material_id": ["a", "b", "c"], name: column, "space_group": [225, None, 225]}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    made.pattern_table(folder / "patterns.parquet", cif=[CIFS["salt.cif"], None, CIFS["mixed.cif"]])
+    if not whole:
+        return
+    run_toy(folder / "run")
+    (folder / "run" / "profile.json").write_text(json.dumps({"name": "toy", "seed": 3, "targeted": {"epochs": 3}}))
     compile_pipeline(read_profile("smoke"), folder / "pipeline.yaml", read_cluster(""))
     COLLECT.execute(
         {name: folder / f"{name}.out" for name in ("collected_patterns", "rejected")}
         | {"collected_structures": folder / "structures.parquet"},
         {"n_structures": 7, "n_patterns": 7},
     )
-    structure = {"lattice": {"matrix": [[5, 0, 0], [0, 5, 0], [0, 0, 5]]}}
-    structure["sites"] = [  # type: ignore[assignment]
-        {"species": [{"element": e, "occu": 1}], "abc": [x] * 3} for e, x in (("Na", 0.0), ("Cl", 0.5))
-    ]
-    texts = {"cif": list(CIFS.values()), "structure_json": [json.dumps(structure)] * 3}
-    for name, column in texts.items():
-        columns = {"material_id": ["a", "b", "c"], name: column, "space_group": [225, None, 225]}
-        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
-    made.pattern_table(folder / "patterns.parquet", cif=[CIFS["salt.cif"], None, CIFS["mixed.cif"]])
 
 
 def copied(name: str, folder: Path) -> Path:
@@ -266,7 +267,8 @@ def archive_of_cifs(folder: Path, rng: Generator) -> None:
 
 
 def table_of_structures(folder: Path, rng: Generator) -> None:
-    path = copied(str(made.some(rng, ("cif.parquet", "structure_json.parquet", "structures.parquet"))), folder)
+    names = ("cif.parquet", "structure_json.parquet", "structures.parquet")
+    path = copied(str(made.some(rng, [name for name in names if (specimens() / name).exists()])), folder)
     if path.name == "structure_json.parquet" and rng.random() < 0.5:
         table = pq.read_table(path)
         texts = table["structure_json"].to_pylist()
@@ -296,7 +298,8 @@ def toml(folder: Path, rng: Generator, name: str) -> Path:
 
 def profile(folder: Path, rng: Generator) -> None:
     path = toml(folder, rng, str(made.some(rng, ("smoke", "paper"))))
-    options = [k + "=" + str(made.some(rng, (*made.IDS, "1e999", "[" * 5000, "-1"))) for k in ("seed", "targeted.optimiser.epochs", "", "name.x", "shards")]  # fmt: skip
+    names, values = ("seed", "targeted.optimiser.epochs", "", "name.x", "shards"), ("1e999", "[" * 5000, "-1")
+    options = [f"{name}={made.some(rng, (*made.IDS, *values))}" for name in names]
     settings = [str(made.some(rng, options))] if rng.random() < 0.4 else []
     begin()
     if rng.random() < 0.2:
@@ -533,51 +536,47 @@ def _is_number(text: str) -> bool:
 def command(folder: Path, rng: Generator) -> None:
     """A whole command line on a hostile file: status 0 or 2, and one message."""
     kind = int(rng.integers(5))
+    out = folder / "out"
     if kind < 2:
         path = made.mutated_pattern(str(made.some(rng, list(made.PATTERNS))), folder, rng)
-        words = (["refine", str(path), "--run", str(specimens() / "run")], ["identify", str(path), "--model", str(specimens() / "model"), "--no-pictures", "--processes", "1"])[kind]  # fmt: skip
-        words += [
-            "--wavelength",
-            str(made.some(rng, ("1.5406", "1.5406", *made.IDS[2:]))).encode("utf-8", "replace").decode(),
-            "--output",
-            str(folder / "out"),
-        ]
-        words = [w for w in words]
+        wavelength = str(made.some(rng, ("1.5406", "1.5406", *made.IDS[2:]))).encode("utf-8", "replace").decode()
+        words = ["refine", str(path), "--run", str(specimens() / "run")]
+        if kind == 1:
+            words = ["identify", str(path), "--model", str(specimens() / "model"), "--no-pictures", "--processes", "1"]
+        words += ["--wavelength", wavelength, "--output", str(out)]
     elif kind == 2:
         words = ["compile", "--profile", str(toml(folder, rng, "smoke")), "-o", str(folder / "p.yaml")]
     elif kind == 3:
-        words = ["tables", str(folder / "run"), "--output", str(folder / "out")]
-        run = copied("run", folder)
-        file = run / "results.json"
+        words = ["tables", str(folder / "run"), "--output", str(out)]
+        file = copied("run", folder) / "results.json"
         file.write_bytes(made.some(rng, (*made.BYTES, made.other_values, made.nested_json))(file.read_bytes(), rng))
     else:
-        words = []
+        path = copied(str(made.some(rng, list(CIFS))), folder)
+        path.write_bytes(made.some(rng, (*made.BYTES, *made.TEXT))(path.read_bytes(), rng))
+        words = ["--structures", str(path), "--n-patterns", "7"]
+        for name in ("collected-structures", "collected-patterns", "rejected"):
+            words += [f"--{name}", str(out / name)]
     begin()
+    status: Any = 0
     with redirect_stderr(io.StringIO()) as said, redirect_stdout(io.StringIO()):
-        status: Any = 0
         try:
-            if words:
-                command_line(words)
-            else:
-                path = copied(str(made.some(rng, list(CIFS))), folder)
-                path.write_bytes(made.some(rng, (*made.BYTES, *made.TEXT))(path.read_bytes(), rng))
-                outputs = ("collected_structures", "collected_patterns", "rejected")
-                COLLECT.main(["--structures", str(path), "--n-patterns", "7", *(w for n in outputs for w in ("--" + n.replace("_", "-"), str(folder / "out" / n)))])  # fmt: skip
+            (COLLECT.main if kind == 4 else command_line)(words)
         except SystemExit as error:
             status = error.code or 0
-    text = said.getvalue()
-    if "Traceback" in text:
+    check_said(status, said.getvalue())
+
+
+def check_said(status: Any, text: str) -> None:
+    """What a command said and how it ended."""
+    if "Traceback" in text or "fault of the program" in text:
         raise Failure(f"traceback: {text[-300:]}")
-    last = text.rstrip().splitlines()[-1:] or [""]
-    if status == 2 and not last[0].startswith("error: ") and "usage:" not in text:
+    last = (text.rstrip().splitlines() or [""])[-1]
+    if status == 2 and not last.startswith("error: ") and "usage:" not in text:
         raise Failure(f"no error line: {text[-300:]}")
     if status not in (0, 2):
         raise Failure(f"status {status}: {text[-300:]}")
-    for line in text.splitlines():
-        if "fault of the program" in line:
-            raise Failure(f"traceback: {line[:300]}")
     if status == 2:
-        raise InputError("command", last[0], "see above.")
+        raise InputError("command", last, "see above.")
 
 
 def large(folder: Path, rng: Generator) -> None:
@@ -676,7 +675,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         if writes and not place.startswith((folder, "/dev/null", "/proc/")) and "__pycache__" not in place:
             notes.append(f"wrote outside: {place}")
     elif event == "os.remove" and isinstance(arguments[0], str | bytes | Path):
-        place = os.path.abspath(os.fsdecode(arguments[0]))
+        place = os.path.realpath(os.fsdecode(arguments[0]))
         if not place.startswith(folder) and arguments[1] == -1:
             notes.append(f"removed outside: {place}")
     elif (event == "pickle.find_class" and not str(arguments[0]).startswith(CACHES)) or event in PROGRAMS:
@@ -691,7 +690,7 @@ def work(connection: Connection, specimen_folder: str) -> None:
     os.environ["HOSTILE_SPECIMENS"] = specimen_folder
     torch.set_num_threads(1)
     os.chdir(tempfile.gettempdir())
-    sys.stderr = sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     warm = made._text(Path(tempfile.mkdtemp()) / "warm.xy")
     answered(*read_patterns(warm, 1.5406))
     size = next(
