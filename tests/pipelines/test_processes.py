@@ -65,7 +65,7 @@ def test_what_tasks_say_is_told_apart(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_process_is_given_its_environment_and_heard(capsys: pytest.CaptureFixture[str]) -> None:
     before = subprocess_task_handler.run_local_subprocess
-    code = "import os, sys; print(os.environ['TOLD']); sys.exit('bad')"
+    code = "import os, sys; print(os.environ['TOLD'], flush=True); sys.exit('bad')"
     with tasks():
         assert run(executor_call("preprocess", code)) == 1
     assert capsys.readouterr().out == "preprocess | a secret\npreprocess | bad\n"
