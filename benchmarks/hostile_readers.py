@@ -587,7 +587,7 @@ def large(folder: Path, rng: Generator) -> None:
         made.many_points(path, 10_000_000)
     elif kind == 4:
         path = folder / "zeros.parquet"
-        made.zeros_table(path, 100_000_000)
+        made.zeros_table(path, 40_000_000)
     elif kind == 5:
         path = made.symlink_loop(folder)
     elif kind == 6:

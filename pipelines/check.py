@@ -134,7 +134,7 @@ def _parsed(documents: Sequence[Any]) -> Compiled:
 def _message(where: str, content: Any, message: Any) -> Any:
     try:
         return json_format.ParseDict(content, message)
-    except (json_format.ParseError, TypeError, AttributeError) as error:
+    except (json_format.ParseError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{where}: {error}") from None
 
 

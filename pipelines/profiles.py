@@ -22,6 +22,7 @@ from imitation_refinement.learning.config import AdaptConfig, PretrainConfig, Re
 from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 
+LARGEST_TOML = 1 << 16  # bytes; the longest profile has a tenth
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
 SOURCES = ("structures", "imperfect", "test", "keep_out", "classifiers")  # what a run is given: paths, or nothing
@@ -129,6 +130,8 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
     Raises:
         InputError: if it is none; ``where`` names it.
     """
+    if len(content) > LARGEST_TOML:
+        raise InputError(where, f"is larger than {LARGEST_TOML >> 10} KiB.", "Leave out what is no option.")
     try:
         return tomllib.loads(content.decode())
     except RecursionError:

@@ -519,6 +519,8 @@ def _checked(sites: Sites, orbits: Orbits, crystal: Crystal, where: object) -> t
     try:
         check_crystal(crystal, where, parents=np.cumsum(orbits.counts) - orbits.counts)
     except InputError:
+        if not np.isfinite(crystal.positions).all():
+            raise
         settled, remarks = _repaired(sites, orbits, crystal)
         try:
             check_crystal(settled, where)

@@ -227,7 +227,7 @@ def read_structure_table(path: Path, workers: int = 1) -> Iterator[Material | In
 def _row(path: Path, column: str | None, number: int, record: Mapping[str, Any]) -> Entry:
     name = record.get(column or "")
     material_id = f"{path.stem}-{number if name is None else name}" if name is None or _is_number(name) else str(name)
-    material_id = shown(material_id, LONGEST_ID).strip() or f"{path.stem}-{number}"
+    material_id = shown(material_id, LONGEST_ID - 1).strip() or f"{path.stem}-{number}"
     return Entry(material_id, path.name, f"{path}, row {number} ({material_id})", record)
 
 

@@ -70,6 +70,8 @@ class Model:
             fusion = Fusion.read(record["fusion"])
             networks = [folder / Path(name).name for name in record["networks"]]
             refiners = [folder / REFINER] if REFINER in digests else []
+        except InputError as error:
+            raise InputError(path, f"is no record of a model: it {error.problem}", REMEDY) from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
         if version != VERSION:
@@ -98,6 +100,8 @@ def cited(folder: str | Path | None = None) -> list[str]:
     path = folder_of(folder) / RECORD
     try:
         return [str(text) for text in parse_json(read_bytes(path))["about"].get("cite", [])]
+    except InputError as error:
+        raise InputError(path, f"is no record of a model: it {error.problem}", REMEDY) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
 

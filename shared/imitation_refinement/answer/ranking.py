@@ -88,6 +88,8 @@ class Ranking:
             names, sure = record.pop("evidence"), record.pop("sure_of")
             said = record.pop("fitted_on")
             found = cls(**{name: tuple(map(float, values)) for name, values in record.items()}, fitted_on=said)
+        except InputError as error:
+            raise InputError(where, f"holds no coefficients: it {error.problem}", "Fit them again.") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(where, f"holds no coefficients ({error}).", "Fit them again.") from None
         sizes = {len(values) for values in (found.mean, found.deviation, found.phase, found.system)}

@@ -244,7 +244,9 @@ def open_table(path: str | Path) -> pa.Table:
     """
     with _readable(path):
         _check_unpacked(path)
-        return pq.read_table(path)
+        table = pq.read_table(path)
+        table.validate(full=True)  # texts that are no UTF-8, for one
+        return table
 
 
 def _check_unpacked(path: str | Path) -> None:
@@ -403,6 +405,10 @@ def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[
     schema = ideal_schema(grid) if kind == "ideal" else gridded_schema(grid)
     table = pa.concat_tables([read_table(part, schema) for part in parts(path)])
     names = ["intensity"] if kind == "ideal" else ["intensity", "theory"]
+    for name in names:
+        if any(n != grid.points for n in pc.unique(pc.drop_null(pc.list_value_length(table[name]))).to_pylist()):
+            problem = f"{name} has rows of other lengths than the grid's {grid.points} points."
+            raise InputError(path, problem, "Give the table that the stage before writes.")
     patterns = {name: matrix(table[name], grid.points) for name in names}
     return table.drop_columns(names).to_pandas(), grid, patterns
 

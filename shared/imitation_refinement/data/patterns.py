@@ -519,7 +519,11 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     if unknown := [name for name in fields if name and name not in ("pattern", *MANIFEST_FIELDS)]:
         say(f"note: {path}: columns that are not read: {', '.join(unknown)}")
     rows = []
-    for number, record in enumerate(reader, 1):
+    try:
+        records = list(reader)
+    except csv.Error as error:
+        raise InputError(path, f"is no whole table ({error}).", "Write it again, a pattern a row.") from None
+    for number, record in enumerate(records, 1):
         values = {name: str(record.get(name) or "").strip() for name in MANIFEST_FIELDS}
         file = folder / str(record.get("pattern") or "").strip()
         values["pattern_id"] = values["pattern_id"] or file.stem

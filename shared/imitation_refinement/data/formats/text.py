@@ -231,7 +231,7 @@ def _plain(text: str, decimal: str) -> str:
     """Lines of numbers with decimal points, or nothing if one of them has more than digits, a sign and an exponent."""
     if decimal == ",":
         text = "" if "." in text else text.replace(",", ".")
-    return text if _PLAIN_LINES.fullmatch(text) else ""
+    return text if not text.endswith("\n") and _PLAIN_LINES.fullmatch(text) else ""
 
 
 def _numbers(fields: Sequence[str], decimal: str, lines: _Lines, path: Path) -> NDArray[np.float64]:
