@@ -137,13 +137,13 @@ def run(
     for item in asked:
         waiting.put(item)
     lock = threading.Lock()
-    until = time.perf_counter() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="hostile-") as root:
         folder = Path(root, "specimens")
         folder.mkdir()
         os.environ["HOSTILE_SPECIMENS"] = str(folder)
         with redirect_stderr(io.StringIO()):
             make_specimens(folder)
+        until = time.perf_counter() + 60 * minutes
         watched = [Watched(str(folder), root) for _ in range(workers)]
 
         def serve(process: Watched) -> None:
@@ -181,8 +181,8 @@ def table(counts: dict[str, Counts]) -> Iterator[str]:
     yield _line(
         "all",
         total,
-        f"{max(c.longest for c in counts.values()):.1f}",
-        f"{max(c.largest for c in counts.values()) / 2**20:.0f}",
+        f"{max((c.longest for c in counts.values()), default=0.0):.1f}",
+        f"{max((c.largest for c in counts.values()), default=0) / 2**20:.0f}",
     )
 
 
