@@ -12,7 +12,7 @@ run: .venv/ready
 	$(BIN)/imitation-refinement run --profile default
 
 ui: .venv/ready
-	$(BIN)/imitation-refinement ui --runs $(RUNS)
+	$(BIN)/imitation-refinement ui --runs $(RUNS) --open
 
 test: .venv/ready
 	$(BIN)/ruff format --check .

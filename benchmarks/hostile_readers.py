@@ -40,6 +40,7 @@ from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.answer.record import record, row
+from imitation_refinement.answer.run_model import load_run, refine_pattern
 from imitation_refinement.data.contracts import STRUCTURES, write_table
 from imitation_refinement.data.datasets import read_ideal, sample_ideal
 from imitation_refinement.data.datasets import read_imperfect as read_gridded_imperfect
@@ -52,7 +53,7 @@ from imitation_refinement.learning.models import (
     load_refiner,
     load_root_refiner,
 )
-from imitation_refinement.refine import load_run, refine_files, refine_pattern
+from imitation_refinement.refine import refine_files
 from imitation_refinement.study.tables import write_tables
 from pipelines.check import check_pipeline
 from pipelines.cli import main as command_line

@@ -85,7 +85,7 @@ def images(version: str, revision: str, cuda: bool = False) -> list[Image]:
 
 def command(image: Image, environment: Mapping[str, str]) -> list[str]:
     """The call of docker that builds an image from the repository's root."""
-    arguments = {"TORCH": image.torch}
+    arguments = {"TORCH": image.torch, "REVISION": image.labels["org.opencontainers.image.revision"]}
     arguments |= {key: environment[key] for key in ("BASE_IMAGE", "TORCH_INDEX") if environment.get(key)}
     words = [environment.get("DOCKER") or "docker", "build", "--file", "docker/Dockerfile", "--target", image.target]
     words += [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]

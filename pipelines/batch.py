@@ -15,12 +15,11 @@ from components.identify.component import identify as identify_task
 from components.identify.config import MAX_SHARDS, IdentifyConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.options import StageConfig, config_error
-from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import Tracker
 from pipelines.cluster import Cluster, check_source, on_cluster
 from pipelines.compile import write_pipeline
 from pipelines.console import clock, console
-from pipelines.local import execute, new_folder, opened_store
+from pipelines.local import TRACKING, execute, new_folder, opened_store
 
 PIPELINE_NAME = "imitation-refinement-identify"
 PATHS = ("patterns", "model", "library")  # of which the first must be there
@@ -114,17 +113,16 @@ def run_batch(config: BatchConfig, runs: Path, verbose: bool = False) -> Path:
             raise InputError(path or name, "there is no such file or folder.", f"Check what {name} names.")
         given[name] = str(Path(path).resolve()) if path else ""
     started = time.monotonic()
-    store, artifacts, quiet = opened_store(runs)
+    store, artifacts = opened_store(runs)
     folder = new_folder(runs)
     with console(folder, verbose) as shown:
         shown.say(f"run {folder}: {config.shards} shards; all that is said goes to its log.txt")
-        with environment(quiet), Tracker.parent(f"identify {folder.name}", store, artifacts) as tracker:
+        with Tracker.parent(f"identify {folder.name}", folder / TRACKING, store, artifacts) as tracker:
             tracker.log_params(config.model_dump(mode="json"))
             made = execute(dag(), {**given, **config.parameters()}, folder, list(filter(None, given.values())))
             for output, name in GATHERED.items():
                 shutil.move(made / output, folder / name)
             shutil.rmtree(made.parent)
-            tracker.log_artifact(folder / "rejected.csv")
         shown.say(f"finished in {clock(time.monotonic() - started)}")
     return folder
 

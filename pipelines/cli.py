@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.stage import exit_on_input_error
 
 if TYPE_CHECKING:
@@ -22,8 +25,9 @@ _TWO_SYSTEMS = (("crystal_system", "probability"), ("second_system", "second_pro
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command; exits with 2 after bad input, 1 after a task that failed, 130 after an interrupt."""
-    arguments = _parser().parse_args(argv)
-    with exit_on_input_error():
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
+    with exit_on_input_error(), environment({COMMAND_VARIABLE: shlex.join(["imitation-refinement", *words])}):
         try:
             arguments.command(arguments)
         except KeyboardInterrupt:
@@ -91,6 +95,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(command=_run)
 
+    again = commands.add_parser(
+        "reproduce", help="run a finished run again and compare", description=_reproduce.__doc__
+    )
+    again.add_argument("run", metavar="RUN", help="a finished run's folder, as runs/latest, or its id in MLflow")
+    again.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="folder of runs, for the new one, whose store is asked if MLFLOW_TRACKING_URI is not set (default: runs)",
+    )
+    again.add_argument("--anyway", action="store_true", help="compare also where revision or data are not the same")
+    again.add_argument("--verbose", action="store_true", help="print all that is said")
+    again.set_defaults(command=_reproduce)
+
     refine = commands.add_parser("refine", help="refine patterns", description=_refine.__doc__)
     refine.add_argument("paths", nargs="+", metavar="PATH", help="pattern files, folders of them, or a Parquet table")
     refine.add_argument(
@@ -101,8 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     refine.add_argument(
         "--model",
         metavar="FOLDER",
-        help="a model that `release` made (default: that of the software); with --run a refiner of the run by its "
-        "name, as densenet-targeted (default: the one the run selected)",
+        help="a model that `release` made, or one of MLflow's as models:/imitation-refinement@champion or "
+        "runs:/RUN_ID/NAME, from MLFLOW_TRACKING_URI or, without it, runs/ (default: that of the software); with --run "
+        "a refiner of the run by its name, as densenet-targeted (default: the one the run selected)",
     )
     refine.add_argument(
         "--keep-angles",
@@ -217,9 +237,16 @@ def _parser() -> argparse.ArgumentParser:
     _submit_options(submitted)
     submitted.set_defaults(command=_submit)
 
+    synced = commands.add_parser("sync", help="upload to MLflow what it has not got", description=_sync.__doc__)
+    synced.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a run, as runs/latest, all runs, or the folder that was told"
+    )
+    synced.set_defaults(command=_sync)
+
     ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
     ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
+    ui.add_argument("--open", action="store_true", help="open the page in a browser")
     ui.set_defaults(command=_ui)
     return parser
 
@@ -368,6 +395,7 @@ def _sources(arguments: argparse.Namespace) -> dict[str, str]:
 def _run(arguments: argparse.Namespace) -> None:
     """Runs the whole pipeline through KFP's local runner, every task a process or a container of its own."""
     from pipelines.local import TaskFailed, run_locally
+    from pipelines.pages import hint
     from pipelines.profiles import read_profile
 
     profile = read_profile(arguments.profile, _settings(arguments))
@@ -378,24 +406,63 @@ def _run(arguments: argparse.Namespace) -> None:
         raise SystemExit(1) from None
     print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
-    runs = "" if arguments.output == Path("runs") else f" RUNS={arguments.output}"
-    print(f"MLflow: make ui{runs}")
+    print(f"MLflow: {hint(arguments.output)}")
+
+
+def _reproduce(arguments: argparse.Namespace) -> None:
+    """Runs a finished run again by its own configuration and sources, and says number by number which agree.
+
+    Exits with 1 where any differs. It is not begun where the program's revision or the data are not the run's.
+    """
+    from pipelines.local import TaskFailed
+    from pipelines.reproduce import reproduce
+
+    try:
+        found = reproduce(arguments.run, arguments.output, arguments.anyway, arguments.verbose)
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    print("\n".join(["", *found.lines()]))
+    print(f"run again: {found.folder}")
+    if found.differences:
+        raise SystemExit(1)
 
 
 def _refine(arguments: argparse.Namespace) -> None:
     """Refines patterns that no training has seen; writes refined.parquet, an .xy and a picture of each."""
     from imitation_refinement.refine import refine_files
 
-    given = {"run": arguments.run, "name": arguments.model} if arguments.run else {"folder": arguments.model}
-    refine_files(
-        arguments.paths,
-        arguments.output,
-        arguments.wavelength,
-        keep_angles=arguments.keep_angles,
-        scan=arguments.scan,
-        axis=arguments.axis,
-        **given,
-    )
+    with _model_folder(None if arguments.run else arguments.model) as folder:
+        given = {"run": arguments.run, "name": arguments.model} if arguments.run else {"folder": folder}
+        refine_files(
+            arguments.paths,
+            arguments.output,
+            arguments.wavelength,
+            keep_angles=arguments.keep_angles,
+            scan=arguments.scan,
+            axis=arguments.axis,
+            **given,
+        )
+
+
+@contextmanager
+def _model_folder(model: str | None) -> Iterator[str | Path | None]:
+    """The folder of a model, which is taken from MLflow's store first where it is there."""
+    import os
+
+    from pipelines.local import tracking_uri
+
+    if model is None or not model.startswith(("models:/", "runs:/")):
+        yield model
+        return
+    store, runs = os.environ.get("MLFLOW_TRACKING_URI", ""), Path("runs")
+    if not store and not (runs / "mlflow.db").exists():
+        problem = "is of MLflow, but MLFLOW_TRACKING_URI names no store, and no runs/ is here."
+        raise InputError(model, problem, "Set it to the server, or go to the folder that holds runs/.")
+    from imitation_refinement.tracking.served import fetched
+
+    with fetched(model, store or tracking_uri(runs)) as folder:
+        yield folder
 
 
 def _identify(arguments: argparse.Namespace) -> None:
@@ -574,13 +641,20 @@ def _batch_submit(arguments: argparse.Namespace) -> None:
     _submitted(arguments, lambda package: compile_batch(config, package, cluster), parameters, name)
 
 
+def _sync(arguments: argparse.Namespace) -> None:
+    """Uploads what runs could not tell MLflow while its store did not answer, with the steps and times as they were.
+
+    To the store that MLFLOW_TRACKING_URI names, or else the one that the run was to go to. Exits with 1 where something
+    still waits.
+    """
+    from imitation_refinement.tracking.upload import sync
+
+    if sync(arguments.folder):
+        raise SystemExit(1)
+
+
 def _ui(arguments: argparse.Namespace) -> None:
-    """Serves MLflow's pages of all runs on this machine."""
-    import os
+    """Serves MLflow's pages of all runs on this machine; of runs that a server tracks it says where they are."""
+    from pipelines.pages import show
 
-    from pipelines.local import tracking_uri
-
-    if not (arguments.runs / "mlflow.db").exists():
-        raise InputError(arguments.runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
-    store, port = tracking_uri(arguments.runs), str(arguments.port)
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--port", port])
+    show(arguments.runs, arguments.port, arguments.open)

@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,16 +17,17 @@ import pandas as pd
 
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
+from imitation_refinement.files import digest, write_text
 from imitation_refinement.learning.model_files import name_of
-from imitation_refinement.running.launch import environment
+from imitation_refinement.running.launch import FOLDER_VARIABLE, environment
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.stage import ERROR_FILE_VARIABLE
-from imitation_refinement.running.tracking import Tracker, open_store, sqlite_uri
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.tracking.store import find_artifacts, open_store, sqlite_uri
 from pipelines import containers, processes
 from pipelines.console import captured, clock, console
 from pipelines.processes import replaced
-from pipelines.profiles import SOURCES, Profile, as_text
+from pipelines.profiles import SOURCES, Profile, as_text, changed
 
 Runner = Literal["subprocess", "docker"]
 # Output of a task → where it is kept, in the run's folder; models have names of their own.
@@ -46,6 +46,9 @@ KEPT = {
     "evaluate/figures": "figures",
     "evaluate/predictions": "predictions.csv",
 }
+TRACKING = "tracking"  # the journals, in the run's folder
+RUN = "run.json"  # in a run's folder: its sources, and their digests
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # of MLflow, in the folder of all runs
 AT_ONCE = 2  # tasks of a loop that KFP's local runner works on
 MODELS = ("classifier", "refiner", "adapted")  # outputs of trainings
 
@@ -56,7 +59,7 @@ class TaskFailed(Exception):
 
 def tracking_uri(runs: Path) -> str:
     """The SQLite store of all runs in a folder."""
-    return sqlite_uri(runs / "mlflow.db")
+    return sqlite_uri(runs / DATABASE)
 
 
 def run_locally(
@@ -88,23 +91,18 @@ def run_locally(
         given[name] = str(Path(path).resolve()) if path and not named else path
     engine = containers.Engine(_images(profile)) if runner == "docker" else None
     started = time.monotonic()
-    store, artifacts, quiet = opened_store(runs)
+    store, artifacts = opened_store(runs)
     folder = new_folder(runs)
     write_text(folder / "profile.json", as_text(profile))
-    served = containers.tracking(store, folder / "mlflow-server.log") if engine else nullcontext(store)
+    write_text(folder / RUN, json.dumps({"sources": given, "digests": source_digests(given)}, indent=1) + "\n")
     name = f"{profile.name} {folder.name}"
     with console(folder, verbose) as shown:
         shown.say(f"run {folder}: profile {profile.name}, seed {profile.seed}; all that is said goes to its log.txt")
-        with served as address, environment(quiet), Tracker.parent(name, address, artifacts) as tracker:
-            tracker.log_params({**profile.model_dump(mode="json"), **given})
-            _run_pipeline(profile, given, folder, engine)
-            tracker.log_artifact(folder / "profile.json")
-            results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            for row in results["rows"]:
-                tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
-            for name in ("results.json", "report.html"):
+        with Tracker.parent(name, folder / TRACKING, store, artifacts) as tracker:
+            tracker.log_params(described(profile, given))
+            for name in ("profile.json", RUN):
                 tracker.log_artifact(folder / name)
-            tracker.log_artifact(folder / "figures", "figures")
+            _run_pipeline(profile, given, folder, engine)
         for table in sorted((folder / "data").glob("rejected_*.csv")):
             if number := len(pd.read_csv(table)):
                 shown.say(f"WARNING: {number} left out, listed in {table}")
@@ -115,26 +113,43 @@ def run_locally(
     return folder
 
 
-def opened_store(runs: Path) -> tuple[str, Path | None, dict[str, str]]:
+def described(profile: Profile, given: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of a run: profile, seed and sources, by the words of its evaluation, and what is not as usual."""
+    sources = {name: given[name] or "built-in" for name in ("structures", "imperfect")}
+    sources |= {name: given[name] for name in ("test", "keep_out", "classifiers")}
+    return {"profile": profile.name, "seed": profile.seed, **sources, **changed(profile)}
+
+
+def source_digests(given: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of the files and folders among the sources, by path; of a run its models alone."""
+    paths = [(name, path) for name, path in given.items() if path and path not in NAMED_SOURCES]
+    return {path: digest(Path(path) / "models" if name == "classifiers" else path) for name, path in paths}
+
+
+def opened_store(runs: Path) -> tuple[str, Path | None]:
     """Where runs are tracked: MLFLOW_TRACKING_URI, or the store beside the runs, which is made if it is not there.
 
     Returns:
-        Its address, the folder of its artifacts where it is no server, and variables for the time of a run.
+        Its address, and the folder of its artifacts where it is no server.
 
     Raises:
         InputError: if it refuses.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    local = not containers.is_server(store)
-    artifacts = runs / "mlartifacts" if local else None
-    quiet = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"} if local else {}  # a server of ours ends with the run
+    artifacts = None if is_server(store) else runs / ARTIFACTS
     if store == tracking_uri(runs):
         runs.mkdir(parents=True, exist_ok=True)
+        find_artifacts(runs / DATABASE, runs / ARTIFACTS)
     with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
         open_store(store, artifacts)
     if artifacts:
         artifacts.mkdir(parents=True, exist_ok=True)
-    return store, artifacts, quiet
+    return store, artifacts
+
+
+def is_server(store: str) -> bool:
+    """Whether a tracking address is a server's, and no store on this machine."""
+    return store.partition(":")[0].lower() in ("http", "https", "databricks")
 
 
 def new_folder(runs: Path) -> Path:
@@ -218,6 +233,7 @@ def execute(
     tasks = containers.tasks(engine, folder.name, list(files)) if engine else processes.tasks()
     variables = {
         ERROR_FILE_VARIABLE: str(error_file),
+        FOLDER_VARIABLE: folder.name,
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": threads(),
         "ARROW_DEFAULT_MEMORY_POOL": "system",  # gives back what a table took: 50 MB a task

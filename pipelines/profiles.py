@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,28 @@ class Profile(StageConfig):
         options = getattr(self, training.section)
         config = type(options).model_validate({**options.model_dump(), **training.changes})
         return Task(label=training.label, classifier=training.classifier, config=config.model_dump(mode="json"))
+
+
+def changed(profile: Profile) -> dict[str, Any]:
+    """The options that differ from those of the built-in profile of that name, else from the defaults; ``a.b`` each.
+
+    Seed and name, which every run says, are none of them, nor is what follows from them.
+    """
+    same = {"name": profile.name, "seed": profile.seed, "portable": profile.portable}
+    if profile.name in BUILT_IN:
+        plain = read_profile(profile.name, [f"seed={profile.seed}", f"portable={str(profile.portable).lower()}"])
+    else:
+        plain = Profile.model_validate(same)
+    own, others = (dict(_flat(x.model_dump(mode="json"))) for x in (profile, plain))
+    return {key: value for key, value in own.items() if key not in others or others[key] != value}
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:

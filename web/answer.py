@@ -17,9 +17,10 @@ import gemmi
 import numpy as np
 from numpy.typing import NDArray
 
+from imitation_refinement.answer.domain import Flag
 from imitation_refinement.answer.elements import Elements
 from imitation_refinement.answer.explain import strengths
-from imitation_refinement.answer.identify import Flag, Identified, identify
+from imitation_refinement.answer.identify import Identified, identify
 from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import prepare

@@ -33,7 +33,7 @@ from web.answer import MOST_POINTS, Question
 from web.workers import Busy, Unanswered, Workers
 
 MOST_BYTES = 16 << 20  # of a file
-DRAINED = 4  # times as much is read and thrown away: a sender that is cut off does not read why
+DRAINED = 64  # times as much is read and thrown away: a sender that is cut off does not read why
 UPLOAD_S = 20.0
 MOST_UPLOADS = 64  # at a time; one more, and the oldest gives way
 MOST_NAME = 300  # characters of a file's name, and of every other option

@@ -27,6 +27,7 @@ HEAD_S = 10.0  # until a request's head is there
 CONNECTION_S = 180.0  # a connection's whole life: the longest upload, wait and answer, and its slowest download
 MOST_OPEN = 512  # connections; one more, and the oldest is cut off
 MOST_HEADLESS = 256  # connections that have not sent their request's head; one more, and the oldest gives way
+GRACE_S = 0.05  # before they do
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -43,12 +44,18 @@ class Connection(H11Protocol):
         self._tail, self._wire = b"", transport
         self._clocks = [loop.call_later(HEAD_S, self._give_up), loop.call_later(CONNECTION_S, transport.abort)]
         self._open[self] = self._headless[self] = None
-        if len(self._open) > MOST_OPEN:
-            oldest = next(iter(self._open))
-            del self._open[oldest]
+        if len(self._open) > MOST_OPEN or len(self._headless) > MOST_HEADLESS:
+            loop.call_later(GRACE_S, self._make_room)
+
+    @classmethod
+    def _make_room(cls) -> None:
+        """The oldest give way. Of a thousand that were accepted at once, those that sent a head have been read now."""
+        while len(cls._headless) > MOST_HEADLESS:
+            next(iter(cls._headless))._give_up()
+        while len(cls._open) > MOST_OPEN:
+            oldest = next(iter(cls._open))
+            del cls._open[oldest]
             oldest._wire.abort()
-        if len(self._headless) > MOST_HEADLESS:
-            next(iter(self._headless))._give_up()
 
     def data_received(self, data: bytes) -> None:
         """Stops the first clock when the head is there."""
@@ -72,6 +79,7 @@ class Connection(H11Protocol):
 
     def _give_up(self) -> None:
         self._has_head()
+        self._open.pop(self, None)
         said = b"The request came too slowly and was given up. Try again."
         head = f"HTTP/1.1 408 Request Timeout\r\nContent-Type: text/plain\r\nContent-Length: {len(said)}\r\n"
         self._wire.write(head.encode() + b"Connection: close\r\n\r\n" + said)

@@ -12,6 +12,7 @@ from imitation_refinement.files import digest
 from imitation_refinement.learning.adaptation import ADAPTATIONS, Generator
 from imitation_refinement.learning.checkpoints import checkpoint_of
 from imitation_refinement.learning.config import AdaptConfig
+from imitation_refinement.learning.model_files import model_tags, name_of
 from imitation_refinement.learning.models import check_unseen, load_classifier, probabilities, save_model
 from imitation_refinement.learning.training import Labelled
 from imitation_refinement.progress import leads
@@ -63,7 +64,14 @@ def _run(paths: dict[str, Any], config: AdaptConfig, tracker: Tracker, checkpoin
     about |= {"n_train": len(train[1]), "history": history.metrics}
     save_model(paths["adapted"], generator or model, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_artifact(paths["adapted"], "classifier")
+    if generator:  # which is not served
+        tracker.log_artifact(paths["adapted"], "classifier", "generator.safetensors")
+    else:
+        card = (
+            f"A classifier of the seven crystal systems, adapted to imperfect powder patterns ({method.label}), of "
+            f"which it learnt from {about['n_train']}.\n"
+        )
+        tracker.log_model(name_of(paths["adapted"]), {"classifier": paths["adapted"]}, card, model_tags(about))
     if not len(validation[1]):
         return f"{len(train[1])} patterns learnt from"
     right = probabilities(model, validation[0]).argmax(1) == validation[1]

@@ -19,7 +19,7 @@ from components.baselines.config import BaselinesConfig
 from components.baselines.dwt import dwt_denoise, search
 from components.baselines.nearest import nearest
 from components.baselines.search_match import search_match
-from imitation_refinement.data.contracts import ANSWERS, gridded_schema, write_table
+from imitation_refinement.data.contracts import ANSWERS, gridded_schema, read_sources, with_sources, write_table
 from imitation_refinement.data.datasets import UNLABELLED, Dataset, read_imperfect
 from imitation_refinement.files import write_text
 from imitation_refinement.progress import say, warn
@@ -43,7 +43,8 @@ def run(paths: dict[str, Any], config: BaselinesConfig, tracker: Tracker) -> str
     table = pd.concat(
         [pd.DataFrame({"pattern_id": identifiers, "method": m, "crystal_system": a}) for m, a in answers.items()]
     )
-    write_table(paths["answers"], table[table["crystal_system"] != ""], ANSWERS)
+    schema = with_sources(ANSWERS, read_sources(paths["imperfect_dataset"]))
+    write_table(paths["answers"], table[table["crystal_system"] != ""], schema)
     labelled = (data.rows["split"] == "validation").to_numpy() & (data.labels != UNLABELLED)
     truth = data.rows["crystal_system"].to_numpy()
     if not labelled.any():
@@ -62,7 +63,7 @@ def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, trac
     scale, trial = data.rows["scale"].to_numpy(), (data.rows["split"] == "validation").to_numpy()
     chosen, table = search(data.intensity[trial], scale[trial], data.theory[trial], config.dwt)
     write_text(paths["search"], table.to_csv(index=False))
-    tracker.log_artifact(paths["search"])
+    tracker.log_artifact(paths["search"], name="dwt_search.csv")
     tracker.log_params({"dwt_chosen": asdict(chosen)})
     row = table[table["chosen"]].iloc[0]
     what = f"{chosen.wavelet}, level {chosen.level}, {chosen.rule}, Anscombe {'on' if chosen.anscombe else 'off'}"
@@ -73,7 +74,8 @@ def _denoise(data: Dataset, paths: dict[str, Any], config: BaselinesConfig, trac
         say(f"dwt: {what}, the best of {len(table)}; median ℓ2 to theory {row['to_raw']:.3f} of raw on validation")
     columns = {str(name): data.rows[name].to_numpy(object) for name in data.rows}
     columns["intensity"] = dwt_denoise(data.intensity, scale, chosen)
-    write_table(paths["dwt"], columns, gridded_schema(data.grid))
+    schema = with_sources(gridded_schema(data.grid), read_sources(paths["imperfect_dataset"]))
+    write_table(paths["dwt"], columns, schema)
 
 
 def majority(data: Dataset, library: Path, config: BaselinesConfig) -> Answers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -21,8 +21,18 @@ from components.collect_structures.random_crystals import random_crystals
 from components.collect_structures.specimens import hold_out, specimen_row
 from components.collect_structures.structures import CONTRACT, gather, read_structures
 from components.collect_structures.variants import variants
-from imitation_refinement.data.contracts import PATTERNS, STRUCTURES, to_table, write_rejected, write_table, written
+from imitation_refinement import __version__
+from imitation_refinement.data.contracts import (
+    PATTERNS,
+    STRUCTURES,
+    to_table,
+    with_sources,
+    write_rejected,
+    write_table,
+    written,
+)
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import digest
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
@@ -169,8 +179,11 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
     kept = config.materials_project.pages
     pages = Path(kept) if kept else output.with_name(output.name + ".pages")
     collected = collect(structures, paths.get("imperfect"), pages, config, paths.get("test"), paths.get("keep_out"))
-    counts, remarks = write_structures(output, collected.library, collected.total)
-    write_table(paths["collected_patterns"], _columns(collected.rows), PATTERNS)
+    origin = structures_origin(structures)
+    schema = with_sources(STRUCTURES, {"structures": origin})
+    counts, remarks = write_structures(output, collected.library, collected.total, schema)
+    schema = with_sources(PATTERNS, _patterns_origins(paths, origin))
+    write_table(paths["collected_patterns"], _columns(collected.rows), schema)
     write_rejected(paths["rejected"], collected.rejected)
     if not kept:
         materials_project.remove_pages(pages)
@@ -185,7 +198,34 @@ def run(paths: dict[str, Any], config: CollectConfig, tracker: Tracker) -> str:
     return f"{total} structures, {patterns} imperfect patterns{unseen}" + (f"; {left_out} left out" if left_out else "")
 
 
-def write_structures(path: Path, found: Iterable[pa.Table], total: int) -> tuple[Counter[str], int]:
+def structures_origin(source: str) -> str:
+    """Where structures come from, and their version or digest: ``minerals (xraylarch 0.9.66)``.
+
+    Args:
+        source: a path, one of NAMED_SOURCES, or nothing for the built-in ones.
+    """
+    if package := PACKAGES.get(source):
+        return f"{source} ({package.name} {package.version})"
+    if source == MATERIALS_PROJECT:
+        return source
+    if source and source != RANDOM:
+        return _file_origin(Path(source))
+    return f"{source or 'built-in'} (imitation-refinement {__version__})"
+
+
+def _patterns_origins(paths: Mapping[str, Any], structures: str) -> dict[str, str]:
+    given = {name: _file_origin(paths[name]) for name in ("imperfect", "test", "keep_out") if name in paths}
+    return {"imperfect": f"specimens measured virtually, of {structures}", **given}
+
+
+def _file_origin(path: Path) -> str:
+    """A file's or a folder's own name and digest, which are the same on every machine."""
+    return f"{path.name} (SHA-256 {digest(path)[:16]})"
+
+
+def write_structures(
+    path: Path, found: Iterable[pa.Table], total: int, schema: pa.Schema = STRUCTURES
+) -> tuple[Counter[str], int]:
     """Writes tables as they come, whole or not at all.
 
     Returns:
@@ -201,7 +241,7 @@ def write_structures(path: Path, found: Iterable[pa.Table], total: int) -> tuple
             remarks += table.num_rows - table["remark"].null_count
             yield table
 
-    for _ in progress(written(path, STRUCTURES, counted(), total), "structures", total, "structures"):
+    for _ in progress(written(path, schema, counted(), total), "structures", total, "structures"):
         pass
     return counts, remarks
 

@@ -20,6 +20,9 @@ def evaluate(
     report: dsl.Output[dsl.HTML],
     figures: dsl.Output[dsl.Artifact],
     predictions: dsl.Output[dsl.Artifact],
+    metrics: dsl.Output[dsl.Metrics],
+    classification: dsl.Output[dsl.ClassificationMetrics],
+    note: dsl.Output[dsl.Markdown],
     pretrain_others: dsl.Input[List[dsl.Model]] = None,  # noqa: UP006
     refine_with_ideal: dsl.Input[List[dsl.Model]] = None,  # noqa: UP006
     adapt: dsl.Input[List[dsl.Model]] = None,  # noqa: UP006
@@ -31,6 +34,7 @@ def evaluate(
     config: dict = {},  # noqa: B006 (KFP reads the default)
 ) -> None:
     """Accuracy, distance to theory, honesty, figures and report of all that the loops of the pipeline trained."""
+    from components.evaluate.kubeflow import show
     from components.evaluate.stage import STAGE
 
     STAGE.task(
@@ -57,3 +61,4 @@ def evaluate(
             "classifiers_from": classifiers,
         },
     )
+    show(results.path, predictions.path, metrics, classification, note.path)

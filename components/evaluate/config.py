@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from imitation_refinement.options import Seed, StageConfig
+from imitation_refinement.results.gate import Bounds
 
 
 class EvaluateConfig(StageConfig):
@@ -18,6 +19,7 @@ class EvaluateConfig(StageConfig):
     )
     examples: int = Field(4, ge=1, le=12, description="patterns drawn beside theory")
     embedded: int = Field(300, ge=50, le=100_000, description="most patterns of each kind in the embedding figure")
+    bounds: Bounds = Field(Bounds(), description="what a champion of the registry must keep")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     profile: str = Field("", description="name of the profile, for the record")
     portable: bool = Field(False, description="whether any x86-64 processor repeats the run's numbers, for the record")

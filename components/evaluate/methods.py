@@ -67,6 +67,7 @@ class Entry:
         patterns: the test patterns as the method shows them, shape (n, points); None where it leaves them as they are.
         reader: the classifier that answers.
         refiner: the network that makes ``patterns``.
+        file: of the refiner, or of the classifier where there is none; None without a network.
         temperature: of ``probabilities``.
         history: of the training, by epoch.
     """
@@ -83,6 +84,7 @@ class Entry:
     patterns: Patterns | None = None
     reader: Classifier | None = None
     refiner: nn.Module | None = None
+    file: Path | None = None
     temperature: float = 1.0
     history: History = field(default_factory=dict)
 
@@ -224,6 +226,7 @@ def _raw(readers: Iterable[Reader], parts: Parts) -> Iterator[Entry]:
             n_train=int(reader.about["n_train"]) if reader.method.kind is Kind.ADAPTED else 0,
             patterns=parts.test.intensity if reader.method is Method.RAW else _generated(reader, parts),
             refiner=reader.generator,
+            file=reader.path,
             history=reader.about["history"],
         )
 
@@ -276,6 +279,7 @@ def _refined(
             n_train=int(str(about["n_train"])),
             patterns=test,
             refiner=refiner,
+            file=path,
             history=history,
         )
 

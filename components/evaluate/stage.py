@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from components.evaluate.config import EvaluateConfig
 from components.evaluate.drawings import draw, label, model_name
 from components.evaluate.methods import Entry, Parts, read_methods
 from components.evaluate.report import format_table, write_report
-from components.evaluate.rows import counts, judge, predictions, result_rows
+from components.evaluate.rows import answers, counts, judge, predictions, result_rows
 from imitation_refinement.data.contracts import as_csv, read_grid, read_remarked
 from imitation_refinement.data.datasets import Dataset, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
 from imitation_refinement.learning.models import probabilities, use_device
 from imitation_refinement.progress import say
-from imitation_refinement.results import figures, metrics
-from imitation_refinement.results.wording import points, points_interval
+from imitation_refinement.results import figures, gate, metrics, summary
+from imitation_refinement.running.launch import this_run
+from imitation_refinement.running.revision import CHANGED, changed, identity, revision
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.vocabulary import Method
@@ -39,12 +44,14 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     results = {
         "profile": config.profile,
         "seed": config.seed,
+        "revision": revision(),
         **({"portable": True} if config.portable else {}),
         "data": _data_record(paths, config, parts),
         "selected": selected.name,
         "judges": judges,
         "ideal_accuracy": {m.classifier: _ideal_accuracy(m, ideal) for m in methods if m.method is Method.RAW},
         "true_counts": counts(parts.test.labels),
+        "gate": _standing(selected, methods, rows, parts.test, config),
         "rows": rows,
     }
     drawn = draw(methods, selected, rows, parts, ideal, config)
@@ -58,12 +65,11 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     table = format_table(rows)
     write_text(paths["table"], table + "\n")
     write_text(paths["predictions"], as_csv(predictions(methods, parts.test)))
-    write_report(paths["report"], results, saved, _files(methods))
-    _register(selected, rows, parts.test, tracker)
-    for name in ("results", "report", "predictions"):
-        tracker.log_artifact(paths[name])
-    for row in rows:
-        tracker.log_metrics({f"{row['name']}.{k}": v for k, v in row.items() if isinstance(v, float)})
+    write_report(paths["report"], results, saved, _files(methods), _about(config))
+    for name, suffix in (("results", ".json"), ("report", ".html"), ("predictions", ".csv")):
+        tracker.log_artifact(paths[name], name=name + suffix)
+    tell(results, tracker)
+    _register(selected, results, methods, tracker)
     say(table)
     best = next(row for row in rows if row["name"] == selected.name)
     right = f"{100 * best['accuracy']:.1f} % of {best['n_test']} test patterns right"
@@ -78,16 +84,79 @@ def _selected(methods: Sequence[Entry], where: Path) -> Entry:
     return max(usable, key=lambda m: -1.0 if m.validation_accuracy is None else m.validation_accuracy)
 
 
-def _register(selected: Entry, rows: Sequence[Mapping[str, Any]], test: Dataset, tracker: Tracker) -> None:
-    """Registers the selected refiner in MLflow if it beats raw beyond noise; else a tag says why not."""
-    row = next(row for row in rows if row["name"] == selected.name)
-    interval = points_interval(row["gain_low"], row["gain_high"])
-    name, gain = selected.name, f"{points(row['gain'])} ({interval}) points over raw"
-    if row["gain_low"] > 0 and selected.refiner is not None:
-        tracker.log_model(selected.refiner.cpu(), "selected", test.intensity[:2], REGISTERED_MODEL)
-        tracker.set_tag("registration", f"registered: {name} gains {gain}")
-    else:
-        tracker.set_tag("registration", f"refused: {name} gains {gain}, which may be noise")
+def tell(results: Mapping[str, Any], tracker: Tracker) -> None:
+    """Says to the whole run what came of it: its name, note, user, revision and numbers, and each method as a run."""
+    whole, data = tracker.above, results["data"]
+    tracker.log_table(pd.DataFrame([_flat_row(row) for row in results["rows"]]), "methods.json")
+    whole.rename(summary.title(results))
+    whole.note(summary.note(results))
+    for key, value in identity().items():
+        whole.set_tag(key, value)
+    whole.log_params(
+        {
+            "profile": results["profile"],
+            "seed": results["seed"],
+            "structures": data["structures"]["source"],
+            "imperfect": data["imperfect"]["source"],
+            "test": data["imperfect"].get("test", ""),
+            "classifiers": data.get("classifiers", {}).get("source", ""),
+        }
+    )
+    whole.log_metrics(summary.headline(results))
+    for run in summary.method_runs(results):
+        whole.child(run.name, {**identity(), **run.tags}, run.metrics, run.params)
+
+
+def _register(selected: Entry, results: Mapping[str, Any], methods: Sequence[Entry], tracker: Tracker) -> None:
+    """Has the selected model registered; whether it becomes champion, what stands there by then decides, too."""
+    data = results["data"]
+    evidence = {
+        "model": REGISTERED_MODEL,
+        "method": selected.name,
+        "tested": results["gate"]["tested_sha256"],
+        "reasons": results["gate"]["reasons"],
+        "metrics": summary.headline(results),
+        "card": summary.note(results),
+        "tags": {
+            "profile": results["profile"] or summary.NONE,
+            "seed": str(results["seed"]),
+            "structures": data["structures"]["source"],
+            "imperfect": data["imperfect"].get("test") or data["imperfect"]["source"],
+            "revision": results["revision"],
+        },
+        "seed": results["seed"],
+    }
+    tracker.register(evidence, _model_files(selected, methods))
+
+
+def _flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a row fits in a cell."""
+    return {key: value for key, value in row.items() if not isinstance(value, dict | list)}
+
+
+def _model_files(selected: Entry, methods: Sequence[Entry]) -> dict[str, Path]:
+    """The files that the selected refiner's model is made of: its own and its classifier's."""
+    (reader,) = [m for m in methods if m.method is Method.RAW and m.classifier == selected.classifier]
+    assert selected.file is not None and reader.file is not None, "a network has its file"
+    return {"classifier": reader.file, "refiner": selected.file}
+
+
+def _standing(
+    selected: Entry, methods: Sequence[Entry], rows: Sequence[Mapping[str, Any]], test: Dataset, config: EvaluateConfig
+) -> dict[str, Any]:
+    """What the registry's gate asks of the selected refiner but for the champion, which only the registry knows."""
+    by_name = {row["name"]: row for row in rows}
+    tested = gate.tested_digest(test.rows["pattern_id"].tolist(), test.labels, test.intensity)
+    simple = [(by_name[m.name], answers(m, test, tested)) for m in methods if m.method in gate.SIMPLE]
+    found = gate.standing(answers(selected, test, tested), by_name[selected.name], simple, config.bounds, config.seed)
+    return {"tested_sha256": tested, "reasons": [asdict(reason) for reason in found]}
+
+
+def _about(config: EvaluateConfig) -> dict[str, str]:
+    """Which run a report is of; not in the results, which are the same whenever and wherever they are made."""
+    profile = {"profile": f"{config.profile}, seed {config.seed}"} if config.profile else {}
+    short = f"{revision().removesuffix(CHANGED)[:12]}{CHANGED * changed(revision())}"
+    return {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "revision": short, **profile, **this_run()}
 
 
 def _ideal_accuracy(method: Entry, ideal: Dataset) -> float | None:

@@ -47,7 +47,7 @@ def run(paths: dict[str, Any], config: GatherConfig, tracker: Tracker) -> str:
     write_rejected(paths["all_rejected"], rejected)
     systems = {f"system_{name}": n for name, n in counts["crystal_system"].items() if name}
     tracker.log_metrics({**counted(counts["flag"]), **systems, "rejected": len(rejected)})
-    tracker.log_artifact(paths["all_rejected"])
+    tracker.log_artifact(paths["all_rejected"], name="rejected.csv")
     return f"{counts['flag'].total()} patterns of {len(paths['answers'])} shards, {counts['flag']['']} with an answer"
 
 

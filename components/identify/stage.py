@@ -10,7 +10,7 @@ from typing import Any
 
 from components.identify.config import IdentifyConfig
 from imitation_refinement.answer.batch import Asked, answer_all
-from imitation_refinement.answer.identify import Flag
+from imitation_refinement.answer.domain import Flag
 from imitation_refinement.answer.journal import Journal
 from imitation_refinement.answer.record import ANSWERED, tables
 from imitation_refinement.data.contracts import write_rejected, written

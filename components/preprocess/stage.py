@@ -26,7 +26,9 @@ from imitation_refinement.data.contracts import (
     read_batches,
     read_grid,
     read_remarked,
+    read_sources,
     read_table,
+    with_sources,
     write_rejected,
     write_table,
     written,
@@ -49,7 +51,8 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
     """Runs the stage; see :data:`STAGE` for the files."""
     grid = read_grid(paths["imperfect"][0])
     imperfect, kept_out, rejected = _imperfect(paths["imperfect"], grid, config)
-    write_table(paths["imperfect_dataset"], imperfect, gridded_schema(grid))
+    schema = with_sources(gridded_schema(grid), read_sources(paths["imperfect"][0]))
+    write_table(paths["imperfect_dataset"], imperfect, schema)
     ideal, pairs = _ideal(paths["ideal"], imperfect, kept_out, grid, config)
     split_of = dict(zip(ideal["formula"], ideal["split"], strict=True))  # a material is on one side
     _write_ideal(paths["ideal"], split_of, grid, paths["ideal_dataset"])
@@ -65,7 +68,7 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
     write_rejected(paths["rejected"], rejected)
     counts = {f"{table}_{split}": len(part) for (table, split), part in manifest.groupby(["table", "split"])}
     tracker.log_metrics(counts | {"identical_on_two_sides": pairs})
-    tracker.log_artifact(paths["manifest"])
+    tracker.log_artifact(paths["manifest"], name="manifest.csv")
     say("patterns by split: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     training = (
         f"{counts.get('ideal_train', 0)} ideal and {counts.get('imperfect_train', 0)} imperfect patterns to learn from"
@@ -248,7 +251,8 @@ def _read_ideal(shards: list[Path], grid: Grid) -> tuple[pd.DataFrame, NDArray[n
 
 def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path) -> None:
     """Shards of the ideal schema with the splits of their materials, a few thousand rows at a time."""
-    schema = ideal_schema(grid, sum(read_remarked(shard) for shard in shards))
+    remarked = sum(read_remarked(shard) for shard in shards)
+    schema = with_sources(ideal_schema(grid, remarked), read_sources(shards[0]))
     for shard in shards:
         read_grid(shard, grid)
     total = sum(pq.read_metadata(shard).num_rows for shard in shards)

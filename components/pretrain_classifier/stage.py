@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from imitation_refinement.files import writing
 from imitation_refinement.learning.augmentation import Augmentation
 from imitation_refinement.learning.checkpoints import checkpoint_of
 from imitation_refinement.learning.config import PretrainConfig
-from imitation_refinement.learning.model_files import model_name
+from imitation_refinement.learning.model_files import model_name, model_tags, name_of
 from imitation_refinement.learning.models import load_classifier, save_model
 from imitation_refinement.learning.training import train_classifier
 from imitation_refinement.progress import leads
@@ -45,8 +46,13 @@ def _take(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker) -> st
         raise InputError(given, f"is on the grid {grid}, the patterns on {expected}.", "Simulate on its grid.")
     with writing(paths["classifier"]) as temporary:
         shutil.copyfile(given, temporary)
-    tracker.log_artifact(paths["classifier"], "classifier")
+    _log(paths["classifier"], about, f"Taken as it is from {given}.", tracker)
     return f"taken from {given} as it is"
+
+
+def _log(path: Path, about: Mapping[str, Any], how: str, tracker: Tracker) -> None:
+    card = f"A classifier of the seven crystal systems ({about['method']}), from ideal powder patterns. {how}\n"
+    tracker.log_model(name_of(path), {"classifier": path}, card, model_tags(about))
 
 
 def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkpoint: Path) -> str:
@@ -68,7 +74,7 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
     learnt = data.rows["formula"][data.rows["split"] == "train"]
     save_model(paths["classifier"], model, data.grid, about, learnt)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_artifact(paths["classifier"], "classifier")
+    _log(paths["classifier"], about, f"Learnt from {len(train[1])} patterns.", tracker)
     right = 100 * history.metrics["validation_accuracy"][-1]
     return f"{right:.1f} % of {len(validation[1])} ideal validation patterns right, {len(train[1])} learnt from"
 

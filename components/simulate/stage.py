@@ -31,8 +31,10 @@ from imitation_refinement.data.contracts import (
     measured_schema,
     null_rows,
     read_batches,
+    read_sources,
     read_table,
     to_table,
+    with_sources,
     write_rejected,
 )
 from imitation_refinement.errors import InputError
@@ -87,7 +89,7 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
             source, f"row {row} has no lattice or sites.", "Give the table that collect_structures writes."
         )
     grid, reach = config.grid, REACH * config.profile.fwhm
-    schema = ideal_schema(grid, table.num_rows - table["remark"].null_count)
+    schema = with_sources(ideal_schema(grid, table.num_rows - table["remark"].null_count), read_sources(source))
     low, high = max(LEAST, grid.start - reach), min(MOST, grid.stop + reach)
 
     def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
@@ -119,7 +121,8 @@ def _library(source: Path, target: Path, config: SimulateConfig) -> tuple[int, l
         return pa.Table.from_pylist(made, schema=LIBRARY), []
 
     starts = range(0, table.num_rows, CHUNK)
-    return _stream(simulate, starts, table.num_rows, target, LIBRARY, "library", config.threads)
+    schema = with_sources(LIBRARY, read_sources(source))
+    return _stream(simulate, starts, table.num_rows, target, schema, "library", config.threads)
 
 
 def _own_rows(source: Path, config: SimulateConfig) -> pa.Table:
@@ -144,7 +147,8 @@ def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int,
         return _filled(everything, rows[start : start + CHUNK], specimens, source, config)
 
     starts = range(0, len(rows), CHUNK)
-    return _stream(fill, starts, len(rows), target, measured_schema(config.grid), "imperfect patterns", config.threads)
+    schema = with_sources(measured_schema(config.grid), read_sources(source))
+    return _stream(fill, starts, len(rows), target, schema, "imperfect patterns", config.threads)
 
 
 def _filled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.learning.checkpoints import checkpoint_of
 from imitation_refinement.learning.config import RefineConfig
+from imitation_refinement.learning.model_files import model_tags, name_of
 from imitation_refinement.learning.models import (
     apply,
     check_unseen,
@@ -89,12 +91,24 @@ def _run(paths: dict[str, Any], config: RefineConfig, tracker: Tracker, checkpoi
     }
     save_model(paths["refiner"], refiner, grid, about)
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
-    tracker.log_artifact(paths["refiner"], "refiner")
+    files = {"classifier": paths["classifier"], "refiner": paths["refiner"]}
+    tracker.log_model(name_of(paths["refiner"]), files, _card(about), model_tags(about))
     known = truth != UNLABELLED
     if not known.any():
         return f"{n_train} patterns learnt from"
     right = probabilities(classifier, refined[known]).argmax(1) == truth[known]
     return f"{100 * right.mean():.1f} % of {known.sum()} validation patterns right, {n_train} learnt from"
+
+
+def _card(about: Mapping[str, Any]) -> str:
+    """What the model is, for whoever finds it in MLflow."""
+    how = f"{about['supervision'].label} ({about['variant'].label})"
+    through = f"{about['classifier']} classifier, SHA-256 {about['classifier_sha256']}"
+    return (
+        "A refiner with the classifier that it was trained through: imperfect powder patterns in, patterns that look "
+        f"like theory out, and their crystal system.\n\n- Imitation refinement, {how}; learnt from {about['n_train']} "
+        f"patterns\n- {through}\n- Temperature of the probabilities: {about['temperature']:.3g}\n"
+    )
 
 
 def _ideal(paths: dict[str, Any], grid: Grid) -> Labelled:

@@ -23,6 +23,8 @@ from typing import Any
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say
 
+SOURCES_KEY = b"sources"  # of a Parquet schema's metadata: where its content came from at first, JSON
+
 # What editors and systems leave beside data: hidden files (macOS's ``._name`` among them), copies, locks.
 _STRAY = re.compile(
     r"\..*|.*~|~\$.*|#.*#|__MACOSX|Thumbs\.db|ehthumbs\.db|desktop\.ini|Icon\r"

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from imitation_refinement.answer.identify import identify
 from imitation_refinement.answer.model import Model
+from imitation_refinement.answer.run_model import RECORD, Refined, RunModel, load_run, read_run_model, refine_pattern
 from imitation_refinement.data.contracts import as_csv, write_table
-from imitation_refinement.data.patterns import Pattern, check_coverage, read_all, report_rejected, say_remarks, write_xy
+from imitation_refinement.data.patterns import Pattern, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, output_folder, parse_json, read_bytes, unused_name, write_text
-from imitation_refinement.learning.models import apply, load_classifier, load_refiner, probabilities
-from imitation_refinement.learning.networks import Classifier, Refiner
+from imitation_refinement.files import output_folder, unused_name, write_text
 from imitation_refinement.progress import progress, say
 from imitation_refinement.results.figures import pattern_figure, save_figure
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
-from imitation_refinement.xrd.grid import Grid, convert_two_theta
 
 CAVEAT = "A refined pattern is no counting data: give the measured one to Rietveld refinement."
 
@@ -39,104 +34,6 @@ REFINED = pa.schema(
     ],
     metadata={"crystal_systems": ",".join(CRYSTAL_SYSTEMS), "caveat": CAVEAT},
 )
-
-
-@dataclass(frozen=True)
-class RunModel:
-    """A run's refiner with the classifier that it was trained through."""
-
-    name: str
-    refiner: Refiner
-    classifier: Classifier
-    grid: Grid
-    temperature: float
-
-    @property
-    def zero_error(self) -> float:
-        """By how much patterns are moved down the axis [°]: the zero error of the instrument of the training."""
-        return self.refiner.config.zero_error * self.grid.step
-
-
-@dataclass(frozen=True)
-class Refined:
-    """A pattern after refinement.
-
-    Attributes:
-        pattern: the pattern as it was given.
-        intensity: refined, on the pattern's own angles and scale, shape (n,).
-        probabilities: of the seven crystal systems, shape (7,).
-        moved: by how much lines were moved, on the whole [°].
-    """
-
-    pattern: Pattern
-    intensity: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    moved: float = 0.0
-
-    @property
-    def crystal_system(self) -> str:
-        """The most probable crystal system."""
-        return str(CRYSTAL_SYSTEMS[int(self.probabilities.argmax())])
-
-
-def load_run(run: str | Path, name: str | None = None, keep_angles: bool = False) -> RunModel:
-    """A refiner of a finished run.
-
-    Args:
-        run: the run's folder, as ``runs/latest``.
-        name: of the refiner, as ``densenet-targeted``; by default the one that did best on the validation part.
-        keep_angles: leave out the zero error of the instrument that the training patterns came from.
-
-    Raises:
-        InputError: if the folder is no finished run or has no such refiner.
-    """
-    run = Path(run)
-    try:
-        selected = str(parse_json(read_bytes(run / "results.json"))["selected"])
-    except (InputError, ValueError, KeyError, TypeError):
-        raise InputError(run, "is no finished run.", "Give the folder of one, as runs/latest.") from None
-    path = run / "models" / f"{name or selected}.safetensors"
-    if not path.exists():
-        have = ", ".join(sorted(p.stem for p in (run / "models").glob("*-*.safetensors")))
-        raise InputError(run, f"has no refiner {name or selected}.", f"It has: {have or 'none'}.")
-    refiner, grid, about = load_refiner(path)
-    classifier_path = run / "models" / f"{about['classifier']}.safetensors"
-    classifier, _, _ = load_classifier(classifier_path)
-    if digest(classifier_path) != about["classifier_sha256"]:
-        raise InputError(
-            path, f"was not trained through {classifier_path}.", "Give a run whose models belong together."
-        )
-    refiner = refiner.adjusted() if keep_angles else refiner
-    return RunModel(path.stem, refiner, classifier, grid, float(str(about["temperature"])))
-
-
-def refine_pattern(model: RunModel, pattern: Pattern) -> Refined:
-    """Refines one pattern with a run's model.
-
-    The refined pattern is interpolated (monotone cubic) from the model's grid to the pattern's own angles; outside the
-    grid the pattern stays as it was measured.
-
-    Args:
-        model: a refiner.
-        pattern: a checked pattern with its wavelength.
-
-    Raises:
-        InputError: if the pattern covers too little of the model's grid.
-    """
-    check_coverage(pattern, model.grid)
-    assert pattern.wavelength is not None, "a checked pattern has a wavelength"
-    raw = model.grid.resample(pattern.two_theta, pattern.intensity, pattern.wavelength)
-    scale = float(raw.max())
-    if scale <= 0:
-        raise InputError(pattern.where, "is zero everywhere on the model's grid.", "Measure it again.")
-    refined = apply(model.refiner, raw[None] / scale)
-    angles = convert_two_theta(pattern.two_theta, pattern.wavelength, model.grid.wavelength)
-    inside = (angles >= model.grid.start) & (angles <= model.grid.stop)
-    intensity = np.array(pattern.intensity, float)
-    curve = PchipInterpolator(model.grid.two_theta, refined[0].astype(float) * scale)
-    intensity[inside] = np.maximum(curve(angles[inside]), 0)
-    told = probabilities(model.classifier, refined, model.temperature)[0].astype(float)
-    return Refined(pattern, intensity, told, -model.zero_error)
 
 
 def refine_files(
@@ -161,7 +58,8 @@ def refine_files(
         paths: files of :mod:`imitation_refinement.data.formats`, or folders of them.
         output: the folder.
         wavelength: [Å], or with its unit, or a line's name, for patterns that do not say theirs.
-        folder: of a model; the one that comes with the software without it.
+        folder: of a model, or of a run's (:func:`.run_model.write_run_model`); the one that comes with the software
+            without it.
         run: a finished run, whose models are taken instead.
         name: the run's refiner; see :func:`load_run`.
         keep_angles: leave zero errors as they are; for a run's refiner see :func:`load_run`.
@@ -174,6 +72,9 @@ def refine_files(
     output_folder(output)
     if run:
         refine, called = _with_run(load_run(run, name, keep_angles))
+    elif folder and (Path(folder) / RECORD).is_file():
+        model = read_run_model(Path(folder))
+        refine, called = _with_run(model.keeping_angles() if keep_angles else model)
     else:
         refine, called = _with_model(Model.read(folder), keep_angles)
     patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
@@ -192,6 +93,8 @@ def refine_files(
 
 def _with_run(model: RunModel) -> tuple[Callable[[Pattern], Refined], str]:
     """What refines, and its name."""
+    if model.refiner is None:
+        raise InputError(model.name, "has no refiner.", "Give a model with one.")
     if model.zero_error:
         say(
             f"moved by {-model.zero_error:+.3f}° in 2θ, the zero error of the instrument of {model.name}'s training "

@@ -135,6 +135,11 @@ class Method(Word):
         self.paper_baseline = paper_baseline
 
     @property
+    def knows_material(self) -> bool:
+        """Whether the tested material may be in its library: no refiner may know that much."""
+        return self in (Method.NEAREST_IN_LIBRARY, Method.SEARCH_IN_LIBRARY)
+
+    @property
     def short(self) -> str:
         """What it is called among the methods of one classifier."""
         return "raw" if self is Method.RAW else self.label

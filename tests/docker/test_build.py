@@ -86,7 +86,7 @@ def test_the_call_of_docker() -> None:
     text = " ".join(words)
     assert words[:2] == ["dock", "build"] and words[-3:] == ["--pull", "--network=host", "."]
     assert "--target train-refiner " in text and "--secret id=pip_conf,src=/p" in text
-    assert "--build-arg TORCH=+cpu --build-arg BASE_IMAGE=b:1 " in text
+    assert "--build-arg TORCH=+cpu --build-arg REVISION=abc --build-arg BASE_IMAGE=b:1 " in text
     assert "--tag imitation-refinement/train-refiner-python:1.2.3 " in text
     assert "--tag imitation-refinement/train-refiner-python:abc " in text
     assert "latest" not in text

@@ -75,6 +75,6 @@ def test_it_runs_on_this_machine(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines()[-1] == f"answers: {made / 'answers.parquet'}"
     table = pq.read_table(made / "answers.parquet", columns=["pattern_id", "candidate_1_formula"])
     assert table.to_pylist() == [{"pattern_id": n, "candidate_1_formula": n} for n in ("NaCl", "TiO2")]
-    assert sorted(p.name for p in made.iterdir()) == ["answers.parquet", "log.txt", "rejected.csv"]
+    assert sorted(p.name for p in made.iterdir()) == ["answers.parquet", "log.txt", "rejected.csv", "tracking"]
     with pytest.raises(SystemExit):
         main(["batch", "run", str(folder / "none"), *options])

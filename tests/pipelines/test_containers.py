@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,33 +14,10 @@ from docker.errors import ImageNotFound, NotFound
 
 import docker
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.tracking import JOURNAL_VARIABLE
 from pipelines import containers, local, processes
 from pipelines.cli import main
 from pipelines.profiles import read_profile
-
-
-@pytest.mark.parametrize(
-    ("uri", "desktop", "expected"),
-    [
-        ("http://localhost:5000", False, ("http://localhost:5000", {"network_mode": "host"})),
-        ("http://127.0.0.1:5000/mlflow", False, ("http://127.0.0.1:5000/mlflow", {"network_mode": "host"})),
-        ("http://[::1]:5000", False, ("http://[::1]:5000", {"network_mode": "host"})),
-        ("http://localhost:5000/mlflow", True, ("http://host.docker.internal:5000/mlflow", {})),
-        ("https://me:secret@localhost", True, ("https://me:secret@host.docker.internal", {})),
-        ("https://mlflow.example.com:8443", False, ("https://mlflow.example.com:8443", {})),
-        ("https://mlflow.example.com", True, ("https://mlflow.example.com", {})),
-        ("databricks", False, ("databricks", {})),
-    ],
-)
-def test_how_a_container_reaches_the_tracking_server(
-    uri: str, desktop: bool, expected: tuple[str, dict[str, Any]]
-) -> None:
-    assert containers.reached(uri, desktop) == expected
-
-
-def test_an_address_is_shown_without_its_password() -> None:
-    assert containers.without_login("https://me:secret@a.example.com:1/x") == "https://a.example.com:1/x"
-    assert containers.without_login("http://localhost:5000") == "http://localhost:5000"
 
 
 @pytest.mark.parametrize(
@@ -65,14 +41,13 @@ def test_why_a_container_died(code: int, out_of_memory: bool, words: str) -> Non
 
 def test_what_the_tasks_inherit() -> None:
     needed = {
-        "MLFLOW_TRACKING_URI": "u",
-        "MLFLOW_TRACKING_PASSWORD": "p",
         "IMITATION_REFINEMENT_ERROR_FILE": "e",
         "OMP_NUM_THREADS": "2",
         "NUMBA_CPU_NAME": "haswell",
         "MP_API_KEY": "k",
+        "MLFLOW_RUN_ID": "r",
     }
-    others = {"HOME": "/home/me", "PATH": "/bin", "PYTHONPATH": ".", "MLFLOW_BACKEND_STORE_URI": "s", "AWS_SECRET": "t"}
+    others = {"HOME": "/home/me", "PATH": "/bin", "PYTHONPATH": ".", "MLFLOW_TRACKING_PASSWORD": "p", "AWS_SECRET": "t"}
     assert containers.inherited({**needed, **others}) == needed
 
 
@@ -135,12 +110,10 @@ class FakeEngine:
     """An engine with a client of our own."""
 
     images = ("an-image",)
-    desktop, user = False, "7:8"
+    user = "7:8"
 
     def __init__(self) -> None:
         self.removed: list[str] = []
-        self.asked: list[dict[str, Any]] = []
-        self.client = SimpleNamespace(containers=SimpleNamespace(run=lambda *_, **given: self.asked.append(given)))
 
     def remove(self, run: str) -> None:
         self.removed.append(run)
@@ -148,21 +121,22 @@ class FakeEngine:
 
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
-    monkeypatch.setattr(containers, "_artifact_folders", lambda: [str(tmp_path)])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@localhost:5000")
+    monkeypatch.setenv(JOURNAL_VARIABLE, str(tmp_path))
     return FakeEngine()
 
 
 def test_the_runner_that_kfp_gets(engine: Any, tmp_path: Path) -> None:
     with containers.tasks(engine, "run-1", ["/data/cifs"]) as runner:
         arguments = runner.container_run_args
-    assert arguments["entrypoint"] == "" and arguments["user"] == "7:8" and arguments["network_mode"] == "host"
-    assert arguments["environment"]["MLFLOW_TRACKING_URI"] == "http://localhost:5000"
+    assert arguments["entrypoint"] == "" and arguments["user"] == "7:8" and "network_mode" not in arguments
+    # They write to the run's journals, and need neither the store nor the way to it.
+    assert arguments["environment"][JOURNAL_VARIABLE] == str(tmp_path) and "secret" not in str(arguments)
     assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in arguments["mounts"]] == [
         ("/data/cifs", "/data/cifs", True),
         (str(tmp_path), str(tmp_path), False),
     ]
-    assert engine.removed == ["run-1"] and engine.asked[0]["network_mode"] == "host"
+    assert engine.removed == ["run-1"]
 
 
 def test_a_death_is_part_of_the_runs_failure(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,20 +169,6 @@ def test_an_interrupt_ends_the_containers_and_starts_no_more(engine: Any) -> Non
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_server_that_containers_do_not_reach(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise docker.errors.ContainerError(None, 1, "c", "i", b"Traceback\nMlflowException: 403 Invalid Host header\n")
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@localhost:5000")
-    engine.client.containers.run = refuse
-    with pytest.raises(InputError) as raised, containers.tasks(engine, "run-1", []):
-        pass
-    assert str(raised.value).startswith(
-        "http://localhost:5000: can't be reached from a container (MlflowException: 403"
-    )
-    assert "secret" not in str(raised.value)
-
-
 def test_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     with pytest.raises(SystemExit) as end:
@@ -237,24 +197,9 @@ def test_who_a_task_runs_as(monkeypatch: pytest.MonkeyPatch) -> None:
     assert containers.Engine([]).user == f"{os.getuid()}:{os.getgid()}"
     monkeypatch.setattr(docker, "from_env", info_client({"SecurityOptions": ["name=rootless"]}))
     assert containers.Engine([]).user == "0:0"
-    monkeypatch.setattr(docker, "from_env", info_client({"OperatingSystem": "Docker Desktop"}))
-    assert containers.Engine([]).desktop
 
 
 def test_the_images_of_a_run_are_those_of_its_components() -> None:
     images = local._images(read_profile("smoke"))
     assert len(images) == 7 and all(name.endswith(":0.1.0") for name in images)
     assert "imitation-refinement/simulate-python:0.1.0" in images
-
-
-def test_a_server_of_somebody_elses_is_used_as_it_is(tmp_path: Path) -> None:
-    with containers.tracking("http://mlflow.example.com", tmp_path / "log") as address:
-        assert address == "http://mlflow.example.com"
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_store_that_can_not_be_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "false")
-    refusal = pytest.raises(InputError, match=r"can't be served by MLflow; .*log says why")
-    with refusal, containers.tracking("sqlite:////nowhere/x.db", tmp_path / "log"):
-        pass

@@ -11,7 +11,8 @@ import pytest
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.running.portable import PORTABLE
-from imitation_refinement.running.tracking import Tracker, open_store
+from imitation_refinement.running.tracking import Tracker
+from imitation_refinement.tracking.store import open_store
 from pipelines import local
 from pipelines.cli import main
 from pipelines.local import run_locally
@@ -155,8 +156,21 @@ def test_ui_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert end.value.code == 2 and "holds no runs" in capsys.readouterr().err
 
 
+def test_sync_where_nothing_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["sync", str(tmp_path)])
+    assert end.value.code == 2 and "holds no journal of a run" in capsys.readouterr().err
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["run", "--help"], ["refine", "--help"], ["compile", "--help"], ["ui", "--help"]):
+    for arguments in (
+        ["--help"],
+        ["run", "--help"],
+        ["refine", "--help"],
+        ["compile", "--help"],
+        ["ui", "--help"],
+        ["sync", "--help"],
+    ):
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == 0

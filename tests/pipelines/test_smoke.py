@@ -89,7 +89,14 @@ def test_the_run_s_folder(done: tuple[Path, Any], folder: Path) -> None:
     for path in KEPT.values():
         assert (folder / path).exists(), path
     names = {path.name for path in folder.iterdir()}
-    assert names == {path.split("/")[0] for path in KEPT.values()} | {"profile.json", "data", "log.txt", "models"}
+    assert names == {path.split("/")[0] for path in KEPT.values()} | {
+        "profile.json",
+        "run.json",
+        "data",
+        "log.txt",
+        "models",
+        "tracking",
+    }
     plain = [f"{c}{own}" for c in ("vgg", "densenet") for own in ("", "-targeted", "-non_targeted")]
     models = {path.name for path in (folder / "models").iterdir()}
     assert models == {f"{name}.safetensors" for name in (*plain, "densenet-targeted-shuffled_labels")}
@@ -139,24 +146,53 @@ def test_the_tree_in_mlflow(done: tuple[Path, Any], folder: Path) -> None:
     everything = client.search_runs([experiment.experiment_id])
     (parent,) = (r for r in everything if "mlflow.parentRunId" not in r.data.tags)
     children = [r for r in everything if r is not parent]
-    assert parent.info.run_name == f"smoke {folder.resolve().name}"
     assert all(r.info.status == "FINISHED" for r in everything)
     assert all(r.data.tags["mlflow.parentRunId"] == parent.info.run_id for r in children)
-    assert Counter(r.data.tags["stage"].split()[0] for r in children) == TASKS
-    for child in children:
-        stage = child.data.tags["stage"].split()[0]
-        assert child.data.params and child.data.metrics, stage
-        assert bool(child.inputs.dataset_inputs) == (stage != "collect_structures"), stage
+    assert all({"mlflow.user", "revision"} <= r.data.tags.keys() for r in everything)
+    stages = [r for r in children if "stage" in r.data.tags]
+    assert Counter(r.data.tags["stage"].split()[0] for r in stages) == TASKS
+    for child in stages:
+        stage, there = child.data.tags["stage"].split()[0], client.list_artifacts(child.info.run_id)
+        assert child.data.params and f"{stage}.json" in {item.path for item in there}, stage
+        named = {item.dataset.name: item.dataset for item in child.inputs.dataset_inputs}
+        assert bool(named) == (stage != "collect_structures"), stage
+        assert all("built-in (" in data.source and data.schema and data.profile for data in named.values()), stage
+        assert not {"classifier", "classifiers", "refiners"} & named.keys()
         trained = stage in ("pretrain_classifier", "train_refiner")
-        kept = {"pretrain_classifier": "classifier", "train_refiner": "refiner"}.get(stage, "")
-        assert bool(kept and client.list_artifacts(child.info.run_id, kept)) == trained, stage
-        figures = client.list_artifacts(child.info.run_id, "figures")
-        assert bool(figures) == (trained or stage == "evaluate"), stage
-    assert parent.data.params["seed"] == "1" and parent.data.params["vgg.network.architecture"] == "vgg"
-    rows = json.loads((folder / "results.json").read_text())["rows"]
-    for row in rows:
-        assert parent.data.metrics[f"{row['name']}.accuracy"] == row["accuracy"]
-    assert {"report.html", "results.json"} <= {a.path for a in client.list_artifacts(parent.info.run_id)}
+        assert bool(child.outputs and child.outputs.model_outputs) == trained, stage
+        assert ("figures" in {item.path for item in there}) == (trained or stage == "evaluate"), stage
+        if stage == "evaluate":
+            kept = {"report.html", "results.json", "predictions.csv", "tables"}
+            assert kept <= {item.path for item in there}
+
+
+def test_a_run_a_method_and_what_the_whole_says(done: tuple[Path, Any], folder: Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(tracking_uri(done[0]))
+    experiment = client.get_experiment_by_name(EXPERIMENT).experiment_id
+    results = json.loads((folder / "results.json").read_text())
+    rows = {row["name"]: row for row in results["rows"]}
+    found = client.search_runs([experiment], "tags.method != 'none'")
+    assert {run.info.run_name for run in found} == rows.keys()
+    for run in found:
+        row = rows[run.info.run_name]
+        assert all(row[name] == value for name, value in run.data.metrics.items())
+        assert run.data.tags["seed"] == "1" and run.data.tags["profile"] == "smoke"
+    wanted = {name for name, row in rows.items() if row["method"] == "ir" and row["accuracy"] > 0.1}
+    asked = client.search_runs([experiment], "metrics.accuracy > 0.1 and tags.method = 'ir'")
+    assert {run.info.run_name for run in asked} == wanted
+    (whole,) = client.search_runs([experiment], "params.profile = 'smoke' and params.keep_out = ''")
+    own = {name: value for name, value in whole.data.metrics.items() if not name.startswith("system/")}
+    assert own["accuracy"] == rows[results["selected"]]["accuracy"] and 8 <= len(own) <= 11
+    assert whole.data.params["seed"] == "1" and whole.data.params["shards"] == "2" and len(whole.data.params) == 8
+    assert whole.info.run_name.endswith("· smoke, seed 1 · built-in")
+    assert "/artifacts/report.html)" in whole.data.tags["mlflow.note.content"]
+    (version,) = client.search_model_versions("name = 'imitation-refinement'")
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert version.tags["method"] == model.name == results["selected"] and version.run_id == model.source_run_id
+    assert client.get_registered_model("imitation-refinement").aliases == {version.tags["gate"]: "1"}
+    assert any(metric.key == "test_accuracy" for metric in model.metrics)
 
 
 @pytest.mark.parametrize("model", ["vgg-targeted", "densenet-non_targeted"])

@@ -11,10 +11,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from imitation_refinement.answer.run_model import load_run, refine_pattern
 from imitation_refinement.data.patterns import Pattern, read_patterns, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import load_refiner, save_model
-from imitation_refinement.refine import load_run, refine_files, refine_pattern
+from imitation_refinement.refine import refine_files
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from pipelines.cli import _parser, main
 
@@ -110,7 +111,7 @@ def test_the_runs_refiners_by_name(toy_run: Path) -> None:
     selected = json.loads((toy_run / "results.json").read_text())["selected"]
     assert load_run(toy_run).name == selected
     assert load_run(toy_run, "vgg-non_targeted").name == "vgg-non_targeted"
-    assert load_run(toy_run, "vgg-targeted").classifier.config.architecture == "vgg"
+    assert load_run(toy_run, "vgg-targeted").classifiers[0].config.architecture == "vgg"
     with pytest.raises(InputError, match=r"no refiner resnet.*densenet-targeted, vgg-non_targeted, vgg-targeted"):
         load_run(toy_run, "resnet")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import requests
 
 from tests.web.conftest import Answers, served
 from web import app, server
+from web.answer import Question
 from web.app import Access
 from web.workers import Busy, Unanswered
 
@@ -204,6 +206,26 @@ def test_a_flood_of_silent_connections_gets_into_its_own_way(page: str, monkeypa
         one.close()
 
 
+def test_who_is_being_answered_does_not_give_way_to_silent_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepted before the flood, with its head sent in the same moment as the flood came."""
+    monkeypatch.setattr(server, "MOST_HEADLESS", 4)
+    monkeypatch.setattr(server, "MOST_OPEN", 8)
+    flooded = threading.Event()
+
+    def reply(question: Question) -> tuple[bool, bytes]:
+        flooded.wait(10)  # the event loop's own thread: all that comes meanwhile is accepted at once
+        return True, b"{}"
+
+    with served(Answers(reply)) as address:
+        asked = [connect(address, head(1) + b"1") for _ in range(2)]
+        flood = [connect(address, b"") for _ in range(40)]
+        flooded.set()
+        for one in asked:
+            assert read(one).startswith("HTTP/1.1 200 ")
+        for one in flood:
+            one.close()
+
+
 def test_a_flood_of_those_who_read_nothing_gets_into_its_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MOST_OPEN", 4)
     large = b"1" * (64 << 20)
@@ -211,6 +233,7 @@ def test_a_flood_of_those_who_read_nothing_gets_into_its_own_way(monkeypatch: py
     with served(answers) as address:
         flood = [connect(address, head(1) + b"1") for _ in range(8)]
         assert post(address, b"22").json() == {}
+        time.sleep(3 * server.GRACE_S)
         assert len(read(flood[0])) < len(large)
         for one in flood:
             one.close()

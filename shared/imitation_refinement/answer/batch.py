@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imitation_refinement import __version__
+from imitation_refinement.answer.domain import Flag
 from imitation_refinement.answer.elements import Elements
-from imitation_refinement.answer.identify import Flag, identify
+from imitation_refinement.answer.identify import identify
 from imitation_refinement.answer.journal import Entry, Journal
 from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.model import RECORD, Model, cited, folder_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -14,6 +15,7 @@ from imitation_refinement.answer.library import REFERENCE
 from imitation_refinement.answer.pattern import WAVELENGTHS, Prepared, is_calculated
 from imitation_refinement.answer.search import Candidate, Search
 from imitation_refinement.data.patterns import Pattern
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.peaks import ABOVE_NOISE, Peaks, noise_level
 
@@ -30,6 +32,7 @@ HUMP_STEP = 1.0  # [° at REFERENCE]
 HUMP_NOISE = 8.0  # [σ] of such a mean
 LEAST_HUMP = 0.02  # of the highest mean
 LEAST_HUMP_WIDTH = 3  # such means, at half its prominence
+UNSURE = 0.5  # a first answer that is less probable than all others together is none
 FEWEST_LINES = 3  # so counted, 119 measured minerals show five or more, twenty patterns of noise and glass at most one
 
 
@@ -62,6 +65,32 @@ class Check:
     outside: bool = True
 
 
+class Flag(StrEnum):
+    """Whether there is an answer."""
+
+    ANSWERED = ""
+    UNSURE = "unsure"
+    OUTSIDE = "outside"
+
+    @property
+    def word(self) -> str:
+        """What a person calls it, where no flag must have a name, too."""
+        return self.value or "answered"
+
+    @classmethod
+    def of(cls, checks: Iterable[Check]) -> Flag:
+        """What checks make of an answer."""
+        told = tuple(checks)
+        if any(check.outside for check in told):
+            return cls.OUTSIDE
+        return cls.UNSURE if any(check.kind is Kind.SYSTEMS for check in told) else cls.ANSWERED
+
+
+def reason(checks: Iterable[Check]) -> str:
+    """Why an answer is none, or what to mind, in words; may be empty."""
+    return "; ".join(check.text for check in checks)
+
+
 def searchable(pattern: Pattern) -> Check | None:
     """Why a pattern can't be searched at all, before anything is tried."""
     assert pattern.wavelength is not None
@@ -72,13 +101,13 @@ def searchable(pattern: Pattern) -> Check | None:
     return Check(Kind.WAVELENGTH, f"{text}: check its unit")
 
 
-def measured_enough(pattern: Pattern, grid: Grid) -> Check | None:
-    """Whether less of the networks' axis was measured than an answer needs."""
+def measured_enough(pattern: Pattern, grid: Grid, least: float = LEAST_COVERAGE) -> Check | None:
+    """Whether less of the networks' axis was measured than the share that an answer needs."""
     assert pattern.wavelength is not None
     share = grid.coverage(pattern.two_theta, pattern.wavelength)
-    if share >= LEAST_COVERAGE:
+    if share >= least:
         return None
-    what = f"log q from {grid.start:g} to {grid.stop:g}° at {grid.wavelength:g} Å"
+    what = f"{'log q' if grid.axis == 'log_q' else '2θ'} from {grid.start:g} to {grid.stop:g}° at {grid.wavelength:g} Å"
     return Check(Kind.RANGE, f"covers {share:.0%} of what networks have learnt ({what}): measure a wider range")
 
 
@@ -196,6 +225,15 @@ def mixture(first: Candidate, second: Candidate) -> Check:
     """What is said of a pattern with two phases."""
     text = f"a mixture of phases: what {first.formula} ({first.space_group}) leaves unexplained is explained by "
     return Check(Kind.MIXTURE, f"{text}{second.formula} ({second.space_group}); the answer is for the former")
+
+
+def between_systems(probabilities: NDArray[np.float64]) -> Check | None:
+    """Whether the first crystal system is less probable than all others together; of probabilities of shape (7,)."""
+    first, second = np.argsort(-probabilities, kind="stable")[:2]
+    if probabilities[first] >= UNSURE:
+        return None
+    text = f"{CRYSTAL_SYSTEMS[first]} and {CRYSTAL_SYSTEMS[second]} are not told apart"
+    return Check(Kind.SYSTEMS, text, outside=False)
 
 
 def calculated(pattern: Pattern) -> Check | None:

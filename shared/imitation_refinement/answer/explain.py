@@ -22,6 +22,8 @@ Vector = NDArray[np.float64]
 
 # In 2θ [°] at REFERENCE.
 LINE_STEP = 0.05  # at which peaks are looked for, about: narrower steps show noise as lines
+MOST_POINTS = 65_000  # at which peaks are looked for: a grid has no more
+LAST = math.nextafter(180, 0)  # of a grid [°]
 TOLERANCE = 0.15  # between a peak and a line that explains it
 STEP = 0.05  # of the patterns that are compared
 WINDOW = 10.0  # widths of ranges that might decide
@@ -125,9 +127,12 @@ def peaks_of(two_theta: Vector, intensity: Vector, wavelength: float, above_nois
     # A whole number of the pattern's own steps, no rounding above: means over one step, or values between two points,
     # are smoothed noise, which would seem to be less.
     own = float(np.median(np.diff(x))) * (1 - 1e-9)
-    step = own * max(1, math.floor(LINE_STEP * wavelength / REFERENCE / own + 0.5))
-    points = max(64, math.floor((x[-1] - x[0]) / step + 1e-6) + 1)
-    grid = Grid(start=float(x[0]), stop=float(x[0] + (points - 1) * step), points=points, wavelength=wavelength)
+    reach = float(x[-1] - x[0])
+    usual = math.floor(LINE_STEP * wavelength / REFERENCE / own + 0.5)
+    step = own * max(1, usual, math.ceil(reach / own / MOST_POINTS))
+    points = max(64, math.floor(reach / step + 1e-6) + 1)
+    stop = min(float(x[0] + (points - 1) * step), LAST)
+    grid = Grid(start=float(x[0]), stop=stop, points=points, wavelength=wavelength)
     return find_peaks(grid.resample(x, intensity[ends], wavelength), grid, 0.0, above_noise)
 
 

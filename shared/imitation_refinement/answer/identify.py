@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from imitation_refinement.answer import domain
 from imitation_refinement.answer.cell import Evidence
-from imitation_refinement.answer.domain import Check, Kind
+from imitation_refinement.answer.domain import Check, Flag, Kind
 from imitation_refinement.answer.explain import Explanation, explain, lines_of, listed, peaks_of
 from imitation_refinement.answer.fusion import Opinions
 from imitation_refinement.answer.model import Model
@@ -23,21 +22,6 @@ from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES, Crystal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-UNSURE = 0.5  # a first answer that is less probable than all others together is none
-
-
-class Flag(StrEnum):
-    """Whether there is an answer."""
-
-    ANSWERED = ""
-    UNSURE = "unsure"
-    OUTSIDE = "outside"
-
-    @property
-    def word(self) -> str:
-        """What a person calls it, where no flag must have a name, too."""
-        return self.value or "answered"
 
 
 @dataclass(frozen=True)
@@ -80,14 +64,12 @@ class Identified:
     @property
     def flag(self) -> Flag:
         """Whether this is an answer."""
-        if any(check.outside for check in self.checks):
-            return Flag.OUTSIDE
-        return Flag.UNSURE if any(check.kind is Kind.SYSTEMS for check in self.checks) else Flag.ANSWERED
+        return Flag.of(self.checks)
 
     @property
     def reason(self) -> str:
         """Why this is none, or what to mind, in words; may be empty."""
-        return "; ".join(check.text for check in self.checks)
+        return domain.reason(self.checks)
 
     def plot(self) -> Figure:
         """The pattern, the lines of its candidates below it, and the peaks that none explains."""
@@ -130,19 +112,10 @@ def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None =
         lines = lines_of(model.search.library, first, pattern.wavelength, low, high)
         second = domain.second_phase(model.search, prepared, pattern, peaks, first, lines, allowed)
         checks.append(domain.mixture(first, second) if second else None)
-    checks += [_between_systems(probabilities), domain.calculated(pattern)]
+    checks += [domain.between_systems(probabilities), domain.calculated(pattern)]
     explanation = explain(model.search.library, found.candidates, listed(peaks), pattern.wavelength, low, high)
     told = tuple(check for check in checks if check is not None)
     return Identified(pattern, probabilities, opinions, found.candidates, told, explanation, second)
-
-
-def _between_systems(probabilities: NDArray[np.float64]) -> Check | None:
-    """Whether the first crystal system is less probable than all others together."""
-    first, second = np.argsort(-probabilities, kind="stable")[:2]
-    if probabilities[first] >= UNSURE:
-        return None
-    text = f"{CRYSTAL_SYSTEMS[first]} and {CRYSTAL_SYSTEMS[second]} are not told apart"
-    return Check(Kind.SYSTEMS, text, outside=False)
 
 
 def _unanswered(pattern: Pattern, check: Check) -> Identified:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imitation_refinement.answer.identify import Flag
+from imitation_refinement.answer.domain import Flag
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
 from imitation_refinement.results.table import page_parts

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from imitation_refinement.answer.domain import Flag
 from imitation_refinement.answer.explain import RIVAL
-from imitation_refinement.answer.identify import Flag, Identified, identify
+from imitation_refinement.answer.identify import Identified, identify
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.data.patterns import Pattern

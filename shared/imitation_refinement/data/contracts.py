@@ -8,12 +8,13 @@ Four tables travel through the pipeline:
 * ``GRIDDED``: gridded imperfect patterns with their gridded theory.
 
 ``IDEAL`` and ``GRIDDED`` carry their :class:`.grid.Grid` in the schema's metadata, ``IDEAL`` also how many of its
-structures have a remark, where there are any. A table of very many rows is a folder of Parquet files, the rows of one
-following those of the other by the files' names.
+structures have a remark, where there are any. All four say there where their content came from at first. A table of
+very many rows is a folder of Parquet files, the rows of one following those of the other by the files' names.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import cell, files_in, write_text, writing, writing_folder
+from imitation_refinement.files import SOURCES_KEY, cell, files_in, write_text, writing, writing_folder
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
@@ -121,6 +122,22 @@ def gridded_schema(grid: Grid) -> pa.Schema:
     fields = [PATTERNS.field(name) for name in names]
     rest = [_SPLIT, pa.field("scale", pa.float64()), _pattern("intensity", grid), _THEORY]
     return pa.schema([*fields, *rest], metadata=grid.to_metadata())
+
+
+def with_sources(schema: pa.Schema, sources: Mapping[str, str]) -> pa.Schema:
+    """The same schema, which says where the content came from at first.
+
+    Args:
+        schema: of a table.
+        sources: what it is of (``structures``, …) → source and version or digest, as no path of one machine tells.
+    """
+    metadata = {SOURCES_KEY: json.dumps(sources, ensure_ascii=False).encode()} if sources else {}
+    return schema.with_metadata({**(schema.metadata or {}), **metadata})
+
+
+def read_sources(path: str | Path) -> dict[str, str]:
+    """Where the content of a table came from at first; nothing where it does not say."""
+    return dict(json.loads((pq.read_schema(parts(path)[0]).metadata or {}).get(SOURCES_KEY, b"{}")))
 
 
 def to_table(columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> pa.Table:

@@ -409,9 +409,9 @@ def _adversarial(
         if len(validation[1]):
             metrics["validation_accuracy"] = classifier_accuracy(model, *validation, device)
         history.add(metrics)
-        report(metrics, epoch)
         if checkpoint:
             checkpoint.save(state.groups(), {"epochs": epoch + 1, "history": history.metrics})
+        report(metrics, epoch)
     return history
 
 

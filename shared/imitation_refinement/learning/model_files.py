@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ def name_of(path: str | Path) -> str:
         return model_name(config.get("encoder", config)["architecture"], about["method"])
     except KeyError as error:
         raise InputError(path, f"does not say its {error}: an earlier version made it.", "Train it again.") from None
+
+
+def model_tags(about: Mapping[str, Any]) -> dict[str, str]:
+    """What a model is found by where models are kept, from what its file says (about); what is empty is left out."""
+    names = ("method", "classifier", "supervision", "variant", "labelled")
+    return {name: str(about[name]) for name in names if about.get(name)}
 
 
 def model_called(name: str, paths: Iterable[str | Path]) -> str | Path:

@@ -119,14 +119,15 @@ def train_on_pairs(
         optimiser.step()
         mean.update_parameters(model)
         last = step + 1 == steps
-        if (step + 1) % every == 0 or last:
+        if validated := (step + 1) % every == 0 or last:
             metrics = {"samples": float((step + 1) * config.batch_size), **_validated(averaged, validation, device)}
             history.add(metrics)
-            report(metrics, int(metrics["samples"]))
         if kept and (last or time.monotonic() - saved >= config.checkpoint_seconds):
             state = {"model": model.state_dict(), "mean": mean.state_dict(), "optimiser": optimiser_tensors(optimiser)}
             kept.save(state, {"batches": step + 1, "history": history.metrics})
             saved = time.monotonic()
+        if validated:
+            report(metrics, int(metrics["samples"]))
     result = config.network.build(grid)  # a module of its own: the mean's hangs on the device
     result.load_state_dict(averaged.state_dict())
     return result.eval(), history

@@ -198,7 +198,7 @@ def train_on_stream(
         mean.update_parameters(model)
         totals += torch.stack([loss.detach().double(), (logits.argmax(1) == y).double().mean()])
         last = step + 1 == steps
-        if (step + 1) % every == 0 or last:
+        if validated := (step + 1) % every == 0 or last:
             counted = (step % every) + 1
             metrics = {
                 "samples": float((step + 1) * config.batch_size),
@@ -210,7 +210,6 @@ def train_on_stream(
             if metrics["validation_accuracy"] > max(history.metrics.get("validation_accuracy", [0.0])):
                 best = {name: tensor.clone() for name, tensor in averaged.state_dict().items()}
             history.add(metrics)
-            report(metrics, int(metrics["samples"]))
         if kept and (last or time.monotonic() - saved >= config.checkpoint_seconds):
             state = {
                 "model": learning.state_dict(),
@@ -220,6 +219,8 @@ def train_on_stream(
             }
             kept.save(state, {"batches": step + 1, "history": history.metrics, "totals": totals.tolist()})
             saved = time.monotonic()
+        if validated:
+            report(metrics, int(metrics["samples"]))
     averaged.load_state_dict(best)
     trained = _settled(averaged, config, stream, steps, device)
     result = config.network.build()  # a module of its own: the mean's hangs on the device

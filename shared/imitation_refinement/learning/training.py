@@ -373,12 +373,12 @@ def fit(
         if keep_best and metrics.get("validation_loss", math.inf) < best_loss:
             best, best_loss = copy.deepcopy(model.state_dict()), metrics["validation_loss"]
         history.add(metrics)
-        report(metrics, epoch)
         if checkpoint:
             checkpoint.save(
                 {"model": model.state_dict(), "optimiser": optimiser_tensors(optimiser), "best": best},
                 {"epochs": epoch + 1, "best_loss": best_loss, "history": history.metrics},
             )
+        report(metrics, epoch)
     if best:
         model.load_state_dict(best)
     model.eval()

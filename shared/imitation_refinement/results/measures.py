@@ -81,16 +81,16 @@ def findings(rows: Sequence[Row], truth: Mapping[str, int]) -> list[Finding]:
     """
     names = {str(row.get("name")): row_label(row) for row in rows}
     controls = [row for row in rows if row.get("variant") == Variant.SHUFFLED_LABELS]
-    found = [_finding(f"Control: {row_label(row)}", [_control(row)]) for row in controls]
+    found = [_finding(f"Control: {row_label(row)}", [control(row)]) for row in controls]
     if not controls:
         text = "This run holds no refiner trained on shuffled labels: whether labels are what it learns from is open."
         found.append(_finding("Control: shuffled labels", [(LOOK, text)]))
     own = [row for row in measured(rows) if row not in controls]
     for row in own:
-        lines = [_judged(row, names), *_painted(row), *_changed(row), *_sure(row), *_collapse(row, truth)]
+        lines = [judged(row, names), *painted(row), *_changed(row), *_sure(row), *collapse(row, truth)]
         found.append(_finding(row_label(row), lines))
     others = [row for row in rows if row not in own and not row.get("variant") and not row.get("labelled")]
-    collapsed = [(tone, f"{row_label(row)}: {text}") for row in others for tone, text in _collapse(row, truth)]
+    collapsed = [(tone, f"{row_label(row)}: {text}") for row in others for tone, text in collapse(row, truth)]
     return [*found, _finding("Other methods", collapsed)] if collapsed else found
 
 
@@ -104,7 +104,8 @@ def _finding(subject: str, lines: Sequence[tuple[str, str]]) -> Finding:
     return Finding(max((tone for tone, _ in lines), key=TONES.index), subject, tuple(lines))
 
 
-def _control(row: Row) -> tuple[str, str]:
+def control(row: Row) -> tuple[str, str]:
+    """What the refiner of shuffled labels says: tone, sentence."""
     if row.get("gain") is None:
         return LOOK, "There is no raw row to compare it with."
     gain = f"{gain_of(row)} against raw"
@@ -119,7 +120,8 @@ def _control(row: Row) -> tuple[str, str]:
     return FINE, f"Trained on labels that mean nothing, it loses: {gain}. No gain, as it should be."
 
 
-def _judged(row: Row, names: Mapping[str, str]) -> tuple[str, str]:
+def judged(row: Row, names: Mapping[str, str]) -> tuple[str, str]:
+    """What the judge says of a refiner, whose names a person reads in ``names``: tone, sentence."""
     if row.get("judge_accuracy") is None:
         return LOOK, "No independent judge was given: whether the gain is painted for its own classifier is open."
     gain = gain_of(row, "judge_gain", "judge_p_value")
@@ -143,7 +145,8 @@ def _judged(row: Row, names: Mapping[str, str]) -> tuple[str, str]:
     return LOOK, f"{by} sees no gain beyond noise, nor does its own classifier: {gain}."
 
 
-def _painted(row: Row) -> list[tuple[str, str]]:
+def painted(row: Row) -> list[tuple[str, str]]:
+    """Peaks that were invented, lost, or too narrow for the instrument, as warnings."""
     found = []
     for key, many, words in (
         ("peak_precision", "invented", "it shows more peaks that theory does not have"),
@@ -188,7 +191,8 @@ def _sure(row: Row) -> list[tuple[str, str]]:
     return found
 
 
-def _collapse(row: Row, truth: Mapping[str, int]) -> list[tuple[str, str]]:
+def collapse(row: Row, truth: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Whether a method calls nearly everything by a few names, as a warning."""
     counts = row.get("predicted_counts") or {}
     said, true = effective_classes(counts), effective_classes(truth)
     if not counts or not row.get("classifier") or said >= COLLAPSED * true:

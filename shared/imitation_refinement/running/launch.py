@@ -22,6 +22,8 @@ ERROR_FILE_VARIABLE = "IMITATION_REFINEMENT_ERROR_FILE"  # where an InputError i
 PROCESSES_VARIABLE = "IMITATION_REFINEMENT_PROCESSES"  # how many share a task's work on its machine, one a GPU
 CHECKPOINTS_VARIABLE = "IMITATION_REFINEMENT_CHECKPOINTS"  # folder that outlives a pod
 RUN_VARIABLE = "KFP_RUN_ID"  # the pipeline's run, by the name that Kubeflow Pipelines gives it
+FOLDER_VARIABLE = "IMITATION_REFINEMENT_RUN"  # the pipeline's run, by the name of its folder on this machine
+COMMAND_VARIABLE = "IMITATION_REFINEMENT_COMMAND"  # what a person typed
 TRAIN_JOB_VARIABLE = "IMITATION_REFINEMENT_TRAIN_JOB"  # the job on several nodes that is to do a task, JSON
 
 
@@ -38,6 +40,13 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
+
+
+def this_run() -> dict[str, str]:
+    """Which run of the pipeline this process is a part of, and the command that started it, as far as it was told."""
+    known = {"run": os.environ.get(FOLDER_VARIABLE) or os.environ.get(RUN_VARIABLE)}
+    known |= {"command": os.environ.get(COMMAND_VARIABLE)}
+    return {name: value for name, value in known.items() if value}
 
 
 def lasting_file(name: str, label: str) -> Path | None:

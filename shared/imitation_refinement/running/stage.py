@@ -70,11 +70,13 @@ class Stage:
             if name in self.outputs:
                 given[name].parent.mkdir(parents=True, exist_ok=True)
         inputs = {name: given[name] for name in self.inputs if name in given}
+        beside = next((given[name] for name in self.outputs if name in given), None)
         name = label or self.name
-        with progress.stage(name), Tracker.stage(name, options.model_dump_json()) as tracker:
+        with progress.stage(name), Tracker.stage(name, options.model_dump_json(), beside) as tracker:
             garbage.imported()
             tracker.log_params(options.model_dump())
             tracker.log_inputs(inputs)
+            tracker.log_json(options.model_dump(mode="json"), f"{self.name}.json")
             progress.result(self.run(given, options, tracker))
 
     def task(self, paths: Mapping[str, Any], config: Mapping[str, Any], label: str | None = None) -> None:

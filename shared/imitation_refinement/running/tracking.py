@@ -1,399 +1,451 @@
-"""MLflow tracking: one parent run a pipeline run, one child run a stage.
+"""Tracking: one parent run a pipeline run, one child run a stage. What a stage says goes to a journal on disk.
 
-Where the run goes, in this order: the run that ``MLFLOW_RUN_ID`` names (Kubeflow Pipelines' MLflow plugin sets it);
-a child of the run that ``IMITATION_REFINEMENT_PARENT_RUN_ID`` names (the local runner sets it); where
+A stage never talks to MLflow: it writes to its journal (:mod:`imitation_refinement.running.journal`), which another
+process uploads (:mod:`imitation_refinement.tracking.upload`), during the run and, where the store did not answer,
+whenever ``imitation-refinement sync`` is told to. So no store holds up the work, or ends it.
+
+Which run the journal is of, in this order: the one that ``MLFLOW_RUN_ID`` names (Kubeflow Pipelines' MLflow plugin sets
+it); a child of the one whose journal ``IMITATION_REFINEMENT_PARENT_RUN`` names (the local runner sets it); where
 ``MLFLOW_TRACKING_URI`` is set, a child of the run of the pipeline run that ``KFP_RUN_ID`` names (the compiled pipeline
-sets it), or a run of its own; else nowhere. ``MLFLOW_EXPERIMENT_ID`` or ``MLFLOW_EXPERIMENT_NAME`` name another
-experiment. Of several processes that torchrun started, the first logs. MLflow is imported only when a run is tracked:
-it costs seconds.
+sets it), or a run of its own; else there is none. ``MLFLOW_EXPERIMENT_ID`` or ``MLFLOW_EXPERIMENT_NAME`` name another
+experiment. Of several processes that torchrun started, the first writes.
 """
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import re
+import select
 import shlex
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.progress import leads, warn
-from imitation_refinement.running import pipeline_run
-from imitation_refinement.running.launch import RUN_VARIABLE, environment
+from imitation_refinement.running.journal import SILENT, Journal, journals, waiting
+from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE, environment
+from imitation_refinement.running.lineage import data_set, is_model, model_digest
+from imitation_refinement.running.revision import identity
 
 if TYPE_CHECKING:
-    import torch
     from matplotlib.figure import Figure
-    from numpy.typing import NDArray
+    from pandas import DataFrame
 
 # Nobody is told what is run here.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN_ID"
-SQLITE = "sqlite:///"
-SQLITE_DRIVERS = (SQLITE, "sqlite+pysqlite:///")
+JOURNAL_VARIABLE = "IMITATION_REFINEMENT_JOURNAL"  # the folder of the journals of a run
+PARENT_RUN_VARIABLE = "IMITATION_REFINEMENT_PARENT_RUN"  # the uuid of the journal that a stage's is a part of
+PATIENCE_VARIABLE = "IMITATION_REFINEMENT_TRACKING_SECONDS"  # all waiting for the store, of a stage or a run
+PATIENCE_S, IMPATIENCE_S = 30.0, 2.0  # the latter for a store that has been silent already, and after an interrupt
 EXPERIMENT = "imitation-refinement"
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
-MAX_LINE = 300  # of what a store says
-
-
-def open_store(tracking_uri: str, artifacts: Path | None = None) -> tuple[Any, str]:
-    """MLflow's client of a store, which is made if it is not there, and the id of the experiment.
-
-    Args:
-        tracking_uri: ``sqlite:///…`` (:func:`sqlite_uri`) or a server.
-        artifacts: the experiment's artifact folder when it is new.
-
-    Raises:
-        InputError: if the store can't be reached or refuses, or the experiment is deleted or unknown.
-    """
-    with _alone(tracking_uri):
-        client = _client(tracking_uri)
-        return client, _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
-
-
-def sqlite_uri(path: Path) -> str:
-    """The address of a SQLite store in a file, whose name may hold what an address must quote."""
-    from sqlalchemy.engine import URL
-
-    name = str(path.resolve())
-    if _sqlite_file(SQLITE + name) == Path(name):
-        return SQLITE + name
-    # Where the driver is named, MLflow doesn't make a folder of the quoted name.
-    return URL.create("sqlite+pysqlite", database=name).render_as_string()
-
-
-def _sqlite_file(uri: str) -> Path:
-    from sqlalchemy.engine import make_url
-
-    return Path(make_url(uri).database or "")
-
-
-def _refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str = "") -> InputError:
-    """What a store says when it refuses, by its first line, with what can be done."""
-    said = str(error).strip()
-    line = textwrap.shorten(said.partition("\n")[0], MAX_LINE, placeholder=" …").rstrip(".")
-    code = getattr(error, "get_http_status_code", lambda: 0)()
-    if code in (401, 403):
-        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it wants."
-    elif isinstance(error, ModuleNotFoundError):
-        remedy = "Install that driver of the database, or give sqlite:///FILE or a server."
-    elif "migrate-filestore" in said:
-        line = line.partition(". ")[0]  # the rest is about the tool
-        remedy = "Give sqlite:///FILE or a server; `mlflow migrate-filestore` moves what is in a folder."
-    elif "mlflow db upgrade" in said:
-        remedy = "Back the database up, then run `mlflow db upgrade` with its address."
-    remedy = remedy or "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
-    return InputError(where, f"can't be used: {line}.", remedy)
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """What MLflow refuses in the block is one line with a remedy."""
-    try:
-        yield
-    except Exception as error:
-        from mlflow import MlflowException
-        from requests import RequestException
-
-        if not isinstance(error, MlflowException | RequestException):
-            raise
-        raise _refusal(error) from None
+NOTE_TAG = "mlflow.note.content"  # shown as the run's description
 
 
 class Tracker:
-    """Logs a stage to an MLflow run, or, without one, does nothing.
+    """Writes what a stage says of itself to its journal; does nothing where no run is tracked.
+
+    Where the journal can't be written, that is said once, and the work goes on.
 
     Attributes:
         name: what the run is called, or would be.
     """
 
-    def __init__(self, client: Any = None, run_id: str | None = None, prefix: str = "", name: str = "") -> None:
-        self._client, self._run_id, self._prefix, self.name = client, run_id, prefix, name
+    def __init__(self, journal: Journal | None = None, prefix: str = "", name: str = "", above: bool = False) -> None:
+        self._journal, self._prefix, self.name, self._above = journal, prefix, name, above
 
     @property
     def active(self) -> bool:
         """Whether anything is logged."""
-        return self._client is not None
+        return self._journal is not None
+
+    @property
+    def above(self) -> Tracker:
+        """What is logged with this goes to the run that this one is a part of, to this one where it stands alone."""
+        return Tracker(self._journal, name=self.name, above=True)
 
     @classmethod
     @contextmanager
-    def stage(cls, name: str, options: str = "") -> Iterator[Tracker]:
+    def stage(cls, name: str, options: str = "", beside: Path | None = None) -> Iterator[Tracker]:
         """The tracker of one stage; its run ends as FINISHED or FAILED with the block.
 
         Args:
             name: the run's name.
             options: the stage's options, which tell it from other tasks of that name.
+            beside: what the stage makes first; the journal is kept beside it where no other folder is given.
 
         Raises:
-            InputError: if MLFLOW_RUN_ID names no run of the store, the experiment is deleted or unknown, or the store
-                can't be reached or refuses; from the tracker's methods, too.
+            InputError: before the block, where a person started the stage: if MLFLOW_RUN_ID names no run of the store,
+                the experiment is deleted or unknown, or the store can't be reached or refuses.
         """
         given, parent = os.environ.get("MLFLOW_RUN_ID"), os.environ.get(PARENT_RUN_VARIABLE)
         store, pipeline = os.environ.get("MLFLOW_TRACKING_URI"), os.environ.get(RUN_VARIABLE)
-        if given and not store and leads():
+        if given and not store and not parent and leads():
             warn("not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not (injectUserEnvVars of KFP's plugin)")
-        if not (leads() and (store or (parent and not given))):
+        if not (leads() and (store or parent)):
             yield cls(name=name)
             return
-        client = _client()
+        about: dict[str, Any] = {"name": name, "tags": {"stage": name, **identity()}}
+        prefix = ""
         if given:
             # Kubeflow Pipelines ends this run, and logs a component's parameters to it under their own names; where
             # somebody else made it, other stages log to it.
-            _mark(client, given, name)
-            yield cls(client, given, re.sub(r"[^\w\- ]", "_", name) + ".", name)
-            return
-        if pipeline and not parent:
-            experiment = _experiment(client)
-            with _one_line():
-                run_id = pipeline_run.enter(client, experiment, pipeline, name, options)
-            with _ended_by_block(client, run_id, lambda: pipeline_run.leave(client, experiment, pipeline)):
-                yield cls(client, run_id, name=name)
-            return
-        with _one_line():
-            if parent:
-                experiment = client.get_run(parent).info.experiment_id
-                tags = {pipeline_run.PARENT_TAG: parent}
-            else:
-                experiment, tags = _experiment(client), {}
-            run = client.create_run(experiment, run_name=name, tags={**tags, "stage": name})
-        with _ended_by_block(client, run.info.run_id):
-            yield cls(client, run.info.run_id, name=name)
+            about["run_id"], prefix = given, re.sub(r"[^\w\- ]", "_", name) + "."
+        elif parent:
+            about["parent"] = parent
+        elif pipeline:
+            task = sha256(f"{name} {options}".encode()).hexdigest()[:16]
+            about |= {"pipeline": pipeline, "task": task}
+        if not parent:
+            about["store"] = _store(store or "")
+        uri = "" if parent else store or ""
+        with _journal(_root(beside), about, uri, check=not pipeline) as journal:
+            yield cls(journal, prefix, name)
 
     @classmethod
     @contextmanager
-    def parent(cls, name: str, tracking_uri: str, artifacts: Path | None = None) -> Iterator[Tracker]:
+    def parent(cls, name: str, folder: Path, tracking_uri: str, artifacts: Path | None = None) -> Iterator[Tracker]:
         """The run of a whole pipeline run; the stages' runs made meanwhile are its children.
 
         Args:
             name: the run's name.
-            tracking_uri: the store, ``sqlite:///…`` or a server; initialised here, before stages race for it.
+            folder: of the journals, the stages' ones, too. Where it has this run's from before, the run goes on.
+            tracking_uri: the store, ``sqlite:///…`` or a server, which is there.
             artifacts: the experiment's artifact folder when it is new.
-
-        Raises:
-            InputError: as :meth:`stage`.
         """
-        import mlflow
-
-        client, experiment = open_store(tracking_uri, artifacts)
-        with environment({"MLFLOW_TRACKING_URI": tracking_uri}):
-            mlflow.set_tracking_uri(tracking_uri)  # which sets that variable, too
-            with _one_line():
-                run = client.create_run(experiment, run_name=name)
-
-            def end_children() -> None:
-                # A process that was killed could not end its run.
-                children = f"tags.mlflow.parentRunId = '{run.info.run_id}' and attributes.status = 'RUNNING'"
-                for child in client.search_runs([experiment], children):
-                    client.set_terminated(child.info.run_id, "FAILED")
-
-            with (
-                environment({PARENT_RUN_VARIABLE: run.info.run_id}),
-                _ended_by_block(client, run.info.run_id, end_children),
-            ):
-                yield cls(client, run.info.run_id, name=name)
+        uuid = next((known.uuid for known in journals(folder) if known.about.get("kept")), "")
+        about = {"name": name, "tags": identity(), "kept": True, "store": _store(tracking_uri, artifacts)}
+        with _journal(folder, about, tracking_uri, uuid=uuid) as journal:
+            if journal is None:
+                yield cls(name=name)
+                return
+            with environment({JOURNAL_VARIABLE: str(folder.resolve()), PARENT_RUN_VARIABLE: journal.uuid}):
+                yield cls(journal, name=name)
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Logs resolved options; nested ones as ``a.b``.
+        """Logs resolved options; nested ones as ``a.b``."""
+        flat = {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params, self._prefix)}
+        self._append("params", flat)
 
-        MLflow never changes a value: in a run that somebody else made an earlier one stays, with a warning.
-        """
-        if not self.active:
-            return
-        from mlflow.entities import Param
-
-        with _one_line():
-            known = self._client.get_run(self._run_id).data.params if self._prefix else {}
-            flat = []
-            for key, value in _flat(params, self._prefix):
-                text = str(value)[:MAX_PARAM_LENGTH]
-                if known.get(key, text) != text:
-                    warn(f"MLflow keeps {key} = {known[key]}, which was logged to this run before, not {text}")
-                else:
-                    flat.append(Param(key, text))
-            for start in range(0, len(flat), 100):  # MLflow takes 100 parameters a batch
-                self._client.log_batch(self._run_id, params=flat[start : start + 100])
-
-    @_one_line()
     def log_inputs(self, inputs: Mapping[str, Path | list[Path]]) -> None:
-        """Logs the inputs as MLflow datasets: files with their SHA-256 digests, others by the name of their source."""
-        if not self.active:
-            return
-        from mlflow import MlflowException
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+        """Logs the inputs: data sets with where they came from at first, schema, SHA-256 digest and what they hold.
 
-        found = []
-        for name, value in inputs.items():
-            for path in value if isinstance(value, list) else [value]:
-                content, kind = (digest(path), "local") if path.exists() else (str(path), "named")
-                data = Dataset(name, content[:36], kind, str(path))  # MLflow keeps 36 characters of a digest
-                found.append(DatasetInput(data, [InputTag("mlflow.data.context", name)]))
-        for left in reversed(range(1 + len(found))):
-            try:
-                self._client.log_inputs(self._run_id, found)
-                break
-            except MlflowException as error:
-                # Of two stages that log the same new data set at once the store refuses one, and knows it then.
-                if not left or not any(word in str(error).lower() for word in ("unique", "duplicate")):
-                    raise
+        A model is no data set: its digest is a parameter.
+        """
+        with self._kept() as journal:
+            if not journal:
+                return
+            found, models = [], {}
+            for name, value in inputs.items():
+                paths = value if isinstance(value, list) else [value]
+                digests = [model_digest(path) for path in paths if is_model(path)]
+                if digests:
+                    models[f"{name}_sha256"] = ", ".join(digests)
+                found += [data_set(name, path) for path in paths if not is_model(path)]
+            self.log_params(models)
+            self._append("inputs", {"inputs": found})
 
-    @_one_line()
+    def log_json(self, content: Any, name: str) -> None:
+        """Logs what JSON can say as a file."""
+        with self._kept() as journal:
+            if journal:
+                place = journal.place(name)
+                place.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+                self._append("artifact", {"file": place.relative_to(journal.folder).as_posix(), "folder": None})
+
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         """Logs numbers at a step."""
-        if self.active:
-            import time
+        self._append("metrics", {"step": int(step), "values": {key: float(value) for key, value in metrics.items()}})
 
-            from mlflow.entities import Metric
-
-            now = int(time.time() * 1000)
-            self._client.log_batch(self._run_id, [Metric(k, float(v), now, step) for k, v in metrics.items()])
-
-    @_one_line()
     def log_figure(self, figure: Figure, name: str) -> None:
         """Logs a Matplotlib figure under ``figures/``."""
-        if self.active:
-            self._client.log_figure(self._run_id, figure, f"figures/{name}")
+        with self._kept() as journal:
+            if journal:
+                place = journal.place(name)
+                figure.savefig(place)
+                file = place.relative_to(journal.folder).as_posix()
+                self._append("artifact", {"file": file, "folder": "figures"})
 
-    @_one_line()
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Logs a file or a folder as it is."""
-        if self.active:
-            log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
-            log(self._run_id, str(path), folder)
-
-    @_one_line()
-    def set_tag(self, key: str, value: str) -> None:
-        """Sets a tag of the run."""
-        if self.active:
-            self._client.set_tag(self._run_id, key, value)
-
-    @_one_line()
-    def log_model(
-        self, model: torch.nn.Module, name: str, example: NDArray[Any], registered_name: str | None = None
-    ) -> None:
-        """Logs a PyTorch model (``pt2`` format) with its signature and an input example.
+    def log_artifact(self, path: Path, folder: str | None = None, name: str = "") -> None:
+        """Logs a file, or what is in a folder, as it is now.
 
         Args:
-            model: the module, in evaluation mode.
-            name: the model's name in the run.
-            example: float32 input, shape (n, points).
-            registered_name: the model of the registry that this becomes a new version of, if any.
+            path: of it.
+            folder: that it goes to.
+            name: of a file there, its own by default; MLflow shows it by the suffix, which Kubeflow's files don't have.
         """
-        if not self.active:
-            return
-        import warnings
+        with self._kept() as journal:
+            if journal:
+                self._append("artifact", {"file": journal.keep(path, name), "folder": folder})
 
-        import mlflow
-        import torch
-        from mlflow.models import infer_signature
+    def log_table(self, frame: DataFrame, name: str) -> None:
+        """Logs a table under ``tables/``, in the form that MLflow shows as one.
 
-        with torch.no_grad():
-            output = model(torch.from_numpy(example))
-        with mlflow.start_run(run_id=self._run_id), warnings.catch_warnings():
-            # Of names that share memory torch writes the first; on a CPU that is all of it.
-            warnings.filterwarnings("ignore", "No complete tensor found")
-            mlflow.pytorch.log_model(
-                model,
-                name=name,
-                signature=infer_signature(example, output.numpy()),
-                input_example=example,
-                registered_model_name=registered_name,
-                pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "numpy"],
-            )
+        Args:
+            frame: the table; its index is left out.
+            name: of the file, ``.json``.
+        """
+        with self._kept() as journal:
+            if journal:
+                place = journal.place(name)
+                frame.to_json(place, orient="split", index=False, double_precision=15)
+                self._append("table", {"file": place.relative_to(journal.folder).as_posix()})
 
+    def set_tag(self, key: str, value: str) -> None:
+        """Sets a tag of the run."""
+        self._append("tag", {"key": key, "value": str(value)})
 
-@contextmanager
-def _ended_by_block(client: Any, run_id: str, after: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Ends the run as the block ends, and does what comes ``after``; a store that refuses then hides no other error."""
-    try:
-        yield
-    except BaseException:
+    def note(self, markdown: str) -> None:
+        """Sets the run's description."""
+        self.set_tag(NOTE_TAG, markdown)
+
+    def rename(self, name: str) -> None:
+        """Gives the run another name."""
+        self._append("rename", {"name": name})
+
+    def child(
+        self, name: str, tags: Mapping[str, str], metrics: Mapping[str, float], params: Mapping[str, Any] | None = None
+    ) -> None:
+        """Logs a finished run below this one; with :attr:`above`, beside this one.
+
+        Another attempt at this stage logs to the same run again, where it is a part of a whole.
+        """
+        with self._kept() as journal:
+            if not journal:
+                return
+            whole = os.environ.get(PARENT_RUN_VARIABLE) or os.environ.get(RUN_VARIABLE) if self._above else None
+            data = {
+                "uuid": sha256(f"{whole or journal.uuid} {name}".encode()).hexdigest()[:32],
+                "name": name,
+                "tags": {key: str(value) for key, value in tags.items()},
+                "metrics": {key: float(value) for key, value in metrics.items()},
+                "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
+            }
+            self._append("child", data)
+
+    def log_model(
+        self,
+        name: str,
+        files: Mapping[str, Path],
+        card: str = "",
+        tags: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Logs a model that can be served (:mod:`imitation_refinement.tracking.served`).
+
+        Args:
+            name: the model's name in the run.
+            files: what it is made of, by their part in it: ``classifier``, ``refiner``, ``metadata``.
+            card: its description, Markdown.
+            tags: of the model.
+            metrics: of the model.
+        """
+        with self._kept() as journal:
+            if journal:
+                numbers = {key: float(value) for key, value in (metrics or {}).items()}
+                about = {"name": name, "card": card, "tags": dict(tags or {}), "metrics": numbers}
+                self._append("model", {**about, **_files(journal, files)})
+
+    def register(self, evidence: Mapping[str, Any], files: Mapping[str, Path] | None = None) -> None:
+        """Asks for a model to be registered (:mod:`imitation_refinement.tracking.registry`) when all else is uploaded.
+
+        Args:
+            evidence: what decides; JSON.
+            files: of the model, and of the evidence, by name.
+        """
+        with self._kept() as journal:
+            if journal:
+                self._append("register", {"evidence": dict(evidence), **_files(journal, files or {})})
+
+    def _append(self, kind: str, data: Mapping[str, Any]) -> None:
+        with self._kept() as journal:
+            if journal:
+                journal.append(kind, {**data, "above": True} if self._above else data)
+
+    @contextmanager
+    def _kept(self) -> Iterator[Journal | None]:
+        """The journal, if any; where it can't be written, it is said once."""
         try:
-            with _one_line():
-                client.set_terminated(run_id, "FAILED")
-                after()
-        except InputError as error:
-            warn(str(error))
-        raise
-    with _one_line():
-        client.set_terminated(run_id, "FINISHED")
-        after()
+            yield self._journal
+        except OSError as error:
+            _say_unwritten(error)
 
 
-def _client(uri: str | None = None) -> Any:
-    """MLflow's client of a store that answers: one which can't be used is told before work begins."""
-    import mlflow
-
+def without_login(uri: str) -> str:
+    """An address without the user and the password that may stand in it."""
     try:
-        client = mlflow.MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    except Exception as error:  # of MLflow, of SQLAlchemy, of a driver, of what parses addresses
-        raise _refusal(error) from None
-    return client
+        parts = urlsplit(uri)
+    except ValueError:
+        return uri
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else uri
+
+
+class Uploader:
+    """The process that uploads the journals of a folder while one of them is written.
+
+    Args:
+        root: the folder.
+        journal: the journal whose end it waits for.
+        uri: of the store.
+        check: whether to see first that the store can be used.
+
+    Raises:
+        InputError: if that was asked for, and it can't.
+    """
+
+    def __init__(self, root: Path, journal: Journal, uri: str, check: bool) -> None:
+        self._root, self._uuid = root, journal.uuid
+        self._left = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
+        command = [sys.executable, "-m", "imitation_refinement.tracking.upload", str(root.resolve())]
+        own = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+        self._process = subprocess.Popen(
+            [*command, "--follow", journal.folder.name, *(["--check"] if check else [])],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if check else subprocess.DEVNULL,
+            env={name: value for name, value in own.items() if name != "MLFLOW_RUN_ID"},
+            start_new_session=True,  # the interrupt of a terminal is not for it
+        )
+        if check:
+            try:
+                self._see_that_it_can()
+            except BaseException:
+                self._end(0)
+                raise
+
+    def _see_that_it_can(self) -> None:
+        """Waits for its answer; where there is none yet, the work goes on, and so does the uploader."""
+        started, stream = time.monotonic(), self._process.stdout
+        assert stream is not None
+        ready = bool(select.select([stream], [], [], self._left - IMPATIENCE_S)[0])
+        answer = stream.readline() if ready else b""
+        stream.close()
+        self._left -= time.monotonic() - started
+        if answer and (error := json.loads(answer)):
+            raise InputError(*error)
+
+    def finish(self, hurry: bool) -> None:
+        """Waits for what is not uploaded yet, no longer than is left, and says what waits then.
+
+        Args:
+            hurry: whether a person waits for the end.
+        """
+        silent = self._root / SILENT
+        self._end(min(self._left, IMPATIENCE_S) if hurry or silent.exists() else self._left)
+        if left := waiting(self._root, self._uuid):
+            place = self._root.parent if self._root.name == "tracking" else self._root
+            why = f" ({silent.read_text(encoding='utf-8').strip()})" if silent.exists() else ""
+            warn(
+                f"{left} records of this run are not in MLflow{why}; they wait in {self._root}, "
+                f"and `imitation-refinement sync {shlex.quote(str(place))}` uploads them"
+            )
+        with suppress(OSError):
+            self._root.rmdir()  # where nothing is left in it
+
+    def _end(self, patience: float) -> None:
+        try:
+            self._process.wait(max(0.0, patience))
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # what it has not noted as sent is sent again
+            self._process.wait()
 
 
 @contextmanager
-def _alone(tracking_uri: str) -> Iterator[None]:
-    """Lets one process of this machine at a time make a SQLite file: MLflow can't make the same one twice."""
-    parent = _sqlite_file(tracking_uri).parent if tracking_uri.startswith(SQLITE_DRIVERS) else None
-    if parent is None or not parent.is_dir():
-        yield
+def _journal(
+    root: Path, about: Mapping[str, Any], uri: str, check: bool = False, uuid: str = ""
+) -> Iterator[Journal | None]:
+    """The journal of a run that ends with the block; None where it can't be written, which is said.
+
+    Args:
+        root: the folder of the run's journals.
+        about: the run, see :mod:`imitation_refinement.tracking.upload`.
+        uri: of the store where this process has it uploaded; empty where another does.
+        check: whether that store must be of use.
+        uuid: of the run, where it goes on.
+
+    Raises:
+        InputError: if it must, and is not.
+    """
+    try:
+        journal = Journal(root, about["name"], uuid)
+        journal.append("begin", {"uuid": journal.uuid, **about})
+    except OSError as error:
+        _say_unwritten(error)
+        yield None
         return
-    folder = os.open(parent, os.O_RDONLY)
+    uploader = None
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _experiment(client: Any, artifacts: str | None = None) -> str:
-    """The id of the experiment, which is made if it is not there; of several that make it at once, one does."""
-    from mlflow import MlflowException
-
-    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
-    where = f"MLFLOW_EXPERIMENT_ID {given}" if given else f"MLflow's experiment {name}"
+        uploader = Uploader(root, journal, uri, check) if uri else None
+    except OSError as error:  # no process can be started; the journal waits
+        _say_unwritten(error)
+    except BaseException:
+        journal.discard()
+        with suppress(OSError):
+            root.rmdir()
+        raise
     try:
-        known = client.get_experiment(given) if given else client.get_experiment_by_name(name)
-        if known is None:
-            try:
-                return str(client.create_experiment(name, artifact_location=artifacts))
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-                known = client.get_experiment_by_name(name)
-    except MlflowException as error:
-        remedy = "Name one of the store's in MLFLOW_EXPERIMENT_ID, or unset it." if given else ""
-        raise _refusal(error, where, remedy or "Name another in MLFLOW_EXPERIMENT_NAME.") from None
-    if known.lifecycle_stage == "deleted":
-        uri = client.tracking_uri
-        store = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} " if uri.startswith(SQLITE_DRIVERS) else ""
-        restore = f"`{store}mlflow experiments restore -x {known.experiment_id}`"
-        raise InputError(where, "is deleted.", f"Restore it by {restore}, or name another in MLFLOW_EXPERIMENT_NAME.")
-    return str(known.experiment_id)
+        yield journal
+    except BaseException as error:
+        _close(journal, uploader, "FAILED", hurry=not isinstance(error, Exception))
+        raise
+    _close(journal, uploader, "FINISHED")
 
 
-def _mark(client: Any, run_id: str, name: str) -> None:
-    """Tags a run that somebody else made with the stage that logs to it."""
-    from mlflow import MlflowException
-
-    where = f"MLFLOW_RUN_ID {run_id}"
+def _close(journal: Journal, uploader: Uploader | None, status: str, hurry: bool = False) -> None:
+    """Ends a run; what goes wrong then hides no other error."""
     try:
-        if client.get_run(run_id).info.lifecycle_stage == "deleted":
-            restore = f"Restore it by `mlflow runs restore --run-id {run_id}`, or unset MLFLOW_RUN_ID."
-            raise InputError(where, "is deleted.", restore)
-        client.set_tag(run_id, "stage", name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise _refusal(error, where) from None
-        remedy = "Let MLFLOW_TRACKING_URI name the server of Kubeflow Pipelines' MLflow plugin."
-        raise InputError(where, "is no run of MLFLOW_TRACKING_URI's store.", remedy) from None
+        journal.append("end", {"status": status})
+        journal.close()
+        if uploader:
+            uploader.finish(hurry)
+    except OSError as error:
+        _say_unwritten(error)
+
+
+def _say_unwritten(error: OSError) -> None:
+    global _said
+    if not _said:
+        _said = True
+        warn(f"not all is tracked: {error.filename or 'the journal'} can't be written ({error.strerror or error})")
+
+
+_said = False
+
+
+def _root(beside: Path | None) -> Path:
+    """Where a stage's journal goes."""
+    if folder := os.environ.get(JOURNAL_VARIABLE):
+        return Path(folder)
+    lasting, run = os.environ.get(CHECKPOINTS_VARIABLE), os.environ.get(RUN_VARIABLE)
+    if lasting and run:
+        return Path(lasting) / f"{run}.tracking"
+    return beside.with_name(f"{beside.name}.tracking") if beside else Path("tracking")
+
+
+def _store(uri: str, artifacts: Path | None = None) -> dict[str, Any]:
+    """Where a journal is to be uploaded, for who does it later."""
+    return {
+        "uri": without_login(uri),
+        "artifacts": str(artifacts.resolve()) if artifacts else None,
+        "experiment_id": os.environ.get("MLFLOW_EXPERIMENT_ID") or None,
+        "experiment_name": os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT,
+    }
+
+
+def _files(journal: Journal, files: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    return {
+        "files": {name: journal.keep(path) for name, path in files.items()},
+        "sha256": {name: digest(path) for name, path in files.items()},
+    }
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

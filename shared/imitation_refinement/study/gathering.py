@@ -181,9 +181,9 @@ def _raw(row: Row, rows: Mapping[str, Row]) -> str | None:
 
 
 def _best_baseline(row: Row, runs: Sequence[Run]) -> str | None:
-    """The best of the paper's baselines on validation data; where seeds disagree, by the mean over seeds."""
+    """The best method without imitation refinement; where seeds disagree, by the mean over seeds."""
     named = list(dict.fromkeys(b for run in runs if (b := run.rows[row.name].best_baseline)))
-    return max(named, key=lambda name: _means(runs, name, "validation_accuracy")["mean"] or 0.0, default=None)
+    return max(named, key=lambda name: _means(runs, name, "accuracy")["mean"], default=None)
 
 
 def _pairs(rows: Mapping[str, Row]) -> list[tuple[str, str]]:

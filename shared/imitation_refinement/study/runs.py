@@ -27,7 +27,9 @@ AGAIN = "Run it again with `imitation-refinement run`."
 
 IDENTITY = ("method", "pattern_id", "material", "crystal_system", "predicted")
 # Fields of a row that are no measures of honesty; and the ends of those that are intervals and tests of one run alone.
-COMPARISONS = frozenset({"gain", "gain_over_baseline", "p_baseline", "n_theory", *Distance})
+COMPARISONS = frozenset(
+    {"gain", "gain_over_baseline", "p_baseline", "gain_over_library", "p_library", "n_theory", *Distance}
+)
 OF_ONE_RUN = ("_low", "_high", "p_value")
 
 

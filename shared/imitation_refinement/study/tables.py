@@ -144,8 +144,8 @@ def comparisons(experiment: Experiment) -> Table:
     return Table(
         "Table 1, compared",
         "Difference in accuracy on the same patterns in percentage points: mean ± standard deviation over seeds; 95 % "
-        "interval; McNemar’s exact p; seeds in which the first is better. Best baseline: the best of DWT, ADDA and GTA "
-        "on validation data.",
+        "interval; McNemar’s exact p; seeds in which the first is better. Best baseline: the method without refinement "
+        "that is best on the test parts, those with the tested material in their library left out.",
         ("method", "against", "points", "95 %", "p", "seeds", "paper", IN_WORDS),
         [("", rows)],
         texts=2,

@@ -132,6 +132,8 @@ class Grid(StageConfig):
         seen = np.isfinite(x)
         gap = gap_steps(np.asarray(two_theta, float))[: max(int(seen.sum()) - 1, 0)]
         x, y = x[seen], np.asarray(intensity, float)[seen]
+        if len(x) < 2:
+            return np.zeros(self.points, np.float32)
         steps = np.diff(x)
         if self.axis == "two_theta":
             method = _interpolated if np.median(steps) >= self.step else _averaged

@@ -15,6 +15,8 @@ from imitation_refinement.xrd.preparation import even_input, measured_input
 
 REFERENCE = 1.5406  # [Å], where lines are as wide as FWHM; widths in 2θ go with the wavelength
 SMOOTH = 0.12  # [° at the grid's wavelength]: full width at half maximum of what the second channel is smoothed by
+FINEST = 500  # points a line's width, at most: 0.0003° at the wavelength of copper
+MOST_POINTS = 1_000_000
 LOUD = 3.0  # [σ]: from here on significance counts by its logarithm
 
 
@@ -58,11 +60,11 @@ def measured_significance(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Even angles [°] at a measured pattern's usual step, and :func:`.noise.significance` there, shape (k,) each."""
     x, y = np.asarray(two_theta, float), np.asarray(intensity, float)
-    step = float(np.median(np.diff(x)))
-    points = max(2, int((x[-1] - x[0]) / step + 1.5))
+    fwhm, reach = FWHM * wavelength / REFERENCE, float(x[-1] - x[0])
+    step = max(float(np.median(np.diff(x))), fwhm / FINEST, reach / MOST_POINTS)
+    points = max(2, int(reach / step + 1.5))
     axis = np.linspace(x[0], x[-1], points)
     own = None if deviation is None else np.interp(axis, x, np.asarray(deviation, float))
-    fwhm = FWHM * wavelength / REFERENCE
     return axis, significance(np.interp(axis, x, y), float(axis[1] - axis[0]), fwhm, deviation=own)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from components.evaluate import kubeflow
 from components.evaluate.component import evaluate
 from components.evaluate.stage import STAGE
 from imitation_refinement.running.stage import Stage
@@ -18,7 +19,9 @@ OF_CLASSIFIERS = ("pretrain", "pretrain_others", "adapt", "adapt_with_ideal")
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_model_is_given_as_what_it_is(monkeypatch: pytest.MonkeyPatch, study: Any) -> None:
     given: list[Any] = []
+    shown: list[Any] = []
     monkeypatch.setattr(Stage, "task", lambda self, *arguments: given.extend([self, *arguments]))
+    monkeypatch.setattr(kubeflow, "show", lambda *arguments: shown.extend(arguments))
     spec = evaluate.component_spec
     kinds = {key: value.type for key, value in {**spec.inputs, **spec.outputs}.items()}
     loops = {key for key, kind in kinds.items() if kind.startswith("system.Model")}
@@ -43,3 +46,6 @@ def test_every_model_is_given_as_what_it_is(monkeypatch: pytest.MonkeyPatch, stu
     assert sorted(paths["refiners"]) == sorted(p for loop in wanted if loop.startswith("refine") for p in wanted[loop])
     single = (STAGE.inputs.keys() | STAGE.outputs.keys()) - STAGE.lists
     assert {key: paths[key] for key in single} == {key: key for key in single}
+    assert shown == ["results", "predictions", artifacts["metrics"], artifacts["classification"], "note"]
+    shapes = {"metrics": "Metrics", "classification": "ClassificationMetrics", "note": "Markdown", "report": "HTML"}
+    assert {key: kinds[key].partition("@")[0] for key in shapes} == {k: f"system.{v}" for k, v in shapes.items()}

@@ -12,6 +12,7 @@ import pytest
 from components.evaluate.report import (
     ablation_table,
     accuracy_table,
+    compared,
     distance_table,
     format_table,
     headline,
@@ -89,11 +90,45 @@ def test_comparison_with_the_best_baseline_in_words() -> None:
     against |= {"gain_over_baseline_low": -0.02, "gain_over_baseline_high": 0.08}
     (verdict,) = verdicts([RAW, row("dwt", 0.67), CLEAR | against])
     assert verdict.baseline == (
-        "Against VGG: DWT, the best baseline on the validation part: +3.0 (−2.0 to +8.0) points, p = 0.400: "
-        "not to be told from noise."
+        "Against VGG: DWT, the best baseline: +3.0 (−2.0 to +8.0) points, p = 0.400: not to be told from noise."
     )
     clear = against | {"gain_over_baseline_low": 0.01, "p_baseline": 0.01}
     assert verdicts([RAW, CLEAR | clear])[0].baseline.endswith("better, by more than noise.")
+
+
+def over(field: str, p: str, gain: float, half: float, value: float) -> Row:
+    return {field: gain, f"{field}_low": gain - half, f"{field}_high": gain + half, p: value}
+
+
+def selected_among(*others: Row, **fields: Any) -> Row:
+    """Results whose selected refiner is CLEAR with these fields."""
+    return {"selected": CLEAR["name"], "rows": [RAW, *others, CLEAR | fields]}
+
+
+def test_the_first_screen_compares_with_the_best_whatever_it_is() -> None:
+    nearest, library = row("nearest", 0.74, classifier=""), row("search_in_library", 0.9, classifier="")
+    fields = {"best_baseline": "nearest", "in_library": "search_in_library"}
+    fields |= over("gain_over_baseline", "p_baseline", -0.04, 0.06, 0.3)
+    fields |= over("gain_over_library", "p_library", -0.2, 0.1, 0.001)
+    lines = compared(selected_among(nearest, library, row("dwt", 0.6), **fields))
+    assert [line.label for line in lines] == [
+        "VGG: IR, targeted",
+        "Nearest neighbour",
+        "VGG: Prototypical classifier (raw)",
+        "Search-match, material in library",
+    ]
+    assert lines[0].difference == "" and lines[0].share == "70.0 %\n62.0–78.0"
+    assert lines[1].difference == "−4.0 (−10.0 to +2.0)\np = 0.300, within noise"
+    assert lines[2].difference == "+20.0 (+12.0 to +28.0)\np < 0.001, better"
+    assert lines[3].difference == "−20.0 (−30.0 to −10.0)\np = 0.001, worse"
+    assert lines[3].ends == pytest.approx((90, 82, 98))
+    assert compared({"rows": [RAW, CLEAR]}) == []
+
+
+def test_raw_patterns_that_are_the_best_baseline_stand_once() -> None:
+    fields = {"best_baseline": "vgg-raw", **over("gain_over_baseline", "p_baseline", 0.2, 0.08, 1e-6)}
+    _, line = compared(selected_among(**fields))
+    assert line.role == "the best method without refinement; the same network on patterns as measured"
 
 
 def test_terminal_table_holds_every_number_and_aligns() -> None:
@@ -205,7 +240,10 @@ def test_report_stands_alone_and_escapes(tmp_path: Path) -> None:
     }
     figures = {"training_vgg": picture, "accuracy": accuracy_figure([RAW, CLEAR]), "extra": picture}
     path = tmp_path / "report.html"
-    write_report(path, results, figures, {"refiner": "models/<x>.safetensors"})
+    about = {"date": "2026-11-29 11:02 UTC", "run": "r1", "revision": "abc", "command": "imitation-refinement run <x>"}
+    fields = {"best_baseline": "majority", **over("gain_over_baseline", "p_baseline", 0.5, 0.1, 1e-9)}
+    results |= {"selected": CLEAR["name"], "rows": [RAW, CLEAR | fields, results["rows"][2]]}
+    write_report(path, results, figures, {"refiner": "models/<x>.safetensors"}, about)
     text = path.read_text()
     page = Page(text)
     assert not page.open
@@ -213,6 +251,15 @@ def test_report_stands_alone_and_escapes(tmp_path: Path) -> None:
     assert [re.match(r"data:image/[a-z+]+;base64,", source) is not None for source in page.sources] == [True] * 3
     assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
     assert "url(" not in text and "@import" not in text
+    first = text[: text.index("<nav")]
+    for piece in (
+        *("date 2026-11-29 11:02 UTC", "run r1", "revision abc", "<code>imitation-refinement run &lt;x&gt;</code>"),
+        "more than any method without refinement, of which Majority class is the best",
+        "+50.0 (+40.0 to +60.0) points",
+        "Before you rely on it",
+        "149 patterns were tested",
+    ):
+        assert piece.replace(" %", "\N{NO-BREAK SPACE}%") in first
     for piece in (
         "&lt;script&gt;",
         "&lt;b&gt;bold",

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imitation_refinement.answer.identify import Flag, identify
+from imitation_refinement.answer.domain import Flag
+from imitation_refinement.answer.identify import identify
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.picture import SKETCHED, sketch
 from imitation_refinement.answer.record import COLUMNS, record, row

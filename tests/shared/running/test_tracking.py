@@ -1,390 +1,247 @@
-"""The tree of runs in a store of its own, and nothing of MLflow without one."""
+"""What a stage says of itself goes to its journal, and MLflow is not needed for it."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import threading
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
-from imitation_refinement.running.tracking import EXPERIMENT, PARENT_RUN_VARIABLE, Tracker, open_store, sqlite_uri
-
-EXAMPLE = np.random.default_rng(0).random((2, 64), dtype=np.float32)
-
-
-@dataclass
-class Store:
-    """A store with a parent run, a child that ended well and one that did not."""
-
-    client: Any
-    folder: Path
-    parent: Any
-    good: Any
-    bad: Any
-    output: np.ndarray
+from imitation_refinement.running import tracking
+from imitation_refinement.running.journal import SILENT, Journal, journals
+from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE
+from imitation_refinement.running.tracking import JOURNAL_VARIABLE, PARENT_RUN_VARIABLE, Tracker, without_login
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    import mlflow
-    import torch
+class Uploader:
+    """In the place of the process; says what it was started for."""
 
-    from imitation_refinement.learning.config import UNetConfig
-    from imitation_refinement.learning.networks import UNet
+    started: ClassVar[list[dict[str, Any]]] = []
+    refusal: InputError | None = None
 
-    folder = tmp_path_factory.mktemp("store")
-    (folder / "a.parquet").write_bytes(b"abc")
-    (folder / "shards").mkdir()
-    for i in range(2):
-        (folder / "shards" / str(i)).write_text(str(i))
-    torch.manual_seed(0)
-    model = UNet(UNetConfig(widths=(8, 8), factor=2)).eval()
-    torch.nn.init.normal_(model.output.weight)
-    with torch.no_grad():
-        output = model(torch.from_numpy(EXAMPLE)).numpy()
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    with Tracker.parent("whole run", uri, folder / "artifacts") as parent:
-        parent.log_params({"name": "smoke"})
-        with Tracker.stage("good one") as tracker:
-            tracker.log_params({"optimiser": {"epochs": 3}, "wide": "x" * 7000} | {f"p{i}": i for i in range(150)})
-            shards = [folder / "shards" / "0", folder / "shards" / "1"]
-            tracker.log_inputs({"imperfect": folder / "a.parquet", "shards": shards})
-            for epoch, loss in enumerate((0.5, 0.25, 0.125)):
-                tracker.log_metrics({"loss": loss, "accuracy": 1 - loss}, epoch)
-            tracker.log_figure(Figure(), "curve.png")
-            tracker.log_artifact(folder / "a.parquet")
-            tracker.log_artifact(folder / "shards", "all")
-            tracker.set_tag("kind", "toy")
-            tracker.log_model(model, "refiner", EXAMPLE)
-        with pytest.raises(RuntimeError, match="no luck"), Tracker.stage("bad one"):
-            raise RuntimeError("no luck")
-        client = mlflow.MlflowClient()
-    assert PARENT_RUN_VARIABLE not in os.environ and "MLFLOW_TRACKING_URI" not in os.environ
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert set(runs) == {"whole run", "good one", "bad one"}
-    return Store(client, folder, runs["whole run"], runs["good one"], runs["bad one"], output)
+    def __init__(self, root: Path, journal: Any, uri: str, check: bool) -> None:
+        self.started.append({"root": root, "uri": uri, "check": check})
+        if self.refusal:
+            raise self.refusal
+
+    def finish(self, hurry: bool) -> None:
+        self.started[-1]["hurry"] = hurry
 
 
 @pytest.fixture
-def in_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a process that was told to track there."""
-    import mlflow
-
-    uri = f"sqlite:///{store.folder / 'mlflow.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    monkeypatch.setattr(tracking, "Uploader", Uploader)
+    monkeypatch.setattr(Uploader, "started", [])
+    return Uploader.started
 
 
-def test_one_parent_with_its_children(store: Store) -> None:
-    assert "mlflow.parentRunId" not in store.parent.data.tags
-    for child in (store.good, store.bad):
-        assert child.data.tags["mlflow.parentRunId"] == store.parent.info.run_id
-        assert child.data.tags["stage"] == child.info.run_name
-    statuses = [run.info.status for run in (store.parent, store.good, store.bad)]
-    assert statuses == ["FINISHED", "FINISHED", "FAILED"]
+def events(folder: Path) -> list[dict[str, Any]]:
+    (known,) = journals(folder)
+    return [json.loads(line) for _, line in known.lines()]
 
 
-def test_params(store: Store) -> None:
-    params = store.good.data.params
-    assert params["optimiser.epochs"] == "3" and params["p149"] == "149" and len(params) == 152
-    assert set(params["wide"]) == {"x"}
-    assert store.parent.data.params == {"name": "smoke"}
+def test_each_event(tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@mlflow.example.com")
+    (tmp_path / "a.txt").write_text("a")
+    with Tracker.stage("a stage", beside=tmp_path / "out") as tracker:
+        assert tracker.active and tracker.name == "a stage"
+        tracker.log_params({"optimiser": {"epochs": 3}, "path": tmp_path})
+        tracker.log_inputs({"data": tmp_path / "a.txt", "named": [Path("minerals")]})
+        tracker.log_metrics({"loss": 1}, 2)
+        tracker.log_figure(Figure(), "curve.png")
+        tracker.log_artifact(tmp_path / "a.txt", "texts")
+        tracker.log_table(pd.DataFrame({"x": [1.5]}), "rows.json")
+        tracker.set_tag("k", "v")
+        tracker.note("*text*")
+        tracker.rename("another name")
+        tracker.child("row", {"method": "ir"}, {"accuracy": 1}, {"a": {"b": 2}})
+        tracker.log_model("refiner", {"refiner": tmp_path / "a.txt"}, "card", {"t": "u"}, {"loss": 2})
+        tracker.register({"why": [1, 2]}, {"predictions": tmp_path / "a.txt"})
+        tracker.above.set_tag("k", "w")
+    found = events(tmp_path / "out.tracking")
+    kinds = ["begin", "params", "inputs", "metrics", "artifact", "artifact", "table", "tag", "tag", "rename", "child"]
+    kinds += ["model", "register", "tag", "end"]
+    assert [event["kind"] for event in found] == kinds
+    assert sorted(event["time"] for event in found) == [event["time"] for event in found]
+    data = [event["data"] for event in found]
+    assert data[0]["store"]["uri"] == "http://mlflow.example.com" and data[0]["tags"] == {"stage": "a stage"}
+    assert data[1] == {"optimiser.epochs": "3", "path": str(tmp_path)}
+    assert [item["digest"] for item in data[2]["inputs"]] == [digest(tmp_path / "a.txt"), "minerals"]
+    assert data[3] == {"step": 2, "values": {"loss": 1.0}}
+    (journal,) = journals(tmp_path)
+    files = [data[i]["file"] for i in (4, 5, 6)] + [data[11]["files"]["refiner"], data[12]["files"]["predictions"]]
+    assert [Path(file).name for file in files] == ["curve.png", "a.txt", "rows.json", "a.txt", "a.txt"]
+    assert all((journal.folder / file).stat().st_size for file in files)
+    assert json.loads((journal.folder / files[2]).read_text()) == {"columns": ["x"], "data": [[1.5]]}
+    assert data[8] == {"key": "mlflow.note.content", "value": "*text*"} and data[9] == {"name": "another name"}
+    assert data[10]["params"] == {"a.b": "2"} and data[10]["metrics"] == {"accuracy": 1.0}
+    assert data[11]["sha256"] == {"refiner": digest(tmp_path / "a.txt")} and data[11]["metrics"] == {"loss": 2.0}
+    assert data[12]["evidence"] == {"why": [1, 2]}
+    assert data[13] == {"key": "k", "value": "w", "above": True} and data[14] == {"status": "FINISHED"}
+    uri = "http://me:secret@mlflow.example.com"
+    assert started == [{"root": tmp_path / "out.tracking", "uri": uri, "check": True, "hurry": False}]
 
 
-def test_inputs_with_their_digests(store: Store) -> None:
-    found = {}
-    for item in store.good.inputs.dataset_inputs:
-        context = {tag.key: tag.value for tag in item.tags}["mlflow.data.context"]
-        found[item.dataset.source] = (item.dataset.name, context, item.dataset.digest)
-    files = {"a.parquet": "imperfect", "shards/0": "shards", "shards/1": "shards"}
-    assert found == {
-        str(store.folder / file): (name, name, digest(store.folder / file)[:36]) for file, name in files.items()
-    }
+def test_who_uploads_and_where_journals_are(
+    tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = "sqlite:////nowhere.db"
+    with Tracker.parent("whole", tmp_path / "tracking", uri, tmp_path / "artifacts"):
+        assert os.environ[JOURNAL_VARIABLE] == str(tmp_path / "tracking")
+        with Tracker.stage("one", beside=tmp_path / "out") as tracker:
+            assert tracker.active
+    assert [item["uri"] for item in started] == [uri]  # the parent's, for all
+    assert not {PARENT_RUN_VARIABLE, JOURNAL_VARIABLE, "MLFLOW_TRACKING_URI"} & os.environ.keys()
+    parent, child = journals(tmp_path)
+    assert child.parent == parent.uuid and child.folder.parent == parent.folder.parent == tmp_path / "tracking"
+    assert parent.about["store"]["artifacts"] == str(tmp_path / "artifacts")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
+    monkeypatch.setenv(RUN_VARIABLE, "abc")
+    monkeypatch.setenv(CHECKPOINTS_VARIABLE, str(tmp_path / "lasting"))
+    for options in ("{}", "{}", '{"shard": 1}'):
+        with Tracker.stage("pod", options, tmp_path / "out"):
+            pass
+    assert not any(item["check"] for item in started[1:])  # nothing of tracking ends a stage of a pipeline
+    pods = journals(tmp_path / "lasting" / "abc.tracking")
+    assert {pod.about["pipeline"] for pod in pods} == {"abc"} and len({pod.about["task"] for pod in pods}) == 2
 
 
-def test_metrics_by_step(store: Store) -> None:
-    history = store.client.get_metric_history(store.good.info.run_id, "loss")
-    assert [(m.step, m.value) for m in history] == [(0, 0.5), (1, 0.25), (2, 0.125)]
-    assert store.good.data.metrics == {"loss": 0.125, "accuracy": 0.875}
+def test_how_a_run_ends(tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
+    for error, hurry in ((RuntimeError("no luck"), False), (KeyboardInterrupt(), True), (SystemExit(1), True)):
+        with pytest.raises(type(error)) as raised, Tracker.stage("x", beside=tmp_path / type(error).__name__):
+            raise error
+        assert raised.value is error and started[-1]["hurry"] is hurry
+        assert events(tmp_path / f"{type(error).__name__}.tracking")[-1]["data"] == {"status": "FAILED"}
 
 
-def test_artifacts(store: Store) -> None:
-    def names(path: str = "") -> list[str]:
-        return [item.path for item in store.client.list_artifacts(store.good.info.run_id, path)]
+@pytest.mark.parametrize(
+    ("silent", "hurry", "left", "expected"),
+    [(False, False, 30.0, 30.0), (True, False, 30.0, 2.0), (False, True, 30.0, 2.0), (False, False, 7.5, 7.5)],
+)
+def test_how_long_a_stage_waits_for_its_store(
+    silent: bool,
+    hurry: bool,
+    left: float,
+    expected: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What is left of 30 s; 2 s for a store that has been found silent, or while a person waits."""
+    journal = Journal(tmp_path / "tracking", "x")
+    journal.append("begin", {"uuid": journal.uuid, "name": "x"})
+    if silent:
+        (tmp_path / "tracking" / SILENT).write_text("Connection refused")
+    waited, killed = [], []
 
-    assert "a.parquet" in names() and names("figures") == ["figures/curve.png"] and names("all") == ["all/0", "all/1"]
-    assert store.good.data.tags["kind"] == "toy"
-    inside = Path(store.good.info.artifact_uri.removeprefix("file://"))
-    assert inside.is_relative_to(store.folder / "artifacts")
+    class Process:
+        def wait(self, seconds: float | None = None) -> None:
+            waited.append(seconds)
+            if seconds is not None:
+                raise subprocess.TimeoutExpired("", seconds)
 
+        def kill(self) -> None:
+            killed.append(True)
 
-def test_the_model_loads_again_and_gives_the_same(store: Store, in_store: None) -> None:
-    import mlflow
-    import torch
-
-    (logged,) = store.good.outputs.model_outputs
-    about = mlflow.models.get_model_info(f"models:/{logged.model_id}")
-    signature = about.signature
-    assert signature.inputs.inputs[0].shape == (-1, 64) and signature.outputs.inputs[0].shape == (-1, 64)
-    assert signature.inputs.inputs[0].type == np.float32
-    assert about.saved_input_example_info is not None
-    model = mlflow.pytorch.load_model(f"models:/{logged.model_id}")
-    with torch.no_grad():
-        found = model(torch.from_numpy(EXAMPLE))
-    np.testing.assert_allclose(found, store.output, rtol=1e-5, atol=1e-6)
-
-
-def test_a_second_pipeline_run_uses_the_same_experiment(store: Store) -> None:
-    with Tracker.parent("again", f"sqlite:///{store.folder / 'mlflow.db'}", store.folder / "elsewhere") as tracker:
-        assert tracker.active
-    experiment = store.client.get_experiment_by_name(EXPERIMENT)
-    assert len(store.client.search_runs([experiment.experiment_id])) == 4
-
-
-def test_a_killed_child_does_not_run_for_ever(tmp_path: Path) -> None:
-    import mlflow
-
-    store = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    with Tracker.parent("whole", store, tmp_path / "artifacts"):
-        client, tags = mlflow.MlflowClient(), {"mlflow.parentRunId": os.environ[PARENT_RUN_VARIABLE]}
-        experiment = client.get_run(os.environ[PARENT_RUN_VARIABLE]).info.experiment_id
-        killed, somebody_else_s = (client.create_run(experiment, tags=given).info.run_id for given in (tags, {}))
-    assert client.get_run(killed).info.status == "FAILED"
-    assert client.get_run(somebody_else_s).info.status == "RUNNING"
+    uploader = tracking.Uploader.__new__(tracking.Uploader)
+    uploader._root, uploader._uuid, uploader._left = tmp_path / "tracking", journal.uuid, left
+    uploader._process = Process()  # type: ignore[assignment]
+    uploader.finish(hurry)
+    assert waited == [expected, None] and killed == [True]
+    why = " (Connection refused)" if silent else ""
+    assert capsys.readouterr().err == (
+        f"WARNING: 1 records of this run are not in MLflow{why}; they wait in {tmp_path}/tracking, "
+        f"and `imitation-refinement sync {tmp_path}` uploads them\n"
+    )
 
 
-def test_a_given_run_is_logged_to_and_left_open(store: Store, in_store: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kubeflow Pipelines' plugin makes a task's run, names it, and ends it itself."""
-    experiment = store.client.create_experiment("of a cluster", artifact_location=str(store.folder / "cluster"))
-    run = store.client.create_run(experiment)
-    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    monkeypatch.setenv(PARENT_RUN_VARIABLE, store.parent.info.run_id)
-    with Tracker.stage("inside") as tracker:
-        tracker.log_metrics({"x": 1})
-    with pytest.raises(RuntimeError), Tracker.stage("inside"):
-        raise RuntimeError
-    (found,) = store.client.search_runs([experiment])
-    assert found.info.run_id == run.info.run_id and found.data.metrics == {"x": 1}
-    assert found.info.status == "RUNNING"
+def test_clean_up_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails(Uploader):
+        def finish(self, hurry: bool) -> None:
+            raise OSError("no more processes")
+
+    monkeypatch.setattr(tracking, "Uploader", Fails)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
+    with pytest.raises(RuntimeError, match="no luck"), Tracker.stage("x", beside=tmp_path / "a"):
+        raise RuntimeError("no luck")
+    with Tracker.stage("x", beside=tmp_path / "b"):
+        pass
 
 
-def test_a_stage_alone_with_a_store_has_a_run_of_its_own(store: Store, in_store: None) -> None:
-    with Tracker.stage("alone") as tracker:
-        tracker.log_params({"a": 1})
-    experiment = store.client.get_experiment_by_name(EXPERIMENT)
-    (found,) = store.client.search_runs([experiment.experiment_id], "attributes.run_name = 'alone'")
-    assert "mlflow.parentRunId" not in found.data.tags and found.info.status == "FINISHED"
+def test_a_store_that_can_t_be_used_is_told_before_work_begins(
+    tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
+    monkeypatch.setattr(Uploader, "refusal", InputError("MLFLOW_TRACKING_URI", "can't be used: 401.", "Sign in."))
+    with pytest.raises(InputError, match="401"), Tracker.stage("x", beside=tmp_path / "a"):
+        raise AssertionError("the block is not entered")
+    assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_tracked_and_mlflow_not_imported_without_a_store(tmp_path: Path) -> None:
+def test_a_journal_that_can_t_be_written_ends_no_stage(
+    tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tracking, "_said", False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.com")
+    (tmp_path / "a.tracking").write_text("no folder")
+    with Tracker.stage("x", beside=tmp_path / "a") as tracker:
+        tracker.log_metrics({"loss": 1})
+        assert not tracker.active
+    with Tracker.stage("x", beside=tmp_path / "b") as tracker:
+        tracker.log_artifact(tmp_path / "nowhere")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"WARNING: not all is tracked: {tmp_path}/a.tracking")
+
+
+def test_nothing_is_tracked_without_a_store(tmp_path: Path) -> None:
     code = (
         "import sys; from imitation_refinement.running.tracking import Tracker\n"
         "with Tracker.stage('x') as t:\n"
         "    assert not t.active; t.log_params({'a': 1}); t.log_inputs({}); t.log_metrics({'m': 1.0}, 1)\n"
-        "    t.log_figure(None, 'f'); t.log_artifact(None); t.set_tag('a', 'b'); t.log_model(None, 'm', None)\n"
-        "assert not {'mlflow', 'torch', 'matplotlib'} & set(sys.modules)\n"
+        "    t.log_figure(None, 'f'); t.log_artifact(None); t.set_tag('a', 'b'); t.log_model('m', {}); t.note('n')\n"
+        "    t.log_table(None, 't'); t.child('c', {}, {}); t.register({}); t.rename('r'); t.above.set_tag('a', 'b')\n"
+        "assert not {'mlflow', 'torch', 'matplotlib', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-RACE = """
-import sys, time
-from pathlib import Path
-import mlflow
-from imitation_refinement.running.tracking import Tracker
-
-uri, folder, other = sys.argv[1:]
-client = mlflow.MlflowClient(uri)
-tracker = Tracker(client, client.create_run("0").info.run_id)
-Path(folder, f"{other}.ready").touch()
-while len(list(Path(folder).glob("*.ready"))) < 2:
-    time.sleep(0.001)
-start = time.time() // 0.5 * 0.5 + 1
-for i in range(10):  # both at the same moments
-    time.sleep(max(0, start + i * 0.2 - time.time()))
-    tracker.log_inputs({"new": Path(folder, f"{i}.txt"), "too": Path(folder, f"{i}.csv")})
-"""
+def test_a_tracked_stage_does_without_mlflow(tmp_path: Path) -> None:
+    """It is the uploader's; the stage starts sooner, and nothing of it can fail there."""
+    code = (
+        "import os, sys; from pathlib import Path; from imitation_refinement.running.tracking import Tracker\n"
+        "with Tracker.stage('x') as t:\n"
+        "    assert t.active; t.log_params({'a': 1}); t.log_inputs({'i': Path('here')}); t.log_metrics({'m': 1.0}, 1)\n"
+        "assert not {'mlflow', 'torch', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+    )
+    given = {**os.environ, JOURNAL_VARIABLE: str(tmp_path), PARENT_RUN_VARIABLE: "0" * 32}
+    subprocess.run([sys.executable, "-c", code], check=True, env=given)
+    assert [event["kind"] for event in events(tmp_path)] == ["begin", "params", "inputs", "metrics", "end"]
 
 
-def test_two_stages_log_the_same_new_inputs_at_once(tmp_path: Path) -> None:
-    import mlflow
-
-    for i in range(10):
-        (tmp_path / f"{i}.txt").write_text(f"text {i}")
-        (tmp_path / f"{i}.csv").write_text(f"table {i}")
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    client = mlflow.MlflowClient(uri)
-    client.search_experiments()
-    command = [sys.executable, "-c", RACE, uri, str(tmp_path)]
-    both = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in ("a", "b")]
-    assert [(p.communicate()[1], p.returncode)[1] for p in both] == [0, 0]
-    runs = client.search_runs(["0"])
-    assert [len(run.inputs.dataset_inputs) for run in runs] == [20, 20]
-
-
-START = """
-import sys, time
-from pathlib import Path
-import mlflow, mlflow.store.tracking.sqlalchemy_store
-from imitation_refinement.running.tracking import Tracker
-
-folder = Path(sys.argv[1])
-(folder / f"{sys.argv[2]}.ready").touch()
-while len(list(folder.glob("*.ready"))) < 3:
-    time.sleep(0.001)
-with Tracker.parent(sys.argv[2], f"sqlite:///{folder / 'mlflow.db'}"):
-    pass
-"""
-
-
-def test_pipeline_runs_that_begin_at_once_in_a_new_store(tmp_path: Path) -> None:
-    import mlflow
-
-    names = ("a", "b", "c")
-    command = [sys.executable, "-c", START, str(tmp_path)]
-    all_three = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in names]
-    ended = [(p.communicate()[1], p.returncode) for p in all_three]
-    assert [code for _, code in ended] == [0, 0, 0], ended
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    runs = client.search_runs([experiment.experiment_id])
-    assert sorted(run.info.run_name for run in runs) == list(names)
-
-
-class Refusal(BaseHTTPRequestHandler):
-    """A server that knows nobody."""
-
-    def do_GET(self) -> None:
-        self.send_response(401)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_POST = do_GET
-
-    def log_message(self, *_: object) -> None: ...
-
-
-def test_a_store_that_refuses_or_is_not_there_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    import mlflow
-
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusal) as server:
-        uri = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        before = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(uri)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: .*401.* Set MLFLOW_TRACKING_USERNAME"):
-            Tracker.stage("a stage").__enter__()
-        with pytest.raises(InputError, match="401"):
-            Tracker.parent("a run", uri).__enter__()
-        server.shutdown()
-        thread.join()
-    with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: can't be used: .*127\.0\.0\.1.* Start the server"):
-        Tracker.stage("a stage").__enter__()
-    mlflow.set_tracking_uri(before)
-
-
-@pytest.mark.parametrize(
-    ("uri", "said"),
-    [
-        ("{folder}/mlruns", "filesystem.* Give sqlite:///FILE or a server; `mlflow migrate-filestore`"),
-        ("file://{folder}/mlruns", "filesystem.* Give sqlite:///FILE or a server"),
-        ("mssql+pymssql://user@127.0.0.1:1/x", "pymssql.* Install that driver of the database"),
-        ("foo://x", r"'foo://x'.* correct MLFLOW_TRACKING_URI"),
-        ("sqlite:/x.db", "Could not parse.* correct MLFLOW_TRACKING_URI"),
-        ("sqlite+nothing:///x.db", "nothing.* correct MLFLOW_TRACKING_URI"),
-        ("sqlite:///{folder}/text.db", "not a database.* correct MLFLOW_TRACKING_URI"),
-        ("http://[x", "Invalid.* correct MLFLOW_TRACKING_URI"),
-        ("http://127.0.0.1:port", "Invalid url.* correct MLFLOW_TRACKING_URI"),
-    ],
-)
-def test_what_is_no_store_is_one_line(uri: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "text.db").write_text("no database " * 100)
-    uri = uri.format(folder=tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(InputError, match=rf"(?s)^MLFLOW_TRACKING_URI: can't be used: .*{said}") as error:
-        open_store(uri)
-    assert "\n" not in str(error.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["text.db"]
-
-
-def test_an_experiment_that_is_deleted_or_unknown(
-    store: Store, in_store: None, monkeypatch: pytest.MonkeyPatch
+def test_the_plugin_without_the_server_s_address(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uri = f"sqlite:///{store.folder / 'mlflow.db'}"
-    deleted = store.client.create_experiment("gone")
-    store.client.delete_experiment(deleted)
-    for variable, value, said in (
-        ("MLFLOW_EXPERIMENT_NAME", "gone", rf"gone: is deleted\. .*mlflow experiments restore -x {deleted}`"),
-        ("MLFLOW_EXPERIMENT_ID", deleted, rf"{deleted}: is deleted\. .*mlflow experiments restore -x {deleted}`"),
-        ("MLFLOW_EXPERIMENT_ID", "7777", r"7777: can't be used: No Experiment with id=7777.*in MLFLOW_EXPERIMENT_ID"),
-        ("MLFLOW_EXPERIMENT_ID", "mine", r"mine: can't be used: .*integer.*in MLFLOW_EXPERIMENT_ID"),
-        ("MLFLOW_EXPERIMENT_NAME", "x" * 501, r"can't be used: .*500.*in MLFLOW_EXPERIMENT_NAME"),
-    ):
-        with monkeypatch.context() as changed:
-            changed.setenv(variable, value)
-            for tracker in (Tracker.stage("a stage"), Tracker.parent("a run", uri)):
-                with pytest.raises(InputError, match=said), tracker:
-                    raise AssertionError("the block is not entered")
-    store.client.restore_experiment(deleted)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", deleted)
-    with Tracker.stage("restored"):
-        pass
-    assert [run.info.run_name for run in store.client.search_runs([deleted])] == ["restored"]
+    """Kubeflow Pipelines' plugin gives the run's id, but, unless injectUserEnvVars is set, no address."""
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with Tracker.stage("train") as tracker:
+        assert not tracker.active
+    assert capsys.readouterr().err.startswith("WARNING: not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not")
 
 
-def test_a_run_that_several_calls_log_to_keeps_what_it_has(
-    store: Store, in_store: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = store.client.create_run(store.client.create_experiment("mine")).info.run_id
-    monkeypatch.setenv("MLFLOW_RUN_ID", run)
-    for name, seed in (("simulate", 0), ("preprocess", 5), ("simulate", 1), ("train: a/b&c", 2)):
-        with Tracker.stage(name) as tracker:
-            tracker.log_params({"seed": seed, "n": 7, f"only with {seed}": True})
-    params = store.client.get_run(run).data.params
-    seeds = {key: value for key, value in params.items() if key.endswith(".seed")}
-    assert seeds == {"simulate.seed": "0", "preprocess.seed": "5", "train_ a_b_c.seed": "2"}
-    assert params["simulate.only with 1"] == "True"
-    said = "WARNING: MLflow keeps simulate.seed = 0, which was logged to this run before, not 1\n"
-    assert capsys.readouterr().err == said
-    store.client.delete_run(run)
-    with pytest.raises(InputError, match=rf"^MLFLOW_RUN_ID {run}: is deleted\."), Tracker.stage("simulate"):
-        raise AssertionError("the block is not entered")
-
-
-def test_what_the_store_refuses_later_is_one_line(
-    store: Store, in_store: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(InputError, match=r"^MLFLOW_TRACKING_URI: can't be used: .*deleted"), Tracker.stage("x") as it:
-        store.client.delete_run(it._run_id)
-        it.set_tag("kind", "toy")
-    assert "deleted" in capsys.readouterr().err  # that its end could not be noted either
-
-
-def test_a_folder_whose_name_an_address_quotes(tmp_path: Path) -> None:
-    folder = tmp_path / "a b#c%20d?e=1;é&100%"
-    folder.mkdir()
-    (folder / "result.txt").write_text("right")
-    uri = sqlite_uri(folder / "mlflow.db")
-    with Tracker.parent("a run", uri, folder / "artifacts") as tracker:
-        tracker.log_artifact(folder / "result.txt")
-    client, experiment = open_store(uri)
-    (run,) = client.search_runs([experiment])
-    assert {path.name for path in folder.iterdir()} == {"result.txt", "mlflow.db", "artifacts"}
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-    (logged,) = (folder / "artifacts").rglob("result.txt")
-    assert logged.read_text() == "right" and [item.path for item in client.list_artifacts(run.info.run_id)]
+def test_an_address_is_shown_without_its_password() -> None:
+    assert without_login("https://me:secret@a.example.com:1/x") == "https://a.example.com:1/x"
+    assert without_login("http://localhost:5000") == "http://localhost:5000"
+    assert (
+        without_login("sqlite:////a@b/c d.db") == "sqlite:////a@b/c d.db" and without_login("http://[x") == "http://[x"
+    )

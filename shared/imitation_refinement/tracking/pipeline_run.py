@@ -8,7 +8,7 @@ writes last looks last, and leaves one parent with all the children.
 
 from __future__ import annotations
 
-from hashlib import sha256
+from collections.abc import Mapping
 from typing import Any
 
 # As the MLflow plugin of Kubeflow Pipelines tags the parents and children that it makes.
@@ -16,7 +16,15 @@ RUN_TAG, PARENT_TAG = "kfp.pipeline_run_id", "mlflow.parentRunId"
 TASK_TAG = "task"
 
 
-def enter(client: Any, experiment: str, pipeline_run: str, name: str, options: str) -> str:
+def enter(
+    client: Any,
+    experiment: str,
+    pipeline_run: str,
+    name: str,
+    task: str,
+    tags: Mapping[str, str] | None = None,
+    start_time: int | None = None,
+) -> str:
     """Makes a stage's run below the one of its pipeline run.
 
     Args:
@@ -24,19 +32,26 @@ def enter(client: Any, experiment: str, pipeline_run: str, name: str, options: s
         experiment: the experiment's id.
         pipeline_run: Kubeflow Pipelines' id of the run.
         name: the stage's run's name.
-        options: the stage's options; with the name, they tell it from the pipeline's other tasks.
+        task: what tells the stage from the pipeline's other tasks, and not from another attempt at it.
+        tags: further ones of the stage's run.
+        start_time: when the stage began [ms]; now by default.
 
     Returns:
         the run's id.
     """
     parent = settle(client, experiment, pipeline_run)
-    task = sha256(f"{name} {options}".encode()).hexdigest()[:16]
     # Another attempt at the same task has ended before this one began; if it was killed, it could not end its run.
     for killed in _children(client, experiment, parent, f"tags.{TASK_TAG} = '{task}' and {_is('RUNNING')}"):
         client.set_terminated(killed.info.run_id, "FAILED")
-    run = client.create_run(experiment, run_name=name, tags={PARENT_TAG: parent, "stage": name, TASK_TAG: task})
-    client.update_run(settle(client, experiment, pipeline_run, parent), status="RUNNING")
+    own = {PARENT_TAG: parent, "stage": name, TASK_TAG: task, **(tags or {})}
+    run = client.create_run(experiment, start_time=start_time, run_name=name, tags=own)
+    reopen(client, experiment, pipeline_run, parent)
     return str(run.info.run_id)
+
+
+def reopen(client: Any, experiment: str, pipeline_run: str, *seen: str) -> None:
+    """Says that the run of the whole pipeline run goes on; see :func:`settle`."""
+    client.update_run(settle(client, experiment, pipeline_run, *seen), status="RUNNING")
 
 
 def leave(client: Any, experiment: str, pipeline_run: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,9 +18,10 @@ from typing import Any
 import pytest
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.running.journal import waiting
 from imitation_refinement.running.launch import RUN_VARIABLE
-from imitation_refinement.running.pipeline_run import PARENT_TAG, RUN_TAG, TASK_TAG, enter, leave, settle
 from imitation_refinement.running.tracking import EXPERIMENT, Tracker
+from imitation_refinement.tracking.pipeline_run import PARENT_TAG, RUN_TAG, TASK_TAG, enter, leave, settle
 
 FLAT = {"supervision": "targeted", "optimiser.epochs": "3"}
 RUN = "0b5d1f6e-9c1a-4a52-9f0e-3c1f2b7f6a11"
@@ -75,7 +75,7 @@ class Store:
     def __init__(self, steps: Steps) -> None:
         self.steps, self.runs = steps, {}
 
-    def create_run(self, experiment: str, run_name: str, tags: dict[str, str]) -> Any:
+    def create_run(self, experiment: str, run_name: str, tags: dict[str, str], start_time: int | None = None) -> Any:
         self.steps.turn()
         n = len(self.runs)
         # Clocks of different machines differ, and ids have no order.
@@ -187,10 +187,10 @@ def ended(store: Store, run: str, status: str) -> str:
 
 def test_the_parent_ends_with_its_stages() -> None:
     store = Store(Steps(0))
-    a, b = enter(store, "1", RUN, "vgg", ""), enter(store, "1", RUN, "densenet", "")
+    a, b = enter(store, "1", RUN, "vgg", "vgg"), enter(store, "1", RUN, "densenet", "densenet")
     assert ended(store, a, "FAILED") == "RUNNING"
     assert ended(store, b, "FINISHED") == "FAILED"
-    again = enter(store, "1", RUN, "vgg", "")  # a second attempt opens it again, and mends it
+    again = enter(store, "1", RUN, "vgg", "vgg")  # a second attempt opens it again, and mends it
     assert store.runs[settle(store, "1", RUN)].info.status == "RUNNING"
     assert ended(store, again, "FINISHED") == "FINISHED"
 
@@ -203,33 +203,11 @@ def test_an_attempt_that_was_killed_is_ended_by_the_next() -> None:
     assert store.runs[killed].data.tags[TASK_TAG] == store.runs[again].data.tags[TASK_TAG]
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose tables are made, once: that takes seconds, and processes that do it at once fail."""
-    import mlflow
-
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def client(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The client of a store of the test's own, which is set as on a cluster."""
-    import mlflow
-
-    uri = f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    return mlflow.MlflowClient()
-
-
 STAGE = """
 import os, sys, time
 from pathlib import Path
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.options import StageConfig
-import mlflow
 class Config(StageConfig):
     shard: int = 0
 def run(paths, config, tracker):
@@ -239,7 +217,7 @@ folder, shard = Path(sys.argv[1]), int(sys.argv[2])
 (folder / f"ready-{shard}").touch()
 while not (folder / "go").exists():
     time.sleep(0.001)
-Stage("simulate", "", {}, {}, Config, run).execute({}, {"shard": shard})
+Stage("simulate", "", {}, {"out": ""}, Config, run).execute({"out": folder / f"out-{shard}"}, {"shard": shard})
 """
 
 
@@ -333,27 +311,16 @@ def test_the_plugin_s_tree_stays_as_it_is(client: Any, plugin: Any) -> None:
     assert client.get_run(plugin.parent).info.status == "RUNNING"
 
 
-def test_a_model_in_the_plugin_s_run(client: Any, plugin: Any) -> None:
-    import numpy as np
-    import torch
-
-    with Tracker.stage("train") as tracker:
-        tracker.log_model(torch.nn.Linear(4, 2).eval(), "refiner", np.ones((1, 4), np.float32))
-    (logged,) = client.get_run(plugin.run).outputs.model_outputs
-    assert client.get_logged_model(logged.model_id).experiment_id == plugin.experiment
-
-
-def test_a_run_of_another_server(client: Any, plugin: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    with pytest.raises(InputError, match=r"is no run of MLFLOW_TRACKING_URI's store\."), Tracker.stage("train"):
-        raise AssertionError("the block is not entered")
-
-
-def test_the_plugin_without_the_server_s_address(
-    plugin: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_of_another_server_ends_no_stage(
+    client: Any, plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The plugin gives the run's id, but, unless injectUserEnvVars is set, no address."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with Tracker.stage("train") as tracker:
-        assert not tracker.active
-    assert capsys.readouterr().err.startswith("WARNING: not tracked: MLFLOW_RUN_ID is set, MLFLOW_TRACKING_URI is not")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with Tracker.stage("train", beside=tmp_path / "out") as tracker:
+        tracker.log_metrics({"loss": 1})
+    assert waiting(tmp_path) == 3
+    monkeypatch.delenv(RUN_VARIABLE)  # a person is told, before the work
+    with (
+        pytest.raises(InputError, match=r"is no run of MLFLOW_TRACKING_URI's store\."),
+        Tracker.stage("train", beside=tmp_path / "out"),
+    ):
+        raise AssertionError("the block is not entered")

@@ -1,0 +1,179 @@
+"""Stores of the tests' own: empty ones, a real server, and uploaders within the test's process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imitation_refinement.running import tracking
+from imitation_refinement.running.journal import Journal
+from imitation_refinement.running.launch import environment
+from imitation_refinement.tracking.upload import Upload, follow, quiet, usable
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store whose tables are made, once: that takes seconds, and processes that do it at once fail."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(empty_store: Path, tmp_path: Path) -> str:
+    """The address of a store of the test's own."""
+    return f"sqlite:///{shutil.copy(empty_store, tmp_path / 'mlflow.db')}"
+
+
+@pytest.fixture
+def client(uri: str, monkeypatch: pytest.MonkeyPatch, inline: None) -> Any:
+    """The client of a store of the test's own, which is set as for a stage."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return mlflow.MlflowClient(uri)
+
+
+class Inline:
+    """In the place of the uploader's process, which takes seconds to begin: at the end, here."""
+
+    def __init__(self, root: Path, journal: Journal, uri: str, check: bool) -> None:
+        self._root, self._given = root, {"MLFLOW_TRACKING_URI": uri}
+        with environment(self._given):
+            upload = Upload(root)
+            (me,) = (known for known in tracking.journals(root) if known.uuid == journal.uuid)
+            if check and (error := usable(upload, me)):
+                raise error
+
+    def finish(self, hurry: bool) -> None:
+        with environment(self._given):
+            Upload(self._root).once()
+
+
+class Forked:
+    """The same, while the journal is written, in a process that has all modules already."""
+
+    def __init__(self, root: Path, journal: Journal, uri: str, check: bool) -> None:
+        self._process = os.fork()
+        if not self._process:
+            try:
+                os.environ["MLFLOW_TRACKING_URI"] = uri
+                quiet()
+                follow(root, journal.folder.name, False)
+            finally:
+                os._exit(0)
+
+    def finish(self, hurry: bool) -> None:
+        end = time.monotonic() + float(os.environ[tracking.PATIENCE_VARIABLE])
+        while os.waitpid(self._process, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(self._process, signal.SIGKILL)
+                os.waitpid(self._process, 0)
+                return
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def uploads_here() -> type:
+    """:class:`Inline`."""
+    return Inline
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads happen in the test's own process, when a run has ended."""
+    monkeypatch.setattr(tracking, "Uploader", Inline)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uploads happen while a run goes on, and begin at once."""
+    import mlflow.system_metrics.system_metrics_monitor  # noqa: F401
+
+    monkeypatch.setattr(tracking, "Uploader", Forked)
+
+
+@dataclass
+class Server:
+    """A real MLflow server of one worker, in a session of its own.
+
+    Attributes:
+        folder: of its database ``mlflow.db`` and its artifacts.
+        port: at which it listens.
+    """
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        store = ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}", "--workers", "1"]
+        store += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *store],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                start_new_session=True,
+            )
+        wait_for(self.healthy)
+
+    def healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+                return True
+        except OSError:
+            assert self.process is not None and self.process.poll() is None, (self.folder / "server.log").read_text()
+            return False
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait()
+        self.process = None
+
+
+def wait_for(happened: Callable[[], object], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def server(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that runs; who kills it starts it again."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(folder, port)
+    server.start()
+    yield server
+    if server.process:
+        server.kill()
