@@ -37,6 +37,20 @@ NO_SECRETS = {
     *("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_UI_ENDPOINT", "KF_PIPELINES_SA_TOKEN_PATH", "KFP_RUN_ID"),
     *("MP_API_ENDPOINT", "OMP_NUM_THREADS", "WORLD_SIZE", "RANK", "LOCAL_RANK"),
     *(f"IMITATION_REFINEMENT_{name}" for name in ("PROGRESS", "PORTABLE", "ERROR_FILE", "PROCESSES", "CHECKPOINTS")),
+    # What is only told how to track, or where.
+    "IMITATION_REFINEMENT_COMMAND",
+    "IMITATION_REFINEMENT_JOURNAL",
+    "IMITATION_REFINEMENT_PARENT_RUN",
+    "IMITATION_REFINEMENT_REVISION",
+    "IMITATION_REFINEMENT_RUN",
+    "IMITATION_REFINEMENT_TRACKING_SECONDS",
+    "MLFLOW_DISABLE_TELEMETRY",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+    "OMP_WAIT_POLICY",
     *(f"IMITATION_REFINEMENT_{name}" for name in ("TRAIN_JOB", "PARENT_RUN_ID")),
 }
 PLANTED = "Plant3dS3cret"
@@ -76,7 +90,7 @@ def test_a_tracked_stage_keeps_none(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{out}/mlflow.db")
     optimiser = {"epochs": 1, "batch_size": 14, "device": "cpu"}
     paths = {"ideal_dataset": tables["ideal_dataset"], "classifier": out / "vgg.safetensors"}
-    with Tracker.parent("run", f"sqlite:///{out}/mlflow.db", str(out / "artifacts")):
+    with Tracker.parent("run", out, f"sqlite:///{out}/mlflow.db", out / "artifacts"):
         PRETRAIN.execute(paths, {"network": {**TINY_CLASSIFIER, "architecture": "vgg"}, "optimiser": optimiser})
     said = capfd.readouterr()
     assert (out / "mlflow.db").is_file()
