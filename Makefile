@@ -3,6 +3,8 @@
 PYTHON ?= python3
 RUNS ?= runs
 BIN := .venv/bin
+# Nothing is installed whose SHA-256 is not in a lock; two packages come as source and are built with the lock's setuptools.
+LOCKED := $(BIN)/pip install --disable-pip-version-check --quiet --require-hashes --no-deps
 
 .PHONY: run ui test images test-docker format clean
 
@@ -34,12 +36,17 @@ clean:
 	find shared components pipelines web benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew, and whole, when the lock or the package's metadata change.
-.venv/ready: requirements.lock setup.cfg
+.venv/ready: requirements.lock docker/more.lock setup.cfg
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
 	@echo "The locked packages into .venv, once: a few minutes."
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > .venv/build.lock
+	$(LOCKED) --requirement .venv/build.lock
+	$(LOCKED) --no-build-isolation --requirement requirements.lock
+	case "$$($(BIN)/pip show torch)" in *+cpu*) ;; \
+	*) sed '/^matminer==/,/[^\\]$$/d; /^xraylarch==/,/[^\\]$$/d' docker/more.lock > .venv/cuda.lock && \
+	   $(LOCKED) --requirement .venv/cuda.lock;; esac
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m components.simulate.warm
 	$(BIN)/python -m components.baselines.warm

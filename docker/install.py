@@ -1,27 +1,33 @@
 """What fills an image's environment, called by the Dockerfile with the Python of the build's tools.
 
-It stands beside setup.cfg and requirements.lock there.
+It stands beside setup.cfg and the locks there. Nothing is fetched whose SHA-256 is not in a lock.
 
-gather   wheels of all that setup.cfg names, in the lock's versions; ``--torch`` those of the stages with torch
+gather   what requirements.lock names, in wheels; ``--torch`` torch, and what it needs with CUDA
+sbom     installs the tool that lists what is in an image, in an environment of its own
 build    this repository's own wheel
-code     installs that wheel
+code     installs that wheel, and writes the list of what is in the environment, /opt/venv/sbom.cdx.json (CycloneDX)
 NAME …   installs extras of setup.cfg by name; every_stage is what all stages need, kfp's executor included; of the
          packages whose files are all that is wanted, without what these need
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
 from configparser import ConfigParser
 from pathlib import Path
 
 TOOLS, ENVIRONMENT = Path(__file__).resolve().parent, Path("/opt/venv")
 PIP_CONF = Path("/run/secrets/pip_conf")
 WHEELS = TOOLS / "wheels"
-LOCKED = ("--constraint", str(TOOLS / "requirements.lock"), "--find-links", str(WHEELS), "--no-cache-dir", "--quiet")
-TO_WHEELS, FROM_WHEELS = (*LOCKED, "--wheel-dir", str(WHEELS)), (*LOCKED, "--no-index")
+LOCK, MORE, SBOM = (TOOLS / name for name in ("requirements.lock", "more.lock", "sbom.lock"))
+HASHED = ("--require-hashes", "--no-deps", "--no-cache-dir", "--quiet")
+FROM_WHEELS = ("--find-links", str(WHEELS), "--no-index", "--no-cache-dir", "--quiet")
 FILES_ALONE = ("minerals", "materials_project_samples")  # extras of packages that are read, not imported
+CARRIED = ("matminer", "xraylarch")  # what these are
 # Parts of packages that nothing here imports: tests, what C and Cython are compiled against, Arrow's RPC, programs.
 UNUSED = (
     "**/tests",
@@ -57,28 +63,58 @@ def pip(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "pip", *arguments], check=True, env=environment)
 
 
+def entries(lock: Path) -> dict[str, str]:
+    """The entries of a lock, each with its hashes, by the package's name in small letters."""
+    found = re.finditer(r"^([\w.-]+)==[^\n]*(?:\n +[^\n]*)*", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    return {match[1].lower(): match[0] for match in found}
+
+
+def fetch(wanted: Iterable[str], *options: str) -> None:
+    """Downloads entries of locks, and makes wheels of those that have none, with the setuptools that is installed."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as lines:
+        lines.write("".join(f"{entry}\n" for entry in wanted))
+        lines.flush()
+        pip("download", *HASHED, "--no-build-isolation", "--dest", str(WHEELS), *options, "--requirement", lines.name)
+    for source in sorted(WHEELS.glob("*.tar.gz")):
+        pip("wheel", *FROM_WHEELS, "--no-deps", "--no-build-isolation", "--wheel-dir", str(WHEELS), str(source))
+
+
 def gather(torch: bool) -> None:
-    """Downloads wheels, and makes those of packages that have none."""
-    wanted = requirements()
-    executor = next(line for line in wanted["pipeline"] if line.startswith("kfp>"))
-    stages = [name for name in wanted if name not in ("pipeline", "dev", *FILES_ALONE)]
-    lines = {line for name in stages for line in wanted[name]}
-    index = os.environ.get("TORCH_INDEX")
-    if torch:
-        lines = {line + os.environ["TORCH"] for line in lines if line.startswith("torch==")}
-    else:
-        lines = {line for line in lines if not line.startswith("torch==")} | {"setuptools"}
-        pip("wheel", "--no-deps", *TO_WHEELS, executor, *(line for name in FILES_ALONE for line in wanted[name]))
-    pip("wheel", *TO_WHEELS, *(["--extra-index-url", index] if index else []), *sorted(lines))
-    if torch and not os.environ["TORCH"] and (found := sorted(WHEELS.glob("torch-*+cpu-*"))):
+    """Downloads what the locks name, and notes the versions, by which it is installed later."""
+    locked, more = entries(LOCK), entries(MORE)
+    WHEELS.mkdir(exist_ok=True)
+    if not torch:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as lines:
+            lines.write(locked["setuptools"] + "\n")
+            lines.flush()
+            pip("install", *HASHED, "--requirement", lines.name)
+        fetch(entry for name, entry in locked.items() if name != "torch")
+        fetch(more[name] for name in CARRIED)
+        fetch(entries(SBOM).values())
+        versions = [entry.split(maxsplit=1)[0] for entry in (*locked.values(), *more.values())]
+        (TOOLS / "constraints.txt").write_text("".join(f"{version}\n" for version in versions), encoding="utf-8")
+        return
+    index, kind = os.environ.get("TORCH_INDEX"), os.environ["TORCH"]
+    pinned = re.match(r"torch==[^\s+]+", locked["torch"])[0]
+    wanted = [locked["torch"].replace(pinned, pinned + kind, 1)]
+    wanted += [] if kind else [entry for name, entry in more.items() if name not in CARRIED]
+    fetch(wanted, *(["--extra-index-url", index] if index else []))
+    if not kind and (found := sorted(WHEELS.glob("torch-*+cpu-*"))):
         sys.exit(
             f"error: pip chose {found[0].name} for an image with CUDA. Let its settings name no wheels without it."
         )
 
 
+def bill(target: Path) -> None:
+    """Writes what is in the environment, as CycloneDX."""
+    command = [str(TOOLS / "sbom/bin/cyclonedx-py"), "environment", "--output-reproducible", "--of", "JSON"]
+    subprocess.run([*command, "--output-file", str(target), str(ENVIRONMENT / "bin/python")], check=True)
+
+
 def install(*wanted: str) -> None:
     """Installs from the wheels alone and removes what nothing imports."""
-    pip("--python", str(ENVIRONMENT / "bin/python"), "install", *FROM_WHEELS, "--no-compile", *wanted)
+    options = (*FROM_WHEELS, "--constraint", str(TOOLS / "constraints.txt"), "--no-compile")
+    pip("--python", str(ENVIRONMENT / "bin/python"), "install", *options, *wanted)
     (packages,) = ENVIRONMENT.glob("lib/python*/site-packages")
     for pattern in UNUSED:
         for path in list(packages.glob(pattern)):
@@ -89,12 +125,14 @@ def main(command: str, *names: str) -> None:
     """Runs one of the commands above."""
     if command == "gather":
         gather("--torch" in names)
+    elif command == "sbom":
+        pip("--python", str(TOOLS / "sbom/bin/python"), "install", *HASHED, *FROM_WHEELS, "--requirement", str(SBOM))
     elif command == "build":
-        pip("install", *FROM_WHEELS, "setuptools")
         options = ["--no-deps", "--no-index", "--no-build-isolation", "--quiet"]
         pip("wheel", *options, "--wheel-dir", str(TOOLS / "own"), str(TOOLS / "source"))
     elif command == "code":
         install("--no-deps", *map(str, (TOOLS / "own").glob("*.whl")))
+        bill(ENVIRONMENT / "sbom.cdx.json")
     else:
         wanted, extras = requirements(), (command, *names)
         install(*(line for name in extras if name not in FILES_ALONE for line in wanted[name]))

@@ -31,6 +31,7 @@ from pydantic import ValidationError
 
 from components.identify.config import IdentifyConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import read_bytes
 from imitation_refinement.learning.config import PretrainConfig
 from imitation_refinement.learning.model_files import model_name
 from imitation_refinement.options import config_error
@@ -81,19 +82,29 @@ def check_pipeline(path: Path, where: object = None) -> None:
     """
     remedy = "Correct this, and compile it again."
     try:
-        documents = list(yaml.load_all(path.read_bytes(), _StrictLoader))
-    except (OSError, yaml.YAMLError) as error:
+        documents = list(yaml.load_all(read_bytes(path), _StrictLoader))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date or a number that is none
         raise InputError(where or path, f"is no readable YAML ({error}).", remedy) from None
+    except RecursionError:
+        raise InputError(where or path, "is nested too deeply.", remedy) from None
     try:
         compiled = _parsed(documents)
     except ValueError as error:
         raise InputError(where or path, f"is no compiled pipeline: {error}.", remedy) from None
     if found := sorted(set(_problems(compiled))):
-        raise InputError(where or path, "".join(f"\n  {problem}" for problem in found) + "\n", remedy)
+        raise InputError(where or path, f"{'; '.join(found)}.", remedy)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; YAML's own rule takes the last in silence."""
+    """Refuses a key that stands twice in one mapping; YAML's own rule takes the last in silence.
+
+    And references: no compiler writes one, and a few lines of them may stand for more than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "it holds a reference (*)", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
@@ -123,7 +134,7 @@ def _parsed(documents: Sequence[Any]) -> Compiled:
 def _message(where: str, content: Any, message: Any) -> Any:
     try:
         return json_format.ParseDict(content, message)
-    except (json_format.ParseError, TypeError, AttributeError) as error:
+    except (json_format.ParseError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"{where}: {error}") from None
 
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from components.collect_structures.config import NAMED_SOURCES
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import read_bytes
 from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.running.images import STAGES, TORCH, TRAINING, StageName, repository
 from imitation_refinement.running.launch import (
@@ -264,9 +265,9 @@ def read_cluster(path: str | Path) -> Cluster:
         return Cluster()
     where = f"cluster {path}"
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(where, f"can't be read ({error.strerror}).", "See deploy/cluster.toml for one.") from None
+        content = read_bytes(Path(path))
+    except InputError as error:
+        raise InputError(where, error.problem, "See deploy/cluster.toml for one.") from None
     try:
         return Cluster.model_validate(parse_toml(content, where))
     except ValidationError as error:

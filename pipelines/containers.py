@@ -33,9 +33,13 @@ INHERITED = (
 INHERITED_PREFIX = "IMITATION_REFINEMENT_"
 
 
+PAGES_TOKEN = "IMITATION_REFINEMENT_WEB_TOKEN"  # of web.server, which no task is
+
+
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """What of this process's environment the tasks need: where they tell of themselves, keys, proxies, processors."""
-    return {k: v for k, v in environment.items() if k in INHERITED or k.startswith(INHERITED_PREFIX)}
+    given = {k: v for k, v in environment.items() if k in INHERITED or k.startswith(INHERITED_PREFIX)}
+    return {k: v for k, v in given.items() if k != PAGES_TOKEN}
 
 
 def death(code: int, out_of_memory: bool) -> str:

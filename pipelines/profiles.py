@@ -17,10 +17,12 @@ from components.evaluate.config import EvaluateConfig
 from components.preprocess.config import PreprocessConfig
 from components.simulate.config import MAX_SHARDS, SimulateConfig
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import is_file, read_bytes
 from imitation_refinement.learning.config import AdaptConfig, PretrainConfig, RefineConfig
 from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 
+LARGEST_TOML = 1 << 16  # bytes; the longest profile has a tenth
 BUILT_IN = ("smoke", "default", "paper", "paper-cpu")
 ADAPTATIONS = ("finetuned", "adda", "gta")
 SOURCES = ("structures", "imperfect", "test", "keep_out", "classifiers")  # what a run is given: paths, or nothing
@@ -133,8 +135,8 @@ def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:
     """
     if name in BUILT_IN:
         content = (resources.files("pipelines") / "profiles" / f"{name}.toml").read_bytes()
-    elif Path(name).is_file():
-        content = Path(name).read_bytes()
+    elif is_file(name):
+        content = read_bytes(Path(name))
     else:
         raise InputError(f"profile {name}", "there is no such profile.", f"Use {', '.join(BUILT_IN)} or a TOML file.")
     data = with_settings(parse_toml(content, f"profile {name}"), settings)
@@ -150,9 +152,13 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
     Raises:
         InputError: if it is none; ``where`` names it.
     """
+    if len(content) > LARGEST_TOML:
+        raise InputError(where, f"is larger than {LARGEST_TOML >> 10} KiB.", "Leave out what is no option.")
     try:
         return tomllib.loads(content.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError:
+        raise InputError(where, "is nested too deeply.", "Correct it.") from None
+    except ValueError as error:  # of TOML, of UTF-8, of a number with thousands of digits
         raise InputError(where, f"is no TOML ({error}).", "Correct that line.") from None
 
 
@@ -169,7 +175,7 @@ def _set(data: dict[str, Any], setting: str) -> None:
         raise InputError(f"setting {setting}", "has no '='.", "Write option=value, as targeted.optimiser.epochs=3.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *path, last = option.strip().split(".")
     for key in path:

@@ -17,6 +17,8 @@ from imitation_refinement.files import is_stray, say_passed_over
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 LARGEST_CIF = 16 * 2**20  # [bytes], unpacked
 LARGEST_TOTAL = 8 * 2**30  # [bytes], unpacked
+# A bomb is many times as large unpacked; CIFs are at most some fifty times.
+MOST_TIMES, SMALL = 200, 64 * 2**20  # as large as packed; [bytes] below which that does not matter
 MOST_MEMBERS = 1_000_000
 BROKEN = (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, RuntimeError)
 
@@ -27,14 +29,21 @@ def cif_members(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
     """The CIFs of an archive, in its order: each with its name and its content.
 
     An error stands in the place of a member that is a link, whose name leads out of the archive, that is larger than
-    LARGEST_CIF, or that is damaged. Hidden files and copies of editors and systems are passed over, and it is said.
+    LARGEST_CIF, or that is damaged. What is no CIF counts as well: it has to be unpacked to get past it. Hidden files
+    and copies of editors and systems are passed over, and it is said.
 
     Raises:
-        InputError: if it is no archive, has more than MOST_MEMBERS members or LARGEST_TOTAL bytes, or holds no CIF.
+        InputError: if it is no archive, has more than MOST_MEMBERS members, or LARGEST_TOTAL bytes or MOST_TIMES as
+            many as it is large, or holds no CIF.
     """
-    found, total, stray = 0, 0, []
+    found, total, unpacked = 0, 0, 0
+    stray: list[str] = []
     try:
-        for count, (name, read) in enumerate(_members(path)):
+        for count, (name, size, read) in enumerate(_members(path)):
+            unpacked += size
+            if unpacked > max(SMALL, MOST_TIMES * path.stat().st_size):
+                problem = f"unpacks to more than {MOST_TIMES} times its size."
+                raise InputError(path, problem, "Pack the CIFs alone, or give them in a folder.")
             if count >= MOST_MEMBERS:
                 raise InputError(path, f"has more than {MOST_MEMBERS:,} members.", "Split it.")
             if is_stray(name):
@@ -73,17 +82,19 @@ def _read(read: Opener, where: str, name: str) -> bytes | InputError:
     return content
 
 
-def _members(path: Path) -> Iterator[tuple[str, Opener]]:
+def _members(path: Path) -> Iterator[tuple[str, int, Opener]]:
+    """The files of an archive: name, bytes that have to be unpacked for it, and what opens it."""
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 if not entry.is_dir():
-                    yield entry.filename, partial(_open_zip, archive, entry)
+                    size = entry.file_size if entry.filename.lower().endswith(".cif") else 0
+                    yield entry.filename, size, partial(_open_zip, archive, entry)
     else:
         with tarfile.open(path, "r|*") as archive:  # as a stream: one pass, each member unpacked once
             for member in archive:
                 if not member.isdir():
-                    yield member.name, partial(_open_tar, archive, member)
+                    yield member.name, member.size, partial(_open_tar, archive, member)
 
 
 def _open_zip(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> IO[bytes] | None:

@@ -27,6 +27,7 @@ from components.collect_structures.crystals import (
     Crystal,
     Reading,
     check_crystal,
+    close_pairs,
     volume_of,
 )
 from components.collect_structures.settings import LISTED, OPERATIONS, Operations, Setting, Symmetry, read_symmetry
@@ -40,6 +41,8 @@ SPLIT = 0.02  # [Å], the same for a site of at most half occupancy, which may b
 EXACT = 1e-3  # [Å], images nearer than this are one for whoever counts them without a tolerance
 FITS = 0.01  # how far operations may change the cell: half a percent of an edge, half a degree of an angle
 ROUNDED = 2e-4  # the same of a cell that is as symmetric as its digits allow
+MOST_IMAGES = 200_000  # of all sites by all operations
+MOST_OPERATIONS = 1000  # that a file lists; a group has 192 at most
 OVERFULL = 1.15  # atoms on a site whose refined or analysed amounts overshoot
 CELL = tuple(f"_cell_{n}" for n in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"))
 COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
@@ -132,6 +135,8 @@ def read_block(block: gemmi.cif.Block, where: object) -> Reading:
     lattice, cell = _lattice(values, where, remarks)
     listed = next((columns[tag] for tag in OPERATIONS if tag in columns), None)
     listed = listed or [values[tag] for tag in OPERATIONS if values.get(tag)]
+    if len(listed) > MOST_OPERATIONS:
+        raise InputError(where, f"lists {len(listed):,} symmetry operations; no group has as many.", REMEDY)
     symmetry = read_symmetry(values, listed, where, REMEDY)
     said = _said(values, remarks)
     sites = _sites(columns, said, where)
@@ -434,6 +439,9 @@ def _attempt(
         if off > ROUNDED:
             text = " ".join(f"{value:g}" for value in cell)
             remarks.append(f"its cell ({text}) is off its symmetry and put on it")
+    if (images := len(sites.numbers) * len(operations.matrices)) > MOST_IMAGES:
+        problem = f"has {len(sites.numbers):,} sites and {len(operations.matrices)} operations: {images:,} images."
+        return Attempt(setting, refusal=InputError(where, problem, REMEDY))
     tolerance = np.where(sites.occupancy <= 0.5, SPLIT, ON_ELEMENT)
     orbits = expand(operations, sites.positions, lattice, tolerance)
     crystal = _crystal(sites, sites.occupancy, orbits, lattice)
@@ -511,6 +519,8 @@ def _checked(sites: Sites, orbits: Orbits, crystal: Crystal, where: object) -> t
     try:
         check_crystal(crystal, where, parents=np.cumsum(orbits.counts) - orbits.counts)
     except InputError:
+        if not np.isfinite(crystal.positions).all():
+            raise
         settled, remarks = _repaired(sites, orbits, crystal)
         try:
             check_crystal(settled, where)
@@ -523,11 +533,16 @@ def _checked(sites: Sites, orbits: Orbits, crystal: Crystal, where: object) -> t
 def _repaired(sites: Sites, orbits: Orbits, crystal: Crystal) -> tuple[Crystal, list[str]]:
     remarks = []
     first = np.unique(orbits.site, return_index=True)[1]
-    step = crystal.positions[first][:, None] - crystal.positions[None]
-    on = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=-1) < SAME_SITE  # site, entry
+    pairs, distance = close_pairs(crystal)
+    on: dict[int, list[int]] = {int(entry): [int(entry)] for entry in first}  # what is where a site's first entry is
+    for a, b in pairs[distance < SAME_SITE].tolist():
+        for entry, neighbour in ((a, b), (b, a)):
+            if entry in on:
+                on[entry].append(neighbour)
+    crowded = [(site, sorted(on[int(entry)])) for site, entry in enumerate(first) if len(on[int(entry)]) > 1]
     dropped: set[int] = set()
-    for site in range(len(first)):
-        for entry in np.flatnonzero(on[site] & (orbits.site < site)):
+    for site, there in crowded:
+        for entry in (one for one in there if orbits.site[one] < site):
             other = int(orbits.site[entry])
             alike = (
                 sites.numbers[site] == sites.numbers[other] and sites.occupancy[site] == sites.occupancy[other] > 0.5
@@ -538,7 +553,8 @@ def _repaired(sites: Sites, orbits: Orbits, crystal: Crystal) -> tuple[Crystal, 
     kept = ~np.isin(orbits.site, sorted(dropped))
     occupancy = crystal.occupancy.copy()
     for site in range(len(first)):
-        total = crystal.occupancy[on[site] & kept & (crystal.numbers > 1)].sum()
+        there = [entry for entry in on[int(first[site])] if kept[entry] and crystal.numbers[entry] > 1]
+        total = crystal.occupancy[there].sum()
         if site not in dropped and 1 + OCCUPANCY_SLACK < total <= OVERFULL:
             occupancy[orbits.site == site] /= total
             remarks.append(f"site {sites.labels[site]} holds {total:.4g} atoms, scaled to one")

@@ -19,6 +19,7 @@ from pymatgen.core import Element
 
 from components.collect_structures.crystals import ATOMIC_NUMBERS, HEAVIEST, SYMBOLS
 
+LONGEST = 2000  # characters of a formula
 AGREES = 0.01  # share of the atoms that may be others than the formula's: rounded amounts
 DIFFERS = 0.05  # a larger share is another compound
 AMOUNT = 0.02  # relative, of the formula units in the cell
@@ -52,6 +53,8 @@ class Formula:
 @lru_cache(maxsize=1024)
 def read_formula(text: str) -> Formula | None:
     """A formula such as ``Ca (Zn.165 Fe.835) Si2 O6``; None where it is none, or an element has no form factor."""
+    if len(text) > LONGEST:
+        return None
     levels: list[dict[str, float]] = [{}]
     last: dict[str, float] = {}
     place = 0

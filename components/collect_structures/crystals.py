@@ -28,6 +28,9 @@ CLOSEST = 0.5  # [Å], atoms that are both there can't be nearer
 OCCUPANCY_SLACK = 0.05  # refined occupancies overshoot 1 a little
 EDGE_RANGE = (1.5, 500.0)  # [Å]
 VOLUME_RANGE = (1.5, 1000.0)  # [Å³ per atom]
+MOST_ATOMS = 5000  # entries of a cell; what follows takes seconds for so many, and for twice as many four times as long
+LARGE = 1000  # entries; symmetry is searched by moyo alone then
+AT_ONCE = 1 << 20  # pairs of entries that are compared at a time
 
 HEAVIEST = len(ELEMENT_SYMBOLS)  # Cf, the last element with tabulated X-ray form factors
 SYMBOLS = ["", *ELEMENT_SYMBOLS]
@@ -175,6 +178,9 @@ def check_crystal(
     remedy = "Correct the structure or leave it out."
     if len(crystal.numbers) == 0:
         raise InputError(where, "has no atoms.", remedy)
+    if len(crystal.numbers) > MOST_ATOMS:
+        problem = f"has {len(crystal.numbers):,} atoms in its cell, more than {MOST_ATOMS:,}."
+        raise InputError(where, problem, "Give a primitive cell, or leave it out.")
     if not isfinite(crystal.lattice.sum() + crystal.occupancy.sum() + crystal.positions.sum()):
         raise InputError(where, "has a cell, position or occupancy that is no finite number.", remedy)
     edges = [hypot(*edge) for edge in crystal.lattice.tolist()]
@@ -189,7 +195,8 @@ def check_crystal(
     per_atom = volume / sum(share)
     if not VOLUME_RANGE[0] <= per_atom <= VOLUME_RANGE[1]:
         raise InputError(where, f"has {per_atom:.4g} Å³ an atom; a crystal has some 5 to 40.", remedy)
-    if parents is None or _has_contacts(crystal, parents):
+    large = parents is not None and len(parents) * len(crystal.numbers) > AT_ONCE
+    if parents is None or large or _has_contacts(crystal, parents):
         _check_contacts(crystal, where, names, remedy)
 
 
@@ -272,13 +279,25 @@ def close_pairs(crystal: Crystal) -> tuple[NDArray[np.intp], NDArray[np.float64]
     # Along the axis, those after each entry and within reach of it, around the cell's end.
     ends = np.searchsorted(np.concatenate([along, along + 1.0]), along + min(near[axis], 0.499))
     counts = ends - np.arange(1, n + 1)
-    one = np.repeat(np.arange(n), counts)
-    other = (np.arange(len(one)) - np.repeat(counts.cumsum() - counts - np.arange(1, n + 1), counts)) % n
-    pairs = np.sort(order[np.stack([one, other], axis=1)], axis=1)
-    step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
-    distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
-    close = distance < CLOSEST
-    return pairs[close], distance[close]
+    found, first = [], 0
+    while first < n:  # so many entries at a time that their pairs are few; of a usual crystal all
+        last = max(first + 1, int(np.searchsorted(counts.cumsum(), counts[:first].sum() + AT_ONCE)))
+        part, own = counts[first:last], np.arange(first, min(last, n))
+        one = np.repeat(own, part)
+        other = (np.arange(len(one)) - np.repeat(part.cumsum() - part - own - 1, part)) % n
+        one, other = order[one], order[other]
+        for k in range(3):  # most are far apart along another axis
+            if k != axis and near[k] < 0.5:
+                apart = wrapped[one, k] - wrapped[other, k]
+                inside = np.abs(apart - np.rint(apart)) <= near[k]
+                one, other = one[inside], other[inside]
+        pairs = np.sort(np.stack([one, other], axis=1), axis=1)
+        step = wrapped[pairs[:, 0]] - wrapped[pairs[:, 1]]
+        distance = np.linalg.norm((step - np.round(step)) @ crystal.lattice, axis=1)
+        close = distance < CLOSEST
+        found.append((pairs[close], distance[close]))
+        first = last
+    return np.concatenate([pairs for pairs, _ in found]), np.concatenate([distance for _, distance in found])
 
 
 def find_space_group(crystal: Crystal, symprec: float = SYMPREC) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from components.collect_structures.crystals import Crystal, find_space_group, material_name
+from components.collect_structures.crystals import LARGE, Crystal, find_space_group, material_name
+from components.collect_structures.symmetry import number_of
 from imitation_refinement.data.formula import parse
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CrystalSystem
@@ -44,12 +45,12 @@ def check_agreement(space_group: int | None, system: CrystalSystem | None, where
 
 
 def space_group_of(crystal: Crystal, said: int | None, where: object) -> int:
-    """The space group that the source says, else the one that spglib finds.
+    """The space group that the source says, else the one that spglib finds, or moyo, for large cells.
 
     Raises:
         InputError: if nobody knows.
     """
-    number = said or find_space_group(crystal)
+    number = said or (number_of(crystal) if len(crystal.numbers) > LARGE else find_space_group(crystal))
     if number is None:
         raise InputError(where, "says no space group, and spglib finds none.", "Add space_group.")
     return number

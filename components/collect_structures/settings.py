@@ -163,7 +163,7 @@ def read_symmetry(values: Mapping[str, str], listed: Sequence[str], where: objec
         InputError: if it says no symmetry, or one that can't be understood.
     """
     numbers = [values.get(tag, "") for tag in NUMBERS]
-    number = next((int(text) for text in numbers if text.isdigit() and 1 <= int(text) <= 230), None)
+    number = next((int(text) for text in numbers if re.fullmatch("[0-9]{1,3}", text) and 1 <= int(text) <= 230), None)
     symbol = next((values[tag] for tag in SYMBOLS_HM if values.get(tag)), "")
     hall = next((values[tag] for tag in SYMBOLS_HALL if values.get(tag)), "")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +21,9 @@ from components.collect_structures.symmetry import is_higher, number_of
 from components.collect_structures.workers import ordered_map
 from imitation_refinement.data.contracts import open_table
 from imitation_refinement.data.formats.parquet import EXTENSIONS as TABLES
-from imitation_refinement.errors import InputError
-from imitation_refinement.files import as_text, files_in, read_bytes
+from imitation_refinement.data.patterns import LONGEST_ID
+from imitation_refinement.errors import InputError, shown
+from imitation_refinement.files import as_text, files_in, is_file, parse_json, read_bytes
 from imitation_refinement.progress import progress
 from imitation_refinement.xrd.crystal import CrystalSystem
 
@@ -101,7 +101,7 @@ def _source(path: Path, workers: int) -> Iterator[Material | InputError]:
     if path.is_dir():
         tables = files_in(path, TABLES)
         return _tables(tables, workers) if tables else read_cif_folder(path, workers)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(path, "there is no such file or folder.", "Check the path.")
     if path.suffix.lower() == ".cif":
         return iter(read_cif(str(path), path.name, path))
@@ -166,7 +166,10 @@ def _processes(total: int | None, workers: int) -> int:
 
 def read_cif(where: object, name: str, content: Path | bytes | InputError) -> list[Material | InputError]:
     """The materials of a CIF, one a block with atoms, named after the file."""
-    stem = name[: -len(".cif")]
+    stem = shown(name[: -len(".cif")])
+    if not 0 < len(stem) <= LONGEST_ID:
+        problem = f"has a name of {len(name)} characters."
+        return [InputError(where, problem, f"Give it one of {LONGEST_ID} at most.")]
     out: list[Material | InputError] = []
     if isinstance(content, InputError):
         return [content]
@@ -224,6 +227,7 @@ def read_structure_table(path: Path, workers: int = 1) -> Iterator[Material | In
 def _row(path: Path, column: str | None, number: int, record: Mapping[str, Any]) -> Entry:
     name = record.get(column or "")
     material_id = f"{path.stem}-{number if name is None else name}" if name is None or _is_number(name) else str(name)
+    material_id = shown(material_id, LONGEST_ID - 1).strip() or f"{path.stem}-{number}"
     return Entry(material_id, path.name, f"{path}, row {number} ({material_id})", record)
 
 
@@ -324,7 +328,7 @@ def from_json(record: Mapping[str, Any], where: object) -> Reading | None:
     if record["structure_json"] in (None, "", "null"):
         return None
     try:
-        crystal = from_pymatgen(json.loads(record["structure_json"]))
+        crystal = from_pymatgen(parse_json(record["structure_json"]))
     except (KeyError, TypeError, ValueError) as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise InputError(
@@ -344,6 +348,8 @@ def _from_columns(record: Mapping[str, Any], where: object) -> Reading | None:
         return None
     try:
         lattice, numbers, occupancy, position = (np.array(value, float) for value in values)
+        if any(array.ndim != 1 for array in (lattice, numbers, occupancy, position)):
+            raise ValueError("they are no lists")
         crystal = Crystal(lattice.reshape(3, 3), numbers.astype(np.int16), occupancy, position.reshape(-1, 3))
     except (TypeError, ValueError) as error:
         raise InputError(where, f"the structure's columns hold no numbers ({error}).", "Write it again.") from None

@@ -16,7 +16,7 @@ from components.evaluate.drawings import draw, label, model_name
 from components.evaluate.methods import Entry, Parts, read_methods
 from components.evaluate.report import format_table, write_report
 from components.evaluate.rows import answers, counts, judge, predictions, result_rows
-from imitation_refinement.data.contracts import read_grid, read_remarked
+from imitation_refinement.data.contracts import as_csv, read_grid, read_remarked
 from imitation_refinement.data.datasets import Dataset, sample_ideal, split_counts
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
@@ -64,7 +64,7 @@ def run(paths: dict[str, Any], config: EvaluateConfig, tracker: Tracker) -> str:
     write_text(paths["results"], json.dumps(results, indent=2, allow_nan=False) + "\n")
     table = format_table(rows)
     write_text(paths["table"], table + "\n")
-    write_text(paths["predictions"], predictions(methods, parts.test).to_csv(index=False))
+    write_text(paths["predictions"], as_csv(predictions(methods, parts.test)))
     write_report(paths["report"], results, saved, _files(methods), _about(config))
     for name, suffix in (("results", ".json"), ("report", ".html"), ("predictions", ".csv")):
         tracker.log_artifact(paths[name], name=name + suffix)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from components.preprocess import alike
 from components.preprocess.config import PreprocessConfig
 from components.preprocess.split import TEST, TRAIN, grouped_split, groups_of, split_ideal
 from imitation_refinement.data.contracts import (
+    as_csv,
     gridded_schema,
     ideal_schema,
     matrix,
     measured_schema,
     null_rows,
+    read_batches,
     read_grid,
     read_remarked,
     read_sources,
@@ -62,7 +64,7 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
             ),
         ]
     )[["table", "id", "formula", "crystal_system", "split", "identical_to"]]
-    write_text(paths["manifest"], manifest.to_csv(index=False))
+    write_text(paths["manifest"], as_csv(manifest))
     write_rejected(paths["rejected"], rejected)
     counts = {f"{table}_{split}": len(part) for (table, split), part in manifest.groupby(["table", "split"])}
     tracker.log_metrics(counts | {"identical_on_two_sides": pairs})
@@ -240,7 +242,7 @@ def _read_ideal(shards: list[Path], grid: Grid) -> tuple[pd.DataFrame, NDArray[n
     parts, found = [], []
     for shard in shards:
         read_grid(shard, grid)
-        for batch in _batches(shard):
+        for batch in read_batches(shard, ideal_schema(grid), ROWS_AT_A_TIME):
             table = pa.Table.from_batches([batch])
             parts.append(table.select(["material_id", "formula", "crystal_system"]).to_pandas())
             found.append(alike.shapes(matrix(table["intensity"], grid.points), grid.step))
@@ -254,14 +256,10 @@ def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, pa
     for shard in shards:
         read_grid(shard, grid)
     total = sum(pq.read_metadata(shard).num_rows for shard in shards)
-    tables = (_with_splits(batch, split_of, schema) for shard in shards for batch in _batches(shard))
+    batches = (batch for shard in shards for batch in read_batches(shard, schema, ROWS_AT_A_TIME))
+    tables = (_with_splits(batch, split_of, schema) for batch in batches)
     for _ in progress(written(path, schema, tables, total), "ideal patterns", total, "patterns"):
         pass
-
-
-def _batches(shard: Path) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(shard) as file:
-        yield from file.iter_batches(ROWS_AT_A_TIME)
 
 
 def _with_splits(batch: pa.RecordBatch, split_of: Mapping[str, str], schema: pa.Schema) -> pa.Table:

@@ -1,4 +1,8 @@
-"""Files: written whole or not at all, found without what editors leave beside them, read as text, their digests."""
+"""Files: written whole or not at all, found without what editors leave beside them, read within bounds, their digests.
+
+What a file holds may be anything: it is read up to :data:`MOST_BYTES`, JSON as finite numbers and not deeper than
+Python can follow; ids become file names and cells of tables that do nothing (:func:`unused_name`, :func:`cell`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import codecs
 import errno
 import fcntl
 import hashlib
+import json
+import math
 import os
 import re
 import shutil
@@ -15,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path, PurePath
+from typing import Any
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say, warn
@@ -33,6 +40,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _UNLOCKABLE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _LOCK_TICK_S = 0.1
+MOST_BYTES = 1 << 26  # of a file that is read whole; a text of a million points has half of it
+_LONGEST_NAME = 100  # bytes of a file name made of an id; a system takes 255, and more is put around it
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # no file names on Windows
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
 
 
 @contextmanager
@@ -202,13 +213,30 @@ def write_text(path: str | Path, text: str) -> None:
 
 def unused_name(name: str, taken: set[str]) -> str:
     """A safe file name, without a suffix, for what is called so; ``taken`` are those in use, and this one then, too."""
-    stem = base = re.sub(r"[^\w.()+-]+", "_", name).strip(".") or "pattern"
+    base = re.sub(r"[^\w.()+-]+", "_", name[: 4 * _LONGEST_NAME]).strip(".-") or "pattern"
+    base = base.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    stem = base = f"{base}_" if _DEVICES.fullmatch(base) else base
     number = 1
     while stem in taken:
         number += 1
         stem = f"{base}-{number}"
     taken.add(stem)
     return stem
+
+
+def cell(value: object) -> object:
+    """A table's cell as it may stand in a CSV: text that a spreadsheet would take for a formula has ``'`` before it.
+
+    >>> cell("=1+1"), cell("-0.5"), cell("NaCl"), cell(-0.5)
+    ("'=1+1", '-0.5', 'NaCl', -0.5)
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def is_stray(path: str | PurePath) -> bool:
@@ -247,20 +275,33 @@ def files_in(folder: Path, suffixes: tuple[str, ...], deep: bool = False) -> lis
                 found.append(Path(place, name))
         if not deep:
             break
-    say_passed_over(folder, (name for name in stray if (folder / name).is_file()))
-    return sorted((file for file in found if file.is_file()), key=lambda file: file.parts)
+    say_passed_over(folder, (name for name in stray if is_file(folder / name)))
+    return sorted(filter(is_file, found), key=lambda file: file.parts)
 
 
-def read_bytes(path: Path) -> bytes:
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; not if the path is none, as a name that is too long, or may not be looked at."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """A file's content.
 
     Raises:
-        InputError: if it can't be read.
+        InputError: if it can't be read, or is larger than ``most`` bytes.
     """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(path, f"can't be read ({error.strerror}).", "Check the path.") from None
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(path, f"can't be read ({reason}).", "Check the path.") from None
+    if len(data) > most:
+        raise InputError(path, f"is larger than {most >> 20} MiB.", "Give less at once: single scans, or a part.")
+    return data
 
 
 def as_text(data: bytes) -> str:
@@ -279,6 +320,30 @@ def decode(path: Path) -> str:
         InputError: if it can't be read.
     """
     return as_text(read_bytes(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON document says.
+
+    Raises:
+        ValueError: if it is none, has a number that is not finite or beyond ±2⁶³, or is nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_float=_finite, parse_int=_whole, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {text[:40]} is not finite")
+    return value
+
+
+def _whole(text: str) -> int:
+    if abs(value := int(text)) > 2**63:
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
 
 
 def digest(path: str | Path) -> str:

@@ -19,7 +19,7 @@ from imitation_refinement.answer.journal import Entry, Journal
 from imitation_refinement.answer.model import RECORD as MODEL
 from imitation_refinement.answer.model import Model, folder_of
 from imitation_refinement.answer.run_model import RECORD, Refined, RunModel, load_run, read_run_model, refine_pattern
-from imitation_refinement.data.contracts import write_table
+from imitation_refinement.data.contracts import as_csv, write_table
 from imitation_refinement.data.patterns import Pattern, read_all, report_rejected, say_remarks, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, output_folder, sweep, unused_name, write_text
@@ -179,7 +179,7 @@ def _write(refined: list[Refined], called: str, output: Path) -> None:
         "probabilities": np.stack([r.probabilities for r in refined]),
     }
     write_table(output / "refined.parquet", table, REFINED)
-    write_text(output / "summary.csv", _summary(refined).to_csv(index=False))
+    write_text(output / "summary.csv", as_csv(_summary(refined)))
     taken: set[str] = set()
     for r in progress(refined, "write", unit="patterns"):
         stem = unused_name(r.pattern.pattern_id, taken)

@@ -122,7 +122,7 @@ base_image() {
 serve_wheels() {
     local tools="$work/tools" port="$work/port"
     mkdir -p "$tools"
-    cp setup.cfg requirements.lock docker/install.py "$tools"
+    cp setup.cfg requirements.lock docker/install.py docker/more.lock docker/sbom.lock "$tools"
     .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
         unavailable 'the wheels for the base image are gathered with Python 3.11, and .venv has another'
     limited 1200 .venv/bin/python "$tools/install.py" gather || exit 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.requirements import Requirement
 
 from imitation_refinement import __version__
 from imitation_refinement.errors import InputError
@@ -129,20 +130,58 @@ def test_an_image_that_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
         build.build(build.images("1.2.3", "abc"))
 
 
-def test_what_is_installed_from_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, ...]] = []
-    monkeypatch.setattr(install, "TOOLS", ROOT)
-    monkeypatch.setattr(install, "pip", lambda *words: calls.append(words))
+def entries_of(call: tuple[str, ...]) -> str:
+    return Path(call[call.index("--requirement") + 1]).read_text(encoding="utf-8")
+
+
+def test_all_that_is_fetched_has_its_hash_in_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for lock in ("requirements.lock", "docker/more.lock", "docker/sbom.lock"):
+        (tmp_path / Path(lock).name).write_text((ROOT / lock).read_text())
+    for name in ("LOCK", "MORE", "SBOM"):
+        monkeypatch.setattr(install, name, tmp_path / getattr(install, name).name)
+    monkeypatch.setattr(install, "TOOLS", tmp_path)
+    monkeypatch.setattr(install, "WHEELS", tmp_path / "wheels")
+    asked: list[tuple[tuple[str, ...], str]] = []
+    monkeypatch.setattr(install, "pip", lambda *words: asked.append((words, entries_of(words))))
     monkeypatch.setenv("TORCH", "+cpu")
     install.gather(torch=False)
-    executor, packages = calls
-    assert "--no-deps" in executor and any(word.startswith("kfp>=") for word in executor)
-    assert {"xraylarch==0.9.66", "matminer==0.3.2"} <= {*executor} - {*packages}  # for their files alone
-    assert {"pymatgen==2026.10.24", "setuptools"} <= set(packages)
-    assert not any(word.startswith(("torch", "pytest", "mlflow>")) for word in packages)
+    (first, setuptools), (_, locked), (_, carried), (_, listing) = asked
+    assert first[0] == "install" and re.match(r"setuptools==\S+ \\\n +--hash=sha256:", setuptools)
+    assert "\npymatgen==2026.10.24 " in locked and "\ntorch==" not in locked
+    assert "xraylarch==0.9.66 " in carried and "matminer==0.3.2 " in carried and "cyclonedx-bom==" in listing
+    assert "torch==2.13.0\n" in (tmp_path / "constraints.txt").read_text()
     install.gather(torch=True)
-    assert [word for word in calls[2] if not word.startswith("-")][-1] == "torch==2.13.0+cpu"
-    assert all("--constraint" in call for call in calls)
+    monkeypatch.setenv("TORCH", "")
+    install.gather(torch=True)
+    cpu, cuda = (text for _, text in asked[4:])
+    assert cpu.startswith("torch==2.13.0+cpu ") and "nvidia" not in cpu
+    assert cuda.startswith("torch==2.13.0 ") and "\nnvidia-cudnn-cu13==" in cuda
+    for words, text in asked:
+        assert {"--require-hashes", "--no-deps"} <= set(words)
+        assert all(
+            re.search(r"^ +--hash=sha256:[0-9a-f]{64}", one, re.M) for one in re.split(r"\n(?=\S)", text.strip())
+        )
+
+
+def test_every_lock_says_what_setup_cfg_pins() -> None:
+    locked = {**install.entries(ROOT / "docker/more.lock"), **install.entries(ROOT / "requirements.lock")}
+    parser = ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    wanted = [parser["options"]["install_requires"], *parser["options.extras_require"].values()]
+    lines = [
+        line for text in wanted for line in text.split("\n") if line and not line.startswith("imitation-refinement")
+    ]
+    for line in lines:
+        requirement = Requirement(line)
+        entry = locked.get(requirement.name.lower())
+        assert entry, f"{line} is in no lock"
+        assert requirement.specifier.contains(re.split(r"==|\s", entry)[1]), line
+
+
+def test_a_base_image_may_be_named_by_its_digest() -> None:
+    base = "python@sha256:" + "0" * 64
+    words = build.command(build.images("1.2.3", "abc")[0], {"BASE_IMAGE": base})
+    assert f"BASE_IMAGE={base}" in words
 
 
 def test_packages_that_are_read_and_not_imported_bring_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +198,8 @@ def test_an_image_with_cuda_has_no_torch_without_it(
     torch: str, wheel: str, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pip takes 2.13.0+cpu for 2.13.0 where its settings know such a wheel."""
-    monkeypatch.setattr(install, "TOOLS", ROOT)
+    monkeypatch.setattr(install, "LOCK", ROOT / "requirements.lock")
+    monkeypatch.setattr(install, "MORE", ROOT / "docker/more.lock")
     monkeypatch.setattr(install, "WHEELS", tmp_path)
     monkeypatch.setattr(install, "pip", lambda *_: (tmp_path / f"torch-2.13.0{wheel}-cp311-cp311-any.whl").touch())
     monkeypatch.setenv("TORCH", torch)

@@ -211,6 +211,37 @@ def test_what_is_in_an_image(stage: str) -> None:
     }
 
 
+@pytest.mark.parametrize("stage", ["collect-structures", "simulate", "pretrain-classifier", "evaluate"])
+def test_a_stage_needs_no_more_than_its_data_and_tmp(stage: str, finished: dict[str, Finished], data: Path) -> None:
+    """As a cluster's policy may have it: a read-only root file system, no capability, nobody's user."""
+    options = ("--network=none", "--read-only", "--tmpfs", "/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+    assert finished[stage].returncode == 0
+    process = alone(stage, data, *STAGES[stage].split(), options=options)
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-4000:]
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("stage", FOREIGN)
+def test_an_image_lists_what_is_in_it(stage: str) -> None:
+    process = docker("run", "--rm", "--entrypoint", "cat", image(stage), "/opt/venv/sbom.cdx.json")
+    assert process.returncode == 0, process.stderr
+    bill = json.loads(process.stdout)
+    found = {one["name"].lower(): one["version"] for one in bill["components"]}
+    assert bill["bomFormat"] == "CycloneDX" and found["imitation-refinement"] == __version__
+    assert {"numpy", "pyarrow", "pydantic"} <= set(found) and not set(FOREIGN[stage]) & set(found)
+
+
+@pytest.mark.parametrize("stage", FOREIGN)
+def test_no_layer_says_what_the_build_was_told(stage: str) -> None:
+    """The pip.conf may hold an index's password."""
+    settings = os.environ.get("PIP_CONF")
+    told = re.findall(r"https?://\S+", Path(settings).read_text()) if settings else []
+    history = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image(stage))
+    assert history.returncode == 0 and history.stdout
+    inspected = docker("image", "inspect", image(stage)).stdout
+    assert [address for address in told if address in history.stdout + inspected] == []
+
+
 class Asked(BaseHTTPRequestHandler):
     """Notes who asks, and refuses."""
 

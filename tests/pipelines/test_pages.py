@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from components.evaluate.report import write_report
 from components.evaluate.stage import tell
@@ -191,8 +192,12 @@ def test_pages(runs: Path, served: Mapping[str, str], tmp_path: Path) -> None:
     ids = quote(json.dumps(methods))
     seen = (
         ("experiment", served["runs"], ("VGG: IR, targeted 60.0 %", "VGG: IR, targeted 61.0 %", "simple_accuracy")),
-        ("methods", served["methods"], ("nearest", "vgg-raw", "judge_accuracy", "peak_recall", "0.61")),
-        ("run", f"{base}experiments/{experiment}/runs/{parent}", ("best simple method, Nearest neighbour", "seed")),
+        ("methods", served["methods"], ("nearest", "vgg-raw", "judge_accuracy", "0.61")),
+        (
+            "run",
+            f"{base}experiments/{experiment}/runs/{parent}?workflowType=machine_learning",
+            ("best simple method, Nearest neighbour", "seed"),
+        ),
         (
             "compare",
             f"{base}compare-runs?runs={ids}&experiments={quote(json.dumps([experiment]))}",
@@ -200,23 +205,31 @@ def test_pages(runs: Path, served: Mapping[str, str], tmp_path: Path) -> None:
         ),
         (
             "artifacts",
-            f"{base}experiments/{experiment}/runs/{evaluated}/artifacts/report.html",
+            f"{base}experiments/{experiment}/runs/{evaluated}/artifacts/report.html?workflowType=machine_learning",
             ("report.html", "results.json", "predictions.csv", "figures"),
         ),
-        ("model", f"{base}models/imitation-refinement/versions/1", ("A card", "challenger")),
+        ("model", f"{base}models/imitation-refinement/versions/1", ("A card", "champion")),
     )
     with chromium.tab(PROGRAM, tmp_path / "profile") as tab:
-        tab.resize(1600, 1000)
+        tab.resize(2400, 1000)
         for name, page, texts in seen:
             tab.go("about:blank")
             tab.go(page)
             for text in texts:
                 tab.wait(TEXT.format(json.dumps(text)))
-            if name == "artifacts":  # shown, not offered for download
-                tab.wait("document.querySelector('iframe') !== null")
             tab.run("document.fonts.ready.then(() => new Promise(done => setTimeout(done, 300)))")
             tab.picture(shots / f"{name}.png", whole=False)
+            end = time.monotonic() + chromium.PATIENCE_S
+            while name == "artifacts" and blank(shots / f"{name}.png"):  # the report is in a frame that no script sees
+                assert time.monotonic() < end, "MLflow does not show the report"
+                tab.picture(shots / f"{name}.png", whole=False)
     assert {path.stem for path in shots.glob("*.png")} >= {name for name, *_ in seen}
+
+
+def blank(picture: Path) -> bool:
+    """Whether there is no ink where MLflow shows an artifact."""
+    with Image.open(picture) as image:
+        return bool(image.convert("L").crop((700, 250, 1600, 950)).getextrema()[0] > 128)
 
 
 def test_views_are_kept_once(runs: Path) -> None:
@@ -252,12 +265,6 @@ def test_the_view_of_runs_has_its_columns(runs: Path) -> None:
     client, _, evaluated = opened(runs)
     whole = client.get_run(client.get_run(evaluated).data.tags["mlflow.parentRunId"])
     assert set(pages.RUNS.columns) <= {*columns_of(whole, "metrics"), *columns_of(whole, "params")}
-
-
-def test_no_byte_is_logged_twice(runs: Path) -> None:
-    found = [path for path in (runs / ARTIFACTS).rglob("*") if path.is_file() and "run-" not in path.name]
-    by_run = [path for path in found if path.name == "report.html"]
-    assert len(by_run) == 2 and len({path.read_bytes() for path in found}) == len(found)
 
 
 @pytest.fixture

@@ -180,6 +180,7 @@ def test_the_tree_in_mlflow(done: tuple[Path, Any], folder: Path) -> None:
     assert all(r.info.status == "FINISHED" for r in everything)
     assert all(r.data.tags["mlflow.parentRunId"] == parent.info.run_id for r in children)
     assert all({"mlflow.user", "revision"} <= r.data.tags.keys() for r in everything)
+    results = json.loads((folder / "results.json").read_text())
     stages = [r for r in children if "stage" in r.data.tags]
     assert Counter(r.data.tags["stage"].split()[0] for r in stages) == TASKS
     for child in stages:
@@ -187,6 +188,8 @@ def test_the_tree_in_mlflow(done: tuple[Path, Any], folder: Path) -> None:
         assert child.data.params and f"{stage}.json" in {item.path for item in there}, stage
         named = {item.dataset.name: item.dataset for item in child.inputs.dataset_inputs}
         assert bool(named) == (stage != "collect_structures"), stage
+        if stage == "evaluate":
+            assert named.pop("imperfect test part").digest == results["gate"]["tested_sha256"][:36]
         assert all("built-in (" in data.source and data.schema and data.profile for data in named.values()), stage
         assert not {"classifier", "classifiers", "refiners"} & named.keys()
         trained = stage in ("pretrain_classifier", "train_refiner")
@@ -195,6 +198,14 @@ def test_the_tree_in_mlflow(done: tuple[Path, Any], folder: Path) -> None:
         if stage == "evaluate":
             kept = {"report.html", "results.json", "predictions.csv", "tables"}
             assert kept <= {item.path for item in there}
+
+
+def test_no_artifact_is_logged_twice(done: tuple[Path, Any]) -> None:
+    """But for what models need to stand alone, and options that two refiners share."""
+    artifacts = done[0] / "mlartifacts"
+    files = [p for p in artifacts.rglob("*") if p.is_file() and "models" not in p.relative_to(artifacts).parts]
+    files = [path for path in files if path.name != "train_refiner.json"]
+    assert files and len({path.read_bytes() for path in files}) == len(files)
 
 
 def test_a_run_a_method_and_what_the_whole_says(done: tuple[Path, Any], folder: Path) -> None:
@@ -222,7 +233,8 @@ def test_a_run_a_method_and_what_the_whole_says(done: tuple[Path, Any], folder: 
     (version,) = client.search_model_versions("name = 'imitation-refinement'")
     model = client.get_logged_model(version.source.removeprefix("models:/"))
     assert version.tags["method"] == model.name == results["selected"] and version.run_id == model.source_run_id
-    assert client.get_registered_model("imitation-refinement").aliases == {version.tags["gate"]: "1"}
+    aliases = client.get_registered_model("imitation-refinement").aliases
+    assert {alias: str(number) for alias, number in aliases.items()} == {version.tags["gate"]: "1"}
     assert any(metric.key == "test_accuracy" for metric in model.metrics)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
+import json
+import math
 import os
 import resource
 import subprocess
@@ -13,17 +17,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import (
     alone,
     as_text,
+    cell,
     digest,
     files_in,
+    is_file,
     is_stray,
     output_folder,
+    parse_json,
+    read_bytes,
     refusal,
     sweep,
+    unused_name,
     write_text,
     writing,
     writing_folder,
@@ -265,3 +276,94 @@ def test_output_folders_are_made_or_refused_before_the_work(tmp_path: Path) -> N
     for path in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/none")):
         with pytest.raises(InputError, match="is no folder that can be written to"):
             output_folder(path)
+
+
+ANY = st.text(st.characters(codec="utf-8"), max_size=400)
+
+
+@given(st.lists(ANY, max_size=4))
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_any_ids_are_names_of_files_that_stay_where_they_are(ids: list[str]) -> None:
+    taken: set[str] = set()
+    names = [unused_name(one, taken) for one in ids]
+    assert len(set(names)) == len(ids) and set(names) == taken
+    for name in names:
+        assert name not in (".", "..") and not name.startswith((".", "-"))
+        assert not set(name) & set("/\\\0\n:*?<>|\"'=")
+        assert 0 < len(name.encode()) <= 120
+
+
+@pytest.mark.parametrize(
+    ("one", "name"),
+    [
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("CON", "CON_"),
+        ("nul.txt", "nul.txt_"),
+        ("", "pattern"),
+        ("..", "pattern"),
+        ("é" * 300, "é" * 50),
+        ("NaCl (1)", "NaCl_(1)"),
+    ],
+)
+def test_names_of_ids(one: str, name: str) -> None:
+    assert unused_name(one, set()) == name
+
+
+@given(ANY)
+@settings(deadline=None, derandomize=True)
+def test_no_cell_of_a_table_is_a_formula(text: str) -> None:
+    stream = io.StringIO()
+    csv.writer(stream).writerow([cell(text)])
+    (row,) = csv.reader(io.StringIO(stream.getvalue(), newline=""))
+    assert row[0] in (text, f"'{text}")  # nothing is lost
+    if row[0] == text and text[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        float(text)  # a number may begin so
+
+
+@pytest.mark.parametrize("text", ["=1+1", "=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@x", "\t=1", "--help"])
+def test_formulas_have_an_apostrophe_before_them(text: str) -> None:
+    assert cell(text) == f"'{text}"
+    assert [cell(value) for value in ("-1.5", "+2e3", "NaCl", -1.5, None)] == ["-1.5", "+2e3", "NaCl", -1.5, None]
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63)
+LEAVES = st.none() | st.booleans() | NUMBERS | ANY
+JSON = st.recursive(LEAVES, lambda inner: st.lists(inner) | st.dictionaries(ANY, inner), max_leaves=20)
+
+
+@given(JSON)
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_json_of_finite_numbers_is_read_as_it_was_written(value: object) -> None:
+    assert parse_json(json.dumps(value)) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["NaN", "[Infinity]", "-Infinity", "1e400", '{"a": ' * 5000 + "1", "[" * 200_000, "9" * 400, "9" * 5000, "", "{"],
+    ids=range(10),
+)
+def test_other_json_is_refused_as_one_kind_of_error(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+@given(st.binary(max_size=200))
+@settings(deadline=None, derandomize=True)
+def test_any_bytes_are_json_or_no_json(data: bytes) -> None:
+    try:
+        value = parse_json(data)
+    except ValueError:
+        return
+    assert not isinstance(value, float) or math.isfinite(value)
+
+
+def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(100))
+    assert read_bytes(path, 100) == bytes(100)
+    with pytest.raises(InputError, match="is larger than 0 MiB"):
+        read_bytes(path, 99)
+    for odd in ("a" * 300, "a\0b"):
+        assert not is_file(tmp_path / odd)
+        with pytest.raises(InputError, match="can't be read"):
+            read_bytes(tmp_path / odd)

@@ -52,7 +52,7 @@ from imitation_refinement.data.patterns import (
 )
 from imitation_refinement.data.scans import Scan
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, output_folder, sweep, unused_name, writing
+from imitation_refinement.files import cell, digest, output_folder, sweep, unused_name, writing
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.radiation import parse_wavelength
@@ -484,7 +484,7 @@ def _write(output: Path, journal: Journal, keys: Sequence[str], paths: Sequence[
         writer.writerow(COLUMNS)
         for number, one in enumerate(answers()):
             said = one["record"]
-            writer.writerow(row(said))
+            writer.writerow(map(cell, row(said)))
             records.write((",\n" if number else "[\n") + json.dumps(said, ensure_ascii=False))
             summary.flags[said["flag"]] += 1
             if number < SHOWN:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,9 @@ class Entry:
 class Journal:
     """Entries in a file of JSON lines, the first of which says what was asked; read again by where they stand.
 
-    A half line at the end, of a process that was killed while it wrote, is taken off. A journal of other questions is
-    begun anew, and that is said.
+    Behind each entry stands its checksum. A half line at the end, of a process that was killed while it wrote, is taken
+    off; one that is damaged is passed over, and its item is answered again. A journal of other questions is begun anew,
+    and that is said.
     """
 
     def __init__(self, path: Path, asked: Mapping[str, Any]) -> None:
@@ -73,7 +75,8 @@ class Journal:
         for line in self._stream:
             if not line.endswith(b"\n"):
                 break
-            self._places[json.loads(line)["key"]] = place
+            if (found := _whole(line)) is not None:
+                self._places[json.loads(found)["key"]] = place
             place += len(line)
         self._stream.truncate(place)
 
@@ -96,7 +99,8 @@ class Journal:
             InputError: if the disk is full; the entries before stay.
         """
         place = self._stream.seek(0, 2)
-        left = memoryview(json.dumps(vars(entry)).encode() + b"\n")
+        line = json.dumps(vars(entry)).encode()
+        left = memoryview(b"%b\t%08x\n" % (line, zlib.crc32(line)))
         with writable(self._path):
             try:
                 while left:  # past the stream, which would try again when it is closed
@@ -110,5 +114,11 @@ class Journal:
         """The entries of some keys in their order, each read from the file when its turn comes."""
         for key in keys:
             self._stream.seek(self._places[key])
-            record = json.loads(self._stream.readline())
+            record = json.loads(self._stream.readline().partition(b"\t")[0])
             yield Entry(record["key"], record["found"], [(w, p, r) for w, p, r in record["rejected"]])
+
+
+def _whole(line: bytes) -> bytes | None:
+    """An entry's line without its checksum; None where it is not as it was written."""
+    entry, _, checksum = line.rstrip(b"\n").rpartition(b"\t")
+    return entry if checksum == b"%08x" % zlib.crc32(entry) else None

@@ -16,7 +16,7 @@ from imitation_refinement.answer.refinement import Refinement, refine
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, write_text
+from imitation_refinement.files import digest, parse_json, read_bytes, write_text
 from imitation_refinement.learning.models import load_root_refiner
 from imitation_refinement.learning.root_refiner import RootRefiner
 
@@ -65,12 +65,14 @@ class Model:
         folder = folder_of(folder)
         path = folder / RECORD
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = parse_json(read_bytes(path))
             version, digests, about = record["version"], dict(record["digests"]), record["about"]
             fusion = Fusion.read(record["fusion"])
             networks = [folder / Path(name).name for name in record["networks"]]
             refiners = [folder / REFINER] if REFINER in digests else []
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except InputError as error:
+            raise InputError(path, f"is no record of a model: it {error.problem}", REMEDY) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
         if version != VERSION:
             raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", REMEDY)
@@ -97,8 +99,10 @@ def cited(folder: str | Path | None = None) -> list[str]:
     """
     path = folder_of(folder) / RECORD
     try:
-        return [str(text) for text in json.loads(path.read_text(encoding="utf-8"))["about"].get("cite", [])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [str(text) for text in parse_json(read_bytes(path))["about"].get("cite", [])]
+    except InputError as error:
+        raise InputError(path, f"is no record of a model: it {error.problem}", REMEDY) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
 
 

@@ -19,7 +19,7 @@ from scipy.interpolate import PchipInterpolator
 
 from imitation_refinement.data.patterns import LEAST_COVERAGE, Pattern, check_coverage
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, write_text
+from imitation_refinement.files import digest, parse_json, read_bytes, write_text
 from imitation_refinement.learning.model_files import record_of
 from imitation_refinement.learning.models import apply, load_classifier, load_refiner
 from imitation_refinement.learning.networks import Classifier, Refiner
@@ -140,8 +140,8 @@ def run_files(run: str | Path, name: str | None = None) -> tuple[Path, Path]:
     """The files of a classifier and of a refiner of a finished run; arguments and errors as of :func:`load_run`."""
     run = Path(run)
     try:
-        selected = json.loads((run / "results.json").read_text(encoding="utf-8"))["selected"]
-    except (OSError, ValueError, KeyError, TypeError):
+        selected = str(parse_json(read_bytes(run / "results.json"))["selected"])
+    except (InputError, ValueError, KeyError, TypeError):
         raise InputError(run, "is no finished run.", "Give the folder of one, as runs/latest.") from None
     path = run / "models" / f"{name or selected}.safetensors"
     if not path.exists():
@@ -246,10 +246,10 @@ def read_run_model(folder: Path) -> RunModel:
     """
     path = folder / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(read_bytes(path))
         version, name, temperature = record["version"], str(record["name"]), float(record["temperature"])
         digests = {Path(kept).name: str(value) for kept, value in record["digests"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
     if version != VERSION:
         raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", "Update the older one.")

@@ -15,7 +15,7 @@ very many rows is a folder of Parquet files, the rows of one following those of 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -23,17 +23,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import SOURCES_KEY, files_in, write_text, writing, writing_folder
+from imitation_refinement.files import SOURCES_KEY, cell, files_in, write_text, writing, writing_folder
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
 if TYPE_CHECKING:
     import pandas as pd  # takes a third of a second: processes that only read structures do without
 
 REMARKED_KEY = b"structures_with_remark"  # of the schema's metadata
+MOST_VALUES, LEAST_BITS = 1 << 26, 0.5  # of a table as a user gives it: more than so many need so many bits each
+HEAVIEST = 118  # atomic number; what has no form factors is left out where it is simulated
+MOST_EDGE = 600.0  # [Å] of a cell
 ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
 
 # Columns that may be null are lists of any length: Arrow (25) can't read fixed-size lists with nulls from Parquet.
@@ -74,6 +79,8 @@ PATTERNS = pa.schema(
         pa.field("theory_intensity", pa.list_(pa.float64())),  # largest 100
     ]
 )
+
+_STRUCTURE = tuple(field.name for field in _STRUCTURE_FIELDS)
 
 ANSWERS = pa.schema(  # of methods without a network, to every imperfect pattern, or to those of the test part
     [pa.field(name, pa.string(), nullable=False) for name in ("pattern_id", "method", "crystal_system")]
@@ -224,7 +231,11 @@ def read_batches(
     for part in parts(path):
         with _readable(part), pq.ParquetFile(part) as table:
             check_schema(part, table.schema_arrow, schema)
-            yield from table.iter_batches(rows, columns=columns)
+            first = 0
+            for batch in table.iter_batches(rows, columns=columns):
+                check_values(part, batch, schema, first)
+                yield batch
+                first += len(batch)
 
 
 def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
@@ -235,8 +246,10 @@ def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) ->
     """
     found = []
     for part in parts(path):
-        check_schema(part, pq.read_schema(part), schema)
-        found.append(pq.read_table(part, columns=list(columns)))
+        with _readable(part):
+            check_schema(part, pq.read_schema(part), schema)
+            found.append(pq.read_table(part, columns=list(columns)))
+            check_values(part, found[-1], schema)
     return pa.concat_tables(found)
 
 
@@ -247,7 +260,24 @@ def open_table(path: str | Path) -> pa.Table:
         InputError: if the file is not there or is no Parquet table.
     """
     with _readable(path):
-        return pq.read_table(path)
+        _check_unpacked(path)
+        table = pq.read_table(path)
+        table.validate(full=True)  # texts that are no UTF-8, for one
+        return table
+
+
+def _check_unpacked(path: str | Path) -> None:
+    """Refuses a table whose few bytes stand for more values than memory holds; patterns have some bits a value.
+
+    Raises:
+        InputError: if it is one.
+    """
+    found = pq.read_metadata(path)
+    groups = map(found.row_group, range(found.num_row_groups))
+    values = sum(group.column(i).num_values for group in groups for i in range(group.num_columns))
+    if values > MOST_VALUES and 8 * Path(path).stat().st_size < LEAST_BITS * values:
+        problem = f"unpacks to {values:,} values from {Path(path).stat().st_size:,} bytes."
+        raise InputError(path, problem, "Write the patterns alone, without what is empty.")
 
 
 @contextmanager
@@ -256,7 +286,7 @@ def _readable(path: str | Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(path, "there is no such file.", "Check the path.") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InputError(path, f"is not a readable Parquet table ({error}).", "Write it again.") from None
 
 
@@ -270,6 +300,8 @@ def read_table(path: str | Path, schema: pa.Schema) -> pa.Table:
     check_schema(path, table.schema, schema)
     if table.num_rows == 0:
         raise InputError(path, "has no rows.", "Give at least one.")
+    with _readable(path):
+        check_values(path, table, schema)
     return table
 
 
@@ -283,9 +315,93 @@ def check_schema(path: str | Path, found: pa.Schema, schema: pa.Schema) -> None:
     for field in schema:
         if field.name not in found.names:
             raise InputError(path, f"has no column {field.name!r}; it has {', '.join(found.names)}.", remedy)
+        if found.names.count(field.name) > 1:
+            raise InputError(path, f"has {found.names.count(field.name)} columns {field.name!r}.", remedy)
         kind = found.field(field.name).type
         if kind != field.type and not (pa.types.is_fixed_size_list(kind) and pa.types.is_fixed_size_list(field.type)):
             raise InputError(path, f"column {field.name!r} is {kind}, not {field.type}.", remedy)
+
+
+def check_values(path: str | Path, table: pa.Table | pa.RecordBatch, schema: pa.Schema, first: int = 0) -> None:
+    """Refuses rows that no stage writes: damaged ones, and what was written by hand.
+
+    Args:
+        path: the file, for messages.
+        table: its rows, with all columns or some.
+        schema: the contract.
+        first: the number of the first row in the file, from 0.
+
+    Raises:
+        InputError: if a field that must not be is empty, a number is not finite, a space group or a crystal system is
+            none, or a structure's lists don't fit together or hold no crystal.
+    """
+    remedy = "Give the table that the stage before writes, as it is."
+
+    def refuse(bad: NDArray[np.bool_] | pa.Array, problem: str) -> None:
+        found = np.flatnonzero(np.asarray(bad))
+        if len(found):
+            raise InputError(f"{path}, row {first + int(found[0]) + 1}", problem, remedy)
+
+    columns = {name: _whole(table[name]) for name in table.schema.names if name in schema.names}
+    for name, column in columns.items():
+        kind = column.type
+        if not schema.field(name).nullable:
+            refuse(column.is_null(), f"has no {name}.")
+        if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+            values = column.flatten()  # those of empty rows are left out
+            owner = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0))
+            refuse(_marked(owner, values.is_null(), len(column)), f"{name} has an empty place.")
+            if pa.types.is_floating(kind.value_type):
+                odd = ~np.isfinite(values.to_numpy(zero_copy_only=False))
+                refuse(_marked(owner, odd, len(column)), f"{name} holds a number that is not finite.")
+        elif pa.types.is_floating(kind):
+            odd = ~np.isfinite(column.fill_null(0).to_numpy(zero_copy_only=False))
+            refuse(odd, f"{name} is no finite number.")
+    if "crystal_system" in columns:
+        system = columns["crystal_system"]
+        known = pc.is_in(system, pa.array([None, *(one.value for one in CRYSTAL_SYSTEMS)]))
+        unknown = next(iter(system.filter(pc.invert(known)).to_pylist()), "")
+        refuse(pc.invert(known), f"unknown crystal_system {unknown!r}.")
+    if "space_group" in columns:
+        group = columns["space_group"].fill_null(1).to_numpy(zero_copy_only=False)
+        refuse((group < 1) | (group > 230), "space_group is not from 1 to 230.")
+    if all(name in columns for name in _STRUCTURE):
+        _check_structures(columns, refuse)
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column in one piece, its texts not as a dictionary."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+
+
+def _marked(owner: NDArray[np.intp], bad: NDArray[np.bool_] | pa.Array, rows: int) -> NDArray[np.bool_]:
+    """Rows of which a value is marked, shape (rows,)."""
+    return np.bincount(owner[np.asarray(bad)], minlength=rows) > 0
+
+
+def _check_structures(columns: Mapping[str, pa.Array], refuse: Callable[[NDArray[np.bool_], str], None]) -> None:
+    lattice, numbers, occupancy = (columns[name] for name in _STRUCTURE[:3])
+    there = lattice.is_valid().to_numpy(zero_copy_only=False)
+    lengths = {name: np.asarray(pc.fill_null(pc.list_value_length(columns[name]), 0)) for name in _STRUCTURE}
+    n = lengths["atomic_number"]
+    refuse(
+        (lengths["lattice"] != 9 * there)
+        | (lengths["occupancy"] != n)
+        | (lengths["position"] != 3 * n)
+        | ((n > 0) != there),
+        "the structure's columns don't fit together.",
+    )
+    owner = np.repeat(np.arange(len(there)), n)
+    z, share = (column.flatten().to_numpy(zero_copy_only=False) for column in (numbers, occupancy))
+    refuse(_marked(owner, (z < 1) | (z > HEAVIEST), len(there)), f"has an atomic number outside 1 to {HEAVIEST}.")
+    refuse(_marked(owner, (share <= 0) | (share > 1.1), len(there)), "has an occupancy that is not within 0 to 1.")
+    cells = lattice.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3, 3)
+    edges = np.linalg.norm(cells, axis=2)
+    bad = np.zeros(len(there), bool)
+    bad[there] = (edges.max(axis=1) > MOST_EDGE) | (np.abs(np.linalg.det(cells)) < 1e-4 * edges.prod(axis=1) + 1e-3)
+    refuse(bad, "has an absurd cell.")
 
 
 def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[str, NDArray[np.float32]]]:
@@ -306,6 +422,10 @@ def read_gridded(path: str | Path, kind: str) -> tuple[pd.DataFrame, Grid, dict[
     schema = ideal_schema(grid) if kind == "ideal" else gridded_schema(grid)
     table = pa.concat_tables([read_table(part, schema) for part in parts(path)])
     names = ["intensity"] if kind == "ideal" else ["intensity", "theory"]
+    for name in names:
+        if any(n != grid.points for n in pc.unique(pc.drop_null(pc.list_value_length(table[name]))).to_pylist()):
+            problem = f"{name} has rows of other lengths than the grid's {grid.points} points."
+            raise InputError(path, problem, "Give the table that the stage before writes.")
     patterns = {name: matrix(table[name], grid.points) for name in names}
     return table.drop_columns(names).to_pandas(), grid, patterns
 
@@ -359,9 +479,15 @@ def null_rows(patterns: NDArray[np.float32]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
 
 
+def as_csv(table: pd.DataFrame) -> str:
+    """A table as the text of a CSV in which no spreadsheet finds a formula; see :func:`~.files.cell`."""
+    texts = {name: table[name].map(cell) for name in table.columns if table[name].dtype.kind not in "biufc"}
+    return table.assign(**texts).to_csv(index=False)
+
+
 def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:
     """The list of what was left out: ``item``, ``reason`` and ``remedy``, also where it is empty."""
     import pandas as pd
 
     rows = [{"item": e.where, "reason": e.problem, "remedy": e.remedy} for e in rejected]
-    write_text(path, pd.DataFrame(rows, columns=["item", "reason", "remedy"]).to_csv(index=False))
+    write_text(path, as_csv(pd.DataFrame(rows, columns=["item", "reason", "remedy"])))

@@ -33,6 +33,7 @@ ELEMENTS = {symbol: symbol for symbol in SYMBOLS} | {"D": "H", "T": "H"}
 # Files round occupancies: 1/3 is .333, too. A share of the atoms is moved by at most that.
 ROUNDED = 4e-4
 ROUNDED_ATOMS = 0.003  # the same of the atoms of a formula with small whole numbers
+LONGEST = 500  # characters of a formula
 WHOLE, LARGEST = 60, 1000  # atoms of a formula that rounded shares, and that exact ones, are turned into
 EXACT = 1e-7  # of a share
 DECIMALS = 3  # of a share in a name without small whole numbers
@@ -68,16 +69,21 @@ def parse(text: str) -> Amounts:
     Raises:
         ValueError: if it is no formula, or does not say its amounts; the text is the reason.
     """
+    if len(text) > LONGEST:
+        raise ValueError(f"has {len(text)} characters")
     out: dict[str, Fraction] = defaultdict(Fraction)
     counts = re.findall(rf"({_ELEMENT})([\d.]*)", text) if _SIMPLEST.fullmatch(text) else []
     if counts and all(element in ELEMENTS for element, _ in counts):
         for element, count in counts:
             out[ELEMENTS[element]] += Fraction(count or 1)
     else:
-        for part in _resolve_points(_plain(text)).split("·"):
-            for factor, formula in _terms(part):
-                for element, amount in _Reader(formula).read().items():
-                    out[element] += factor * amount
+        try:
+            for part in _resolve_points(_plain(text)).split("·"):
+                for factor, formula in _terms(part):
+                    for element, amount in _Reader(formula).read().items():
+                        out[element] += factor * amount
+        except (ZeroDivisionError, RecursionError):
+            raise ValueError("divides by zero, or has brackets without end") from None
     found = {element: amount for element, amount in out.items() if amount}
     if not found:
         raise ValueError("names no element")

@@ -166,6 +166,8 @@ def _statement(number: float, unit: str, label: str, line: str, where: object) -
             "Write the unit behind the number: Å, nm, pm or m.",
         )
     value = from_unit(number, unit or "a")
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise InputError(where, f"says {line.strip()[:80]!r}, which is no wavelength.", "Give it in Å, nm, pm or m.")
     if value is None:
         raise InputError(where, f"says its wavelengths in {unit!r}, which is not known.", "Write Å, nm, pm, m or keV.")
     return Statement(value, "energy" if unit_name(unit) in ENERGIES else label)

@@ -25,8 +25,8 @@ from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.data.formats import EXTENSIONS, format_of, is_meant, read_scans
 from imitation_refinement.data.headers import ALIKE, COUNTS, axis_of, intensity_unit
 from imitation_refinement.data.scans import Axis, AxisKind, Scan
-from imitation_refinement.errors import InputError
-from imitation_refinement.files import decode, files_in, writing
+from imitation_refinement.errors import InputError, shown
+from imitation_refinement.files import decode, files_in, is_file, writing
 from imitation_refinement.progress import say
 from imitation_refinement.xrd.crystal import CrystalSystem
 from imitation_refinement.xrd.grid import Grid, gaps
@@ -44,6 +44,9 @@ MANIFEST = "manifest.csv"
 MANIFEST_FIELDS = ("pattern_id", "wavelength", "structure", "formula", "space_group", "crystal_system", "scan")
 ALL = "all"  # scans of a file
 MOST_LISTED = 12  # scans of a file
+LONGEST_ID = 500  # characters of a pattern's id
+MOST_POINTS = 2_000_000  # of a pattern; a day's scan has 100,000
+LARGEST = 1e30  # intensity; sums of squares are finite, in single precision those of its root
 MANIFEST_ALIASES = {
     "file": "pattern",
     "filename": "pattern",
@@ -167,7 +170,7 @@ def parse_axis(text: str, where: object) -> Axis:
 
 
 def _scans(path: Path, scan: str = "") -> Iterator[Scan | InputError]:
-    if (path / MANIFEST).is_file():
+    if is_file(path / MANIFEST):
         for row in read_manifest(path):
             try:
                 yield manifest_scan(row)
@@ -265,7 +268,7 @@ def pattern_files(path: Path) -> list[Path]:
         if not files:
             raise InputError(path, "is a folder without pattern files.", f"Put {', '.join(EXTENSIONS)} files there.")
         return files
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(path, "there is no such file.", "Check the path.")
     format_of(path)
     return [path]
@@ -308,12 +311,26 @@ def pattern_of(scan: Scan, wavelength: float | None = None, axis: Axis | None = 
     if sigma is None and unit == COUNTS and (y == np.round(y)).all():
         sigma = np.sqrt(np.maximum(y, 1))
     lines = scan.wavelengths if own is not None else (used,)
-    pattern = Pattern(scan.name, x, y, used, scan.crystal_system, scan.formula, scan.where)
+    pattern = Pattern(pattern_name(scan), x, y, used, scan.crystal_system, scan.formula, scan.where)
     pattern = replace(pattern, sigma=sigma, unit=unit, wavelengths=lines, ka2_ratio=scan.ratio)
     pattern = check_pattern(pattern)
     if found := gaps(pattern.two_theta):
         remarks.append(f"nothing was measured {_ranges(found)}; left out there, as outside the range")
     return replace(pattern, remarks=tuple(remarks))
+
+
+def pattern_name(scan: Scan) -> str:
+    """A scan's name as a pattern's id: what can't be printed is written as ``\\x1b``.
+
+    Raises:
+        InputError: if it is empty or longer than :data:`LONGEST_ID`.
+    """
+    where = scan.where or scan.name
+    if len(scan.name) > LONGEST_ID:
+        raise InputError(where, f"has a name of {len(scan.name)} characters.", f"Give it one of {LONGEST_ID} at most.")
+    if not (name := shown(scan.name).strip()):
+        raise InputError(where, "has an empty name.", "Give each pattern its own.")
+    return name
 
 
 def _own_axis(scan: Scan, given: Axis | None, remarks: list[str]) -> tuple[Axis, list[str]]:
@@ -379,6 +396,8 @@ def check_pattern(pattern: Pattern, wavelength: float | None = None) -> Pattern:
             raise InputError(
                 where, f"{name} is no finite number at {len(bad)} points, first point {bad[0] + 1}.", "Remove them."
             )
+    if len(x) > MOST_POINTS:
+        raise InputError(where, f"has {len(x):,} points.", f"Give at most {MOST_POINTS:,}: sum neighbours.")
     steps = np.diff(x)
     if (steps < 0).all():
         raise InputError(
@@ -408,6 +427,9 @@ def check_pattern(pattern: Pattern, wavelength: float | None = None) -> Pattern:
         )
     if y.max() == 0:
         raise InputError(where, "all intensities are zero.", "Give a measured pattern.")
+    if not 1 / LARGEST < y.max() < LARGEST:
+        problem = f"its highest intensity is {y.max():g}."
+        raise InputError(where, problem, f"Scale it to something from {1 / LARGEST:g} to {LARGEST:g}.")
     value = check_wavelength(wavelength if pattern.wavelength is None else pattern.wavelength, where)
     return replace(pattern, wavelength=value, where=where)
 
@@ -497,14 +519,18 @@ def read_manifest(folder: Path) -> list[ManifestRow]:
     if unknown := [name for name in fields if name and name not in ("pattern", *MANIFEST_FIELDS)]:
         say(f"note: {path}: columns that are not read: {', '.join(unknown)}")
     rows = []
-    for number, record in enumerate(reader, 1):
+    try:
+        records = list(reader)
+    except csv.Error as error:
+        raise InputError(path, f"is no whole table ({error}).", "Write it again, a pattern a row.") from None
+    for number, record in enumerate(records, 1):
         values = {name: str(record.get(name) or "").strip() for name in MANIFEST_FIELDS}
         file = folder / str(record.get("pattern") or "").strip()
         values["pattern_id"] = values["pattern_id"] or file.stem
         rows.append(ManifestRow(f"{path}, row {number} ({values['pattern_id']})", file, unit, **values))
     if not rows:
         raise InputError(path, "has no rows.", "Give at least one pattern.")
-    named = {row.file.resolve() for row in rows} | {path.resolve()}
+    named = {row.file.resolve() for row in rows if is_file(row.file)} | {path.resolve()}
     if others := [file.name for file in files_in(folder, EXTENSIONS) if file.resolve() not in named and is_meant(file)]:
         more = ", …" if len(others) > 3 else ""
         say(f"note: {path}: does not name {len(others)} pattern files beside it ({', '.join(others[:3])}{more})")
@@ -518,8 +544,8 @@ def manifest_scan(row: ManifestRow) -> Scan:
         InputError: if the file can't be read or holds several scans, or the row holds no usable wavelength or crystal
             system.
     """
-    if not row.file.is_file():
-        raise InputError(row.where, f"names {row.file.name!r}, which is no file there.", "Check the name.")
+    if not is_file(row.file):
+        raise InputError(row.where, f"names {shown(row.file.name, 80)!r}, which is no file there.", "Check the name.")
     _numbers(row.scan, row.where)
     found, *others = choose(list(read_scans(row.file)), row.scan, row.where)
     if others:

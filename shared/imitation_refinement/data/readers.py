@@ -13,13 +13,14 @@ import xml.etree.ElementTree as ET
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,9 @@ from imitation_refinement.xrd.radiation import from_unit
 
 SAME = 1e-6  # relative; by how much sums of two readers may differ, one of which adds in single precision
 SAME_ANGLE = 1e-4  # [°]; angles are written with four decimals, or made from start and step
-LARGEST_MEMBER = 1 << 27  # bytes of one file in an archive; the largest scans have a few million
+LARGEST_MEMBER = 1 << 26  # bytes of one file in an archive; the largest scans have a few million
+LARGEST_ARCHIVE = 1 << 28  # of all of them, unpacked
+DEEPEST = 100  # elements of XML in one another; instruments write some ten
 AGAIN = "Export it again from the instrument's software, or as two columns of text (.xy)."
 INSTALL = "Install this software's extra `formats`: rietx, geddes, gemmi and h5py, in the versions of setup.cfg."
 
@@ -102,7 +105,8 @@ def by_rietx(path: Path, where: str, form: str, **options: int) -> Reading:
     try:
         with np.errstate(all="ignore"):
             found = read_pattern(path, diagnostics=notes, **options)
-    except Exception as error:  # whatever a parser stumbles over in a broken file
+    except BaseException as error:  # whatever a parser stumbles over in a broken file
+        _check_is_reason(error)
         raise InputError(where, f"can't be read: {_reason(error, path)}", AGAIN) from None
     said = {str(key): str(value) for key, value in found.metadata.items()}
     if not said.get("format", "").startswith(form):
@@ -143,7 +147,8 @@ def by_geddes(path: Path, index: int = 0) -> Points | None:
     read = library("geddes", path).read
     try:
         found = read(str(path), index=index)
-    except (ValueError, OSError, IndexError, RuntimeError):
+    except BaseException as error:
+        _check_is_reason(error)
         return None
     return np.array(found.x, float), np.array(found.y, float)
 
@@ -311,10 +316,39 @@ def xml_root(data: bytes, where: object) -> ET.Element:
     Raises:
         InputError: if it is none.
     """
+    _check_no_doctype(data, where)
     try:
         return ET.fromstring(data)
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError, LookupError) as error:  # the last two: of the encoding that it says
         raise InputError(where, f"is no whole XML ({error}).", AGAIN) from None
+
+
+def _check_no_doctype(data: bytes, where: object) -> None:
+    """Refuses an XML document with a type: no instrument writes one, and what it defines may stand for any amount.
+
+    Raises:
+        InputError: if it has one, or its elements lie in one another without end.
+    """
+    depth = 0
+
+    def refuse(*_: object) -> None:
+        raise InputError(where, "is XML with a document type (<!DOCTYPE>), which no instrument writes.", AGAIN)
+
+    def begin(*_: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > DEEPEST:
+            raise InputError(where, f"is XML of more than {DEEPEST} elements in one another.", AGAIN)
+
+    def end(*_: object) -> None:
+        nonlocal depth
+        depth -= 1
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = begin, end
+    with suppress(expat.ExpatError, ValueError, LookupError):  # said by who parses it
+        parser.Parse(data, True)
 
 
 def local(element: ET.Element) -> str:
@@ -348,15 +382,22 @@ def members(path: Path) -> dict[str, bytes]:
         InputError: if it is no whole archive, or one of its files is too large.
     """
     found: dict[str, bytes] = {}
+    total = 0
     try:
         with zipfile.ZipFile(BytesIO(read_bytes(path))) as archive:
             for info in archive.infolist():
                 if info.is_dir():
                     continue
+                name = info.filename.replace("\\", "/")
+                if name in found:
+                    raise InputError(path, f"holds {info.filename!r} twice.", AGAIN)
                 with archive.open(info) as stream:
-                    found[info.filename.replace("\\", "/")] = stream.read(LARGEST_MEMBER + 1)
-                if len(found[info.filename.replace("\\", "/")]) > LARGEST_MEMBER:
+                    found[name] = stream.read(min(LARGEST_MEMBER, LARGEST_ARCHIVE - total) + 1)
+                total += len(found[name])
+                if len(found[name]) > LARGEST_MEMBER or total > LARGEST_ARCHIVE:
                     problem = f"its part {info.filename!r} is larger than {LARGEST_MEMBER >> 20} MiB."
+                    if total > LARGEST_ARCHIVE:
+                        problem = f"unpacks to more than {LARGEST_ARCHIVE >> 20} MiB."
                     raise InputError(path, problem, "Export the integrated scan alone.")
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError, struct.error) as error:
         raise InputError(path, f"is no whole archive ({error}).", "Copy it again.") from None
@@ -399,7 +440,13 @@ def library(name: str, where: object, problem: str = "", remedy: str = INSTALL) 
         raise InputError(where, problem, remedy) from None
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _check_is_reason(error: BaseException) -> None:
+    """Raises what is no reason of a library: interrupts and ends. A panic of one in Rust is no Exception, but one."""
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+
+
+def _reason(error: BaseException, path: Path) -> str:
     """A library's reason: its first sentences, without the file's name, of which a person has read the path."""
     text = " ".join(str(error).split()) or type(error).__name__
     return _sentence(text, path)

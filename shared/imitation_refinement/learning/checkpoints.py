@@ -29,7 +29,7 @@ from imitation_refinement.learning.distributed import broadcast, rank
 from imitation_refinement.progress import leads, warn
 from imitation_refinement.running.launch import lasting_file
 
-RECORD = "record"
+RECORD, CHECKSUM = "record", "sha256"
 Groups = Mapping[str, Mapping[str, Tensor]]
 
 
@@ -92,8 +92,10 @@ class Checkpoint:
             for group, members in groups.items()
             for name, tensor in members.items()
         }
+        tensors[RECORD] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        checksum = torch.frombuffer(bytearray(_checksum(tensors)), dtype=torch.uint8)
         with writing(self.path) as temporary:
-            save_file({RECORD: torch.frombuffer(bytearray(content), dtype=torch.uint8), **tensors}, temporary)
+            save_file({**tensors, CHECKSUM: checksum}, temporary)
 
     def load(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
         """The groups and the record that were saved last; None where there is nothing to go on from.
@@ -106,6 +108,8 @@ class Checkpoint:
             return None
         try:
             tensors = load(content)
+            if bytes(tensors.pop(CHECKSUM).tolist()) != _checksum(tensors):
+                raise ValueError("it is not as it was written: its SHA-256 differs")
             record = json.loads(bytes(tensors.pop(RECORD).tolist()))
             known = record.pop("identity")
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -119,6 +123,15 @@ class Checkpoint:
             group, _, member = name.partition("/")
             groups.setdefault(group, {})[member] = tensor
         return groups, record
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> bytes:
+    """SHA-256 of tensors with their names, types and shapes: weights that a disk has damaged are not gone on with."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha.digest()
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

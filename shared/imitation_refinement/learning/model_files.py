@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import parse_json
 
 METADATA_KEY = "imitation_refinement"
 
@@ -76,7 +76,9 @@ def record_of(path: str | Path, kind: str = "model") -> dict[str, Any]:
         InputError: if it is no model.
     """
     with usable(path, kind), safe_open(path, framework="np") as stored:
-        record = json.loads((stored.metadata() or {})[METADATA_KEY])
+        record = parse_json((stored.metadata() or {})[METADATA_KEY])
+        if not (isinstance(record, dict) and isinstance(record.get("about"), dict)):
+            raise ValueError("it does not say what it is")
         return {name: record[name] for name in ("kind", "config", "grid", "about")}
 
 
@@ -87,7 +89,7 @@ def usable(path: str | Path, kind: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise InputError(path, "there is no such model.", "Check the path.") from None
-    except (SafetensorError, OSError, KeyError, ValidationError, RuntimeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValidationError, RuntimeError, ValueError) as error:
         raise InputError(path, f"is no usable model ({error}).", remedy(kind)) from None
 
 

@@ -26,6 +26,7 @@ from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.learning.root_refiner import RootRefiner
 from imitation_refinement.xrd.grid import Grid
 
+LARGEST = 1e9  # weight; NaN is not below it
 MATERIALS = "materials"  # the tensor of what a classifier has learnt
 N = TypeVar("N", bound=nn.Module)
 
@@ -163,8 +164,10 @@ def _load(
     with usable(path, kind.__name__), safe_open(path, framework="pt") as stored:
         grid = Grid.model_validate(record["grid"])
         model = build(record["config"], grid)
-        names = set(stored.keys()) - {MATERIALS}
-        model.load_state_dict({name: stored.get_tensor(name) for name in names})
+        weights = {name: stored.get_tensor(name) for name in set(stored.keys()) - {MATERIALS}}
+        if not all(bool((weight.abs() < LARGEST).all()) for weight in weights.values() if weight.is_floating_point()):
+            raise ValueError("it has weights that no training gives")
+        model.load_state_dict(weights)
     return model.eval(), grid, record["about"]
 
 

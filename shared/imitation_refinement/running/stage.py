@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from imitation_refinement import progress
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import alone, refusal, sweep, writable, write_text
+from imitation_refinement.files import alone, parse_json, refusal, sweep, writable, write_text
 from imitation_refinement.options import StageConfig, config_error, merged
 from imitation_refinement.running import garbage
 from imitation_refinement.running.launch import ERROR_FILE_VARIABLE, command_line, processes, torchrun
@@ -209,7 +209,7 @@ def nested(flat: Mapping[str, Any], model: type[BaseModel], prefix: str = "") ->
 
 def _json_object(where: str, text: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        found = parse_json(text or "{}")
     except ValueError as error:
         raise InputError(where, f"is no JSON ({error}).", 'Write it as {"option": value}.') from None
     if not isinstance(found, dict):

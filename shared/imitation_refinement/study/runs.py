@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import is_file, parse_json, read_bytes
 from imitation_refinement.options import config_error
 from imitation_refinement.results.wording import block, learns_from_labels
 from imitation_refinement.vocabulary import Architecture, Distance, Method, Supervision, Variant
@@ -50,6 +50,12 @@ class Row(BaseModel):
     best_baseline: str | None = None
     validation_accuracy: float | None = None
     calibration_error: float | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Row:
+        if self.supervision is not None and not self.classifier:
+            raise ValueError("a refiner's row must name its classifier")
+        return self
 
     @property
     def in_table_1(self) -> bool:
@@ -148,12 +154,12 @@ def read_run(folder: Path) -> Run:
 
 def _json(folder: Path, name: str) -> Any:
     path = folder / name
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
+    if not is_file(path):
         raise InputError(
             folder, f"holds no {name}: no finished run.", "Give the folder of a finished run, as runs/latest."
-        ) from None
+        )
+    try:
+        return parse_json(read_bytes(path))
     except ValueError as error:
         raise InputError(path, f"is no JSON ({error}).", AGAIN) from None
 

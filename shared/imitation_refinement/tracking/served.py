@@ -417,7 +417,7 @@ def fetched(uri: str, tracking_uri: str) -> Iterator[Path]:
         InputError: if the store can't be used, holds no such model, or not one of ours.
     """
     shown = without_login(tracking_uri)
-    if (file := sqlite_file(tracking_uri)) and not file.is_file():
+    if (file := sqlite_file(tracking_uri)) is not None and not file.is_file():
         raise InputError(shown, "there is no such file.", "Correct MLFLOW_TRACKING_URI.")
     with environment({**SILENCE, **LIMITS, "MLFLOW_TRACKING_URI": tracking_uri}), TemporaryDirectory() as place:
         try:

@@ -104,6 +104,8 @@ def refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str = 
         remedy = "Give sqlite:///FILE or a server; `mlflow migrate-filestore` moves what is in a folder."
     elif "mlflow db upgrade" in said:
         remedy = "Back the database up, then run `mlflow db upgrade` with its address."
+    elif asked := re.search(r"\(host='([^']+)', port=(\d+)\)", said):
+        line = f"{asked[1]}:{asked[2]} does not answer ({why_silent(error)})"
     remedy = remedy or "Start the server, or correct MLFLOW_TRACKING_URI, or unset it to run untracked."
     return InputError(where, f"can't be used: {line}.", remedy)
 

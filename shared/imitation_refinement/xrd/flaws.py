@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
+from imitation_refinement.files import parse_json
 from imitation_refinement.options import StageConfig
 
 Range = tuple[float, float]
@@ -159,7 +160,7 @@ class Parameters:
     @classmethod
     def from_json(cls, text: str) -> Parameters:
         """The parameters that :meth:`to_json` wrote."""
-        record = json.loads(text)
+        record = parse_json(text)
         for name in ("strain", "polynomial"):
             record[name] = tuple(record[name])
         for name in ("spikes", "gaps"):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, model_validator
 
+from imitation_refinement.files import parse_json
 from imitation_refinement.options import StageConfig
 
 GAP = 5  # steps; a few points left out are drawn through, more were not measured
@@ -95,7 +96,9 @@ class Grid(StageConfig):
             KeyError: if the metadata hold no grid.
             ValueError: if the axis is none of ours, or its ends are not in degrees.
         """
-        record: dict[str, Any] = json.loads((metadata or {})[METADATA_KEY])
+        record: dict[str, Any] = parse_json((metadata or {})[METADATA_KEY])
+        if not isinstance(record, dict):
+            raise ValueError("the grid is no JSON object")
         if (unit := record.pop("unit")) != "degree":
             raise ValueError(f"the ends of the grid axis {record['axis']} are in {unit}, not in degrees")
         return cls.model_validate(record)

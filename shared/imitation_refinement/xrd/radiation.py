@@ -103,7 +103,8 @@ def from_unit(value: float, unit: str) -> float | None:
     name = unit_name(unit)
     if name in LENGTHS:
         return float(f"{value * LENGTHS[name]:.12g}")  # a shift of the decimal point changes no digit
-    return HC / (value * ENERGIES[name]) if name in ENERGIES and value > 0 else None
+    energy = value * ENERGIES.get(name, 0.0)
+    return HC / energy if energy > 0 else None
 
 
 def of_anode(wavelength: float, anode: str) -> bool:

@@ -85,3 +85,14 @@ def test_a_range_that_would_decide(library: Library) -> None:
     assert len(there[0]) != len(there[1]) or np.abs(there[0] - there[1]).max() > 0.2
     assert f"lines from {low:g} to {high:g}°" in doubt.text
     assert not doubts(library, both, 1.5406, 20, 90)  # the whole range decides
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "wavelength"), [(0, 180, 3, 1.54), (179, 180, 0.001, 1.54), (1, 170, 0.00217, 0.1)]
+)
+def test_peaks_at_the_ends_of_what_a_grid_holds(low: float, high: float, step: float, wavelength: float) -> None:
+    angles = np.arange(low, high + step / 2, step)
+    top = (low + high) / 2
+    counts = 10 + 1000 * np.exp(-(((angles - top) / (10 * step)) ** 2))
+    found = peaks_of(angles, np.random.default_rng(0).poisson(counts).astype(float), wavelength)
+    assert np.abs(found.position - top).min() < 10 * step

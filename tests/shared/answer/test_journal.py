@@ -2,6 +2,8 @@ import resource
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from imitation_refinement.answer.journal import Entry, Journal
 from imitation_refinement.errors import InputError
@@ -70,3 +72,22 @@ def test_a_disk_that_fills_up_leaves_the_entries_before(tmp_path: Path) -> None:
         assert path.read_bytes() == whole and "b" not in journal
         journal.add(ENTRIES[1])
         assert list(journal.entries(["ü", "a"])) == [ENTRIES[1], ENTRIES[0]]
+
+
+@given(st.data())
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_a_damaged_entry_is_made_anew(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal"
+    with Journal(path, {"q": 1}) as journal:
+        for entry in ENTRIES:
+            journal.add(entry)
+    whole = path.read_bytes()
+    begins = [0, *(i + 1 for i, byte in enumerate(whole) if byte == 10)]
+    place = data.draw(st.integers(begins[1], len(whole) - 1).filter(lambda i: whole[i] != 10))
+    other = data.draw(st.integers(0, 255).filter(lambda byte: byte not in (10, whole[place])))
+    path.write_bytes(whole[:place] + bytes([other]) + whole[place + 1 :])
+    damaged = sum(begin <= place for begin in begins[1:]) - 1
+    with Journal(path, {"q": 1}) as journal:
+        assert [entry.key in journal for entry in ENTRIES] == [i != damaged for i in range(len(ENTRIES))]
+        journal.add(ENTRIES[damaged])
+        assert list(journal.entries([entry.key for entry in ENTRIES])) == ENTRIES

@@ -61,7 +61,7 @@ def test_unknown_class_names_the_row(toy_tables: dict[str, Path]) -> None:
     path = toy_tables["ideal_dataset"]
     systems = pq.read_table(path)["crystal_system"].to_pylist()
     replaced(path, "crystal_system", pa.array([*systems[:5], "amorphous", *systems[6:]]))
-    with pytest.raises(InputError, match=r"ideal_dataset\.parquet, row 5: unknown crystal_system 'amorphous'"):
+    with pytest.raises(InputError, match=r"ideal_dataset\.parquet, row 6: unknown crystal_system 'amorphous'"):
         read_ideal(path)
 
 
@@ -100,7 +100,7 @@ def test_a_bad_sample_names_the_row(toy_tables: dict[str, Path]) -> None:
     path = toy_tables["ideal_dataset"]
     systems = pq.read_table(path)["crystal_system"].to_pylist()
     replaced(path, "crystal_system", pa.array([*systems[:-1], "amorphous"]))
-    with pytest.raises(InputError, match=rf"ideal_dataset\.parquet, row {len(systems) - 1}: unknown crystal_system"):
+    with pytest.raises(InputError, match=rf"ideal_dataset\.parquet, row {len(systems)}: unknown crystal_system"):
         sample_ideal(path, "test", 100, 0)
     pq.write_table(pq.read_table(path).drop_columns(["formula"]), path)
     with pytest.raises(InputError, match="has no column 'formula'"):

@@ -7,6 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymatgen.core import Composition, Element
 
 from imitation_refinement.data.formula import (
@@ -203,3 +205,20 @@ def test_difference_leaves_hydrogen_out() -> None:
 def test_a_stoichiometry_is_the_amounts_alone() -> None:
     assert stoichiometry("CaO3Ti") == stoichiometry("F3KMn") == "1 1 3"
     assert stoichiometry("Mg0.5O") == "0.5 1" and stoichiometry("Si") == "1"
+
+
+@given(st.text(st.sampled_from("NaClFeOSi0123456789.,()[]{}·* -+/x^_$\\\\²⁺□½\n\0é"), max_size=60))
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_any_text_is_a_composition_or_none(text: str) -> None:
+    try:
+        amounts = parse(text)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert amounts and all(amount > 0 for amount in amounts.values())
+
+
+def test_what_is_too_long_for_a_formula_is_none() -> None:
+    for text in ("(" * 100_000, "NaCl" * 1000, "9" * 5000):
+        with pytest.raises(ValueError, match="characters"):
+            parse(text)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+import math
 
-from imitation_refinement.data.headers import Statement, axis_of, choose_wavelengths, find_unit, find_wavelengths
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from imitation_refinement.data.headers import (
+    Statement,
+    axis_of,
+    choose_wavelengths,
+    find_anode,
+    find_axis,
+    find_columns,
+    find_ratio,
+    find_unit,
+    find_wavelengths,
+)
 from imitation_refinement.data.scans import AxisKind
 from imitation_refinement.errors import InputError
 
@@ -145,3 +159,29 @@ def test_axes(name: str, kind: AxisKind, scale: float) -> None:
 @pytest.mark.parametrize("name", ["counts", "I", "sigma", "LaB6", "sample 3", "dataset"])
 def test_what_is_no_axis(name: str) -> None:
     assert axis_of(name) is None
+
+
+WORDS = st.sampled_from(
+    ["wavelength", "lambda", "λ", "Kα1", "2theta", "q", "d", "(1/nm)", "[Å]", "energy", "keV", "ratio", "I", "#"]
+)
+LINES = st.lists(WORDS | st.text(st.characters(codec="utf-8"), max_size=20) | st.floats().map(str), max_size=8)
+
+
+@given(LINES.map(" ".join))
+@example("# wavelength 1e400 Å")
+@example("wavelength = " + "9" * 400)
+@example("wavelength ١٫٥ Å")
+@settings(deadline=None, derandomize=True, max_examples=200)
+def test_any_line_says_finite_wavelengths_or_is_refused(line: str) -> None:
+    try:
+        statements = find_wavelengths(line, "x")
+    except InputError as error:
+        assert error.remedy
+    else:
+        assert all(math.isfinite(s.value) and s.value > 0 for s in statements)
+    for find in (find_axis, find_ratio, find_unit, find_anode, axis_of):
+        find(line)
+    try:
+        find_columns(line, " ", 3, True, "x")
+    except InputError as error:
+        assert error.remedy

@@ -239,6 +239,21 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert torch.equal(parameter, copied)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_file_is_noticed_wherever_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    """A weight with one bit changed would be gone on with, and nobody would know."""
+    one = Checkpoint(tmp_path / "c.safetensors", "this training")
+    one.save({"model": {"w": torch.rand(20, 10), "b": torch.tensor(3.0)}}, {"epoch": 2})
+    data = bytearray(one.path.read_bytes())
+    rng = np.random.default_rng(seed)
+    data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+    one.path.write_bytes(bytes(data))
+    assert one.load() is None
+    assert "training starts anew" in capsys.readouterr().err
+
+
 def test_identity_tells_trainings_apart() -> None:
     config, x = OptimiserConfig(), np.arange(4, dtype=np.float32)
     assert identity("a", config, [x]) == identity("a", config, [torch.arange(4.0)])

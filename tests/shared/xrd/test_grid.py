@@ -97,6 +97,13 @@ def test_angles_out_of_the_grids_reach_are_left_out() -> None:
     assert np.isfinite(on_grid).all() and on_grid == pytest.approx(1)
 
 
+@pytest.mark.parametrize("axis", ["two_theta", "log_q"])
+def test_of_a_pattern_that_is_all_out_of_reach_nothing_is_left(axis: str) -> None:
+    angles = np.linspace(10, 90, 300)
+    found = Grid.model_validate({"axis": axis}).resample(angles, np.ones(300), 0.05)
+    assert found.shape == (2048,) and not found.any()
+
+
 def test_coverage() -> None:
     assert GRID.coverage([10, 90], 1.5406) == 1
     assert GRID.coverage([5, 170], 1.5406) == 1

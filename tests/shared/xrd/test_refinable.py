@@ -8,7 +8,13 @@ from imitation_refinement.learning.stream import Stream
 from imitation_refinement.xrd.bank import Bank
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.noise import significance
-from imitation_refinement.xrd.refinable import LOUD, even_channels, measured_channels
+from imitation_refinement.xrd.refinable import (
+    LOUD,
+    MOST_POINTS,
+    even_channels,
+    measured_channels,
+    measured_significance,
+)
 
 
 def test_measured_and_drawn_patterns_are_seen_alike(toy_bank: Bank) -> None:
@@ -54,3 +60,12 @@ def test_widths_go_with_the_wavelength() -> None:
 def test_nothing_measured_is_nothing_seen() -> None:
     grid = Grid(axis="log_q", points=256)
     assert not measured_channels(np.arange(100, 120, 0.02), np.ones(1000), 1.5406, grid).any()
+
+
+def test_points_that_lie_absurdly_close_take_no_more_time_than_others() -> None:
+    """Kernels as wide as a line had millions of points, an axis from one cluster to another thousands of millions."""
+    near = np.linspace(30, 30.001, 300)
+    clusters = np.concatenate([np.linspace(low, low + 1e-6, 100) for low in (5.0, 90.0)])
+    for angles in (near, clusters):
+        axis, found = measured_significance(angles, np.random.default_rng(0).poisson(9, len(angles)), 1.5406)
+        assert len(axis) <= MOST_POINTS + 1 and np.isfinite(found).all()

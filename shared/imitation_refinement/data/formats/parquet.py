@@ -74,7 +74,7 @@ def _row(record: dict[str, Any], path: str | Path, row: int, lines: tuple[str, s
     arrays = []
     for key in ("two_theta", "intensity"):
         values = getattr(record[key], "values", None)
-        if values is None or values.null_count:
+        if not isinstance(values, pa.Array) or values.null_count:
             raise InputError(where, f"{key} is no list of numbers.", "Give one number a point.")
         try:
             arrays.append(values.to_numpy(zero_copy_only=False).astype(float))

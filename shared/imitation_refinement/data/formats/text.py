@@ -37,6 +37,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
 
 EXTENSIONS = (".xy", ".xye", ".txt", ".dat", ".csv", ".chi")
+LONGEST_LINE = 10_000  # characters; a table of a thousand columns has fewer
 _REMARK = ("#", "!", "*", "'", '"')
 _QUOTED_NUMBER = re.compile(r"""["']\s*[+-]?[.,]?\d[^"']*["']""")
 _NUMERIC = re.compile(r"[+-]?(?:[\d.,'’\s]*\d[\d.,'’\s]*(?:[eEdD][+-]?\d+)?|nan|inf(?:inity)?)", re.IGNORECASE)
@@ -108,6 +109,9 @@ def _cut(text: str, path: Path) -> _Lines:
         stripped = line.strip()
         if not stripped:
             continue
+        if len(stripped) > LONGEST_LINE:
+            problem = f"has {len(stripped)} characters, where a line of columns has fewer than {LONGEST_LINE}."
+            raise InputError(f"{path}, line {number}", problem, "Give two columns of numbers, a point a line.")
         if stripped.startswith(_REMARK) and not _QUOTED_NUMBER.match(stripped):
             header.append(stripped)
             row_above = row_above if data else stripped
@@ -227,7 +231,7 @@ def _plain(text: str, decimal: str) -> str:
     """Lines of numbers with decimal points, or nothing if one of them has more than digits, a sign and an exponent."""
     if decimal == ",":
         text = "" if "." in text else text.replace(",", ".")
-    return text if _PLAIN_LINES.fullmatch(text) else ""
+    return text if not text.endswith("\n") and _PLAIN_LINES.fullmatch(text) else ""
 
 
 def _numbers(fields: Sequence[str], decimal: str, lines: _Lines, path: Path) -> NDArray[np.float64]:
