@@ -138,7 +138,7 @@ def _s3(port: int) -> list[str]:
 
 
 def _mlflow(folder: Path, team: Team) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment that compose.yaml gives the service ``mlflow``, with the places of this machine."""
+    """The command and environment that compose.yaml gives the service ``mlflow``, with the places of this machine."""
     settings = {
         "POSTGRES_PASSWORD": team.database["password"],
         "S3_SECRET_KEY": secrets.token_hex(8),
