@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -37,14 +38,29 @@ def test_every_image_has_an_exact_version() -> None:
 
 def test_the_server_is_the_locked_mlflow() -> None:
     lock = (DEPLOY.parent / "requirements.lock").read_text(encoding="utf-8")
-    (version,) = re.findall(r"^mlflow==([\d.]+)$", lock, re.MULTILINE)
+    (version,) = re.findall(r"^mlflow==([\d.]+) ", lock, re.MULTILINE)
     file = (DEPLOY / "Dockerfile.mlflow").read_text(encoding="utf-8")
     for service in ("mlflow", "bucket"):
         assert SERVICES[service]["image"] == f"imitation-refinement/mlflow:{version}"
         assert (DEPLOY / SERVICES[service]["build"]["context"] / SERVICES[service]["build"]["dockerfile"]).is_file()
     (base,) = re.findall(r"^FROM (.+)$", file, re.MULTILINE)
     assert re.fullmatch(r"python:3\.11\.\d+-slim-bookworm", base)
-    assert "--constraint /requirements.lock" in file and re.search(r"^USER [1-9]", file, re.MULTILINE)
+    assert re.search(r"^USER [1-9]", file, re.MULTILINE)
+
+
+def test_the_image_installs_the_locks_versions() -> None:
+    """pip takes no hashes with constraints of what is not named with its version; the drivers are in the lock, too."""
+    file = (DEPLOY / "Dockerfile.mlflow").read_text(encoding="utf-8")
+    (script,) = re.findall(r"RUN sed '(.+)' /requirements\.lock > /versions\.txt", file)
+    lock = DEPLOY.parent / "requirements.lock"
+    made = subprocess.run(["sed", script, lock], capture_output=True, text=True, check=True).stdout.splitlines()
+    versions = [line for line in made if line != "#"]
+    assert versions == re.findall(r"^[\w.-]+==\S+", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    (installed,) = re.findall(r"pip install --no-cache-dir --constraint /versions\.txt (.+)", file)
+    known = {version.partition("==")[0].lower() for version in versions}
+    names = [re.split(r"[\[=]", name.strip('"'))[0] for name in installed.split()]
+    assert set(names) <= known and "psycopg2-binary" in names
+    assert all(name in versions for name in installed.split() if "==" in name)
 
 
 def resolved(argument: str) -> str:

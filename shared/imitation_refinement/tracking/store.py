@@ -95,7 +95,8 @@ def why_silent(error: Exception) -> str:
 def refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str = "") -> InputError:
     """What a store says when it refuses, by its first line, with what can be done."""
     said, line = str(error), first_line(error)
-    if status_of(error) in (401, 403):
+    if (status := status_of(error)) in (401, 403):
+        line = "it refuses the login, 401" if status == 401 else line
         remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, as it wants."
     elif isinstance(error, ModuleNotFoundError):
         remedy = "Install that driver of the database, or give sqlite:///FILE or a server."
