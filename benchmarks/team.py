@@ -75,18 +75,19 @@ def binaries() -> Path | None:
 
 
 @contextmanager
-def team_server(folder: Path) -> Iterator[Team]:
+def team_server(folder: Path, workers: int = 2) -> Iterator[Team]:
     """The server of deploy/compose.yaml, with all that it stands on.
 
     Args:
         folder: of its settings and logs.
+        workers: of the server; compose.yaml has two.
     """
     password, ports = secrets.token_hex(8), [free_port() for _ in range(3)]
     database = {"host": LOCAL, "port": ports[0], "user": "mlflow", "password": password}
     s3 = f"http://{LOCAL}:{ports[1]}"
     with postgres(database), _started(folder, "s3", _s3(ports[1]), os.environ, lambda: _asked(s3)):
         team = Team(f"http://{LOCAL}:{ports[2]}", secrets.token_hex(8), {**database, "dbname": "mlflow"}, s3)
-        command, environment = _mlflow(folder, team)
+        command, environment = _mlflow(folder, team, workers)
         _bucket(environment)
         with _started(folder, "mlflow", command, environment, lambda: _asked(f"{team.uri}/health")):
             yield team
@@ -137,8 +138,8 @@ def _s3(port: int) -> list[str]:
     return [sys.executable, "-m", "moto.server", "-H", LOCAL, "-p", str(port)]
 
 
-def _mlflow(folder: Path, team: Team) -> tuple[list[str], dict[str, str]]:
-    """The command and environment that compose.yaml gives the service ``mlflow``, with the places of this machine."""
+def _mlflow(folder: Path, team: Team, workers: int) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment of compose.yaml's service ``mlflow``, with the places of this machine."""
     settings = {
         "POSTGRES_PASSWORD": team.database["password"],
         "S3_SECRET_KEY": secrets.token_hex(8),
@@ -150,6 +151,7 @@ def _mlflow(folder: Path, team: Team) -> tuple[list[str], dict[str, str]]:
     places = {
         DATABASE: here,
         "http://s3:7070": team.s3,
+        "--workers=2": f"--workers={workers}",
         "--host=0.0.0.0": f"--host={LOCAL}",
         "--port=5000": f"--port={team.uri.rpartition(':')[2]}",
         "/etc/mlflow/auth.ini": str(folder / "auth.ini"),
@@ -265,18 +267,18 @@ def _differences(client: Any, run: Any, events: Sequence[Mapping[str, Any]]) -> 
         if event["kind"] in ("metrics", "system")
         for key, value in event["data"]["values"].items()
     )
-    there: Counter[Any] = Counter()
+    stored: Counter[Any] = Counter()
     for key in {key for key, *_ in told}:
         history = client.get_metric_history(run.info.run_id, key)
-        there.update((m.key, m.step, m.timestamp, m.value) for m in history if not m.model_id)
-    if told != there:
-        yield f"{(told - there).total()} numbers are missing, {(there - told).total()} too many"
+        stored.update((m.key, m.step, m.timestamp, m.value) for m in history if not m.model_id)
+    if told != stored:
+        yield f"{(told - stored).total()} numbers are missing, {(stored - told).total()} too many"
     for event in own:
         if event["kind"] == "artifact":
             place, name = event["data"]["folder"], Path(event["data"]["file"]).name
-            path = f"{place}/{name}" if place else name
-            if path not in {item.path for item in client.list_artifacts(run.info.run_id, place)}:
-                yield f"{path} is missing"
+            there = {Path(item.path).name for item in client.list_artifacts(run.info.run_id, place)}
+            if not (name in there or (there and place and "." not in name)):  # of a folder what is in it is logged
+                yield f"{name} is missing in {place or 'the run'}"
     models = sum(event["kind"] == "model" for event in own)
     if len(run.outputs.model_outputs) != models:
         yield f"{len(run.outputs.model_outputs)} models, not {models}"
