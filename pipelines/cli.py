@@ -478,7 +478,7 @@ def _model_folder(model: str | None) -> Iterator[str | Path | None]:
     """The folder of a model, which is taken from MLflow's store first where it is there."""
     import os
 
-    from pipelines.local import tracking_uri
+    from pipelines.local import store_of
 
     if model is None or not model.startswith(("models:/", "runs:/")):
         yield model
@@ -489,7 +489,7 @@ def _model_folder(model: str | None) -> Iterator[str | Path | None]:
         raise InputError(model, problem, "Set it to the server, or go to the folder that holds runs/.")
     from imitation_refinement.tracking.served import fetched
 
-    with fetched(model, store or tracking_uri(runs)) as folder:
+    with fetched(model, store or store_of(runs)) as folder:
         yield folder
 
 

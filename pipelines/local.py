@@ -85,6 +85,16 @@ def tracking_uri(runs: Path) -> str:
     return sqlite_uri(runs / DATABASE)
 
 
+def store_of(runs: Path) -> str:
+    """The store of all runs in a folder, which finds its artifacts there: the folder may have been moved.
+
+    Raises:
+        InputError: if it can't be read or written.
+    """
+    find_artifacts(runs / DATABASE, runs / ARTIFACTS)
+    return tracking_uri(runs)
+
+
 def run_locally(
     profile: Profile, sources: Mapping[str, str], runs: Path, runner: Runner = "subprocess", verbose: bool = False
 ) -> Path:
@@ -289,7 +299,7 @@ def opened_store(runs: Path) -> tuple[str, Path | None]:
     artifacts = None if is_server(store) else runs / ARTIFACTS
     if store == tracking_uri(runs):
         runs.mkdir(parents=True, exist_ok=True)
-        find_artifacts(runs / DATABASE, runs / ARTIFACTS)
+        store_of(runs)
     with captured(Path(os.devnull)):  # MLflow tells of each table that it makes
         open_store(store, artifacts)
     if artifacts:

@@ -17,7 +17,7 @@ from imitation_refinement.files import read_bytes
 from imitation_refinement.options import config_error
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.revision import changed, revision
-from pipelines.local import DATABASE, RUN, is_server, run_locally, source_digests, tracking_uri
+from pipelines.local import DATABASE, RUN, is_server, run_locally, source_digests, store_of, tracking_uri
 from pipelines.profiles import Profile
 
 RESULTS, PROFILE = "results.json", "profile.json"
@@ -153,6 +153,8 @@ def read_tracked(run_id: str, runs: Path) -> Finished:
     if not is_server(store) and store == tracking_uri(runs) and not (runs / DATABASE).exists():
         problem = f"is no folder, and there is no store of runs in {runs}."
         raise InputError(run_id, problem, "Name a run's folder, or the folder of all runs with --output.")
+    if store == tracking_uri(runs):
+        store_of(runs)
     import mlflow
     from mlflow import MlflowException
 

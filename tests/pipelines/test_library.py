@@ -49,7 +49,7 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for key, value in values.items():
             rows[key].append(value)
-    rows["atomic_number"][-1] = [120] * len(rows["atomic_number"][-1])  # no form factors
+    rows["atomic_number"][-1] = [118] * len(rows["atomic_number"][-1])  # no form factors
     path = tmp_path_factory.mktemp("structures") / "structures.parquet"
     write_table(path, rows, STRUCTURES)
     return path

@@ -232,6 +232,14 @@ def blank(picture: Path) -> bool:
         return bool(image.convert("L").crop((700, 250, 1600, 950)).getextrema()[0] > 128)
 
 
+def test_a_model_names_its_version(runs: Path) -> None:
+    """As on a server: the page of the model that training logged links to the registry."""
+    client, experiment, _ = opened(runs)
+    (model,) = client.search_logged_models([experiment])
+    kept = json.loads(model.tags["mlflow.modelVersions"])
+    assert kept == [{"name": "imitation-refinement", "version": "1"}]
+
+
 def test_views_are_kept_once(runs: Path) -> None:
     client, experiment, _ = opened(runs)
     pages.prepare(client, experiment)

@@ -149,6 +149,9 @@ def test_a_run_is_known_by_its_id_in_mlflow(run: Path, tmp_path: Path) -> None:
     for run_id in (whole, evaluated, row):
         found = module.read_tracked(run_id, runs)
         assert found.profile.seed == 3 and found.results == json.loads((run / "results.json").read_text())
+    moved = runs.rename(tmp_path / "elsewhere")
+    assert module.read_tracked(whole, moved).profile.seed == 3
+    runs = moved
     with pytest.raises(InputError, match="MLflow does not give such a run"):
         module.read_tracked("0" * 32, runs)
 

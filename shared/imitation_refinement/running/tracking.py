@@ -152,7 +152,8 @@ class Tracker:
                 if digests:
                     models[f"{name}_sha256"] = ", ".join(digests)
                 found += [data_set(name, path) for path in paths if not is_model(path)]
-            self.log_params(models)
+            if models:
+                self.log_params(models)
             self._append("inputs", {"inputs": found})
 
     def log_json(self, content: Any, name: str) -> None:

@@ -10,6 +10,7 @@ nothing. What a person sets by hand stays until a later version beats it.
 from __future__ import annotations
 
 import importlib
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from imitation_refinement.results.gate import (
     answers_of,
     other_data,
 )
+from imitation_refinement.tracking.pipeline_run import PARENT_TAG
 from imitation_refinement.tracking.store import with_links
 
 PATIENCE_S = 15.0  # for a registration that began before; one that is not done then is taken for dead
@@ -84,6 +86,7 @@ def register(client: Any, run_id: str, data: Mapping[str, Any], folder: Path) ->
     """
     known = Evidence.from_json(data["evidence"])
     version = _version(client, run_id, known, data, folder)
+    _link(client, version)
     if version.tags[GATE] == OPEN:
         _wait_for_those_before(client, known.model, int(version.version))
         _decide(client, known, version)
@@ -126,11 +129,23 @@ def _version(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any],
     return client.get_model_version(known.model, made.version)
 
 
+def _link(client: Any, version: Any) -> None:
+    """A model's page names its versions: a server sees to that, a store without one does not."""
+    from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    known = json.loads(model.tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    own = {"name": version.name, "version": str(version.version)}
+    if own not in ({**one, "version": str(one["version"])} for one in known):
+        client.set_logged_model_tags(model.model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([*known, own])})
+
+
 def _logged(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any], folder: Path) -> Any:
     """The model that training logged, by its files' digests; logged now, from the journal, where none did."""
     digests = {f"{name}_sha256": str(sha) for name, sha in data["sha256"].items()}
     condition = " and ".join(f"tags.{name} = '{sha}'" for name, sha in sorted(digests.items()))
-    experiment = client.get_run(run_id).info.experiment_id
+    run = client.get_run(run_id)
+    experiment, whole = run.info.experiment_id, run.data.tags.get(PARENT_TAG)
 
     def found() -> list[Any]:
         # A refiner's classifier is a model of its own, too: only what has these files and no other.
@@ -146,11 +161,20 @@ def _logged(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any], 
         spec = {"name": known.method, "card": known.card, "tags": dict(known.tags), "metrics": {}}
         served.log(client, run_id, {**spec, "files": data["files"], "sha256": data["sha256"]}, folder)
         models = found()
-    return max(models, key=lambda model: model.creation_timestamp)
+
+    def of_this_run(model: Any) -> bool:
+        """Another run of the same options makes the same files."""
+        made_by = model.source_run_id
+        if not whole or not made_by:
+            return False
+        return made_by == run_id or client.get_run(made_by).data.tags.get(PARENT_TAG) == whole
+
+    return max(models, key=lambda model: (of_this_run(model), model.creation_timestamp))
 
 
 def _log_numbers(client: Any, run_id: str, model: Any, known: Evidence) -> None:
     """The model gets the last numbers of its training, and those of the test part with that data set's digest."""
+    from mlflow import MlflowException
     from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric
 
     there = {(metric.key, metric.step) for metric in model.metrics or []}
@@ -166,11 +190,15 @@ def _log_numbers(client: Any, run_id: str, model: Any, known: Evidence) -> None:
             client.log_batch(model.source_run_id, metrics=fresh)
     digest, now = known.tested[:DIGEST], int(time.time() * 1000)
     data = Dataset("imperfect test part", digest, "named", known.tags.get("imperfect", "imperfect"))
-    client.log_inputs(
-        run_id,
-        [DatasetInput(data, [InputTag("mlflow.data.context", "test")])],
-        [LoggedModelInput(model.model_id)],
-    )
+    tested = [DatasetInput(data, [InputTag("mlflow.data.context", "test")])]
+    for again in (True, False):
+        try:
+            client.log_inputs(run_id, tested, [LoggedModelInput(model.model_id)])
+            break
+        except MlflowException as error:
+            # Of two runs that log the same new data set at once the store refuses one, and knows it then.
+            if not again or not any(word in str(error).lower() for word in ("unique", "duplicate")):
+                raise
     own = [
         Metric(f"test_{key}", value, now, 0, model_id=model.model_id, dataset_name=data.name, dataset_digest=digest)
         for key, value in known.metrics.items()

@@ -229,7 +229,8 @@ def test_the_component_has_the_stages_inputs_and_outputs(name: str) -> None:
     stage = importlib.import_module(f"components.{name}.stage").STAGE
     module = importlib.import_module(f"components.{name}.component")
     spec = getattr(module, name).component_spec
-    assert set(spec.outputs) == set(stage.outputs)
+    shown = {"metrics", "classification", "note"} if name == "evaluate" else set()  # for Kubeflow's page alone
+    assert set(spec.outputs) == set(stage.outputs) | shown
     inputs = {key: value.type for key, value in spec.inputs.items()}
     artifacts = {key for key, kind in inputs.items() if kind.startswith("system.") or key in stage.inputs}
     if models := {key for key in artifacts if inputs[key].startswith("system.Model")}:  # what loops have collected

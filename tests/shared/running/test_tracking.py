@@ -72,7 +72,7 @@ def test_each_event(tmp_path: Path, started: list[dict[str, Any]], monkeypatch: 
     assert [event["kind"] for event in found] == kinds
     assert sorted(event["time"] for event in found) == [event["time"] for event in found]
     data = [event["data"] for event in found]
-    assert data[0]["store"]["uri"] == "http://mlflow.example.com" and data[0]["tags"] == {"stage": "a stage"}
+    assert data[0]["store"]["uri"] == "http://mlflow.example.com" and data[0]["tags"]["stage"] == "a stage"
     assert data[1] == {"optimiser.epochs": "3", "path": str(tmp_path)}
     assert [item["digest"] for item in data[2]["inputs"]] == [digest(tmp_path / "a.txt"), "minerals"]
     assert data[3] == {"step": 2, "values": {"loss": 1.0}}

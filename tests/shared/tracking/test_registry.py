@@ -105,6 +105,20 @@ def test_a_version_is_the_model_that_training_logged(team: Team) -> None:
     assert [found.dataset.digest for found in evaluated.inputs.dataset_inputs] == ["a"]
 
 
+def test_of_two_runs_that_made_the_same_each_has_its_own(team: Team) -> None:
+    """The same options make the same weights, to the bit: a version is the model of its own run, not of the last."""
+    client = team.client
+    wholes = [client.create_run(team.experiment, run_name=f"whole {i}").info.run_id for i in (1, 2)]
+    run_id, data, folder = team.prepared(14)
+    client.set_tag(run_id, "mlflow.parentRunId", wholes[0])
+    team.trained(data["evidence"]["method"])  # of the second run, as `data` has it
+    trained = client.search_runs([team.experiment], "attributes.run_name LIKE 'train %'", order_by=["start_time"])
+    for run, whole in zip(trained, wholes, strict=True):
+        client.set_tag(run.info.run_id, "mlflow.parentRunId", whole)
+    register(client, run_id, data, folder)
+    assert team.version(1).run_id == trained[0].info.run_id
+
+
 def test_only_who_beats_the_champion_on_its_test_data_takes_its_place(team: Team) -> None:
     team.evaluated(10)()
     assert team.evaluated(10)().endswith("version 2: challenger")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -261,8 +262,9 @@ def store(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     place = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{place / 'mlflow.db'}"
     client = mlflow.MlflowClient(uri, uri)
-    experiment = client.create_experiment("e", artifact_location=(place / "artifacts").as_uri())
+    experiment = client.create_experiment("e", artifact_location=(place / "mlartifacts").as_uri())
     run_id = client.create_run(experiment).info.run_id
+    client.log_text(run_id, "a run", "report.html")
     files = {"classifier": "densenet.safetensors", "refiner": "densenet-targeted.safetensors"}
     spec = {"name": "densenet-targeted", "files": files, "card": "# What it is", "tags": {"seed": 3}}
     spec["metrics"] = {"accuracy": 0.75}
@@ -337,13 +339,16 @@ def test_refine_takes_a_model_of_mlflow(
 def test_the_store_beside_the_runs_is_taken_without_another(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A copy of it finds the model beside itself, not where that was."""
     runs = tmp_path / "runs"
-    runs.mkdir()
-    (runs / "mlflow.db").symlink_to(store.uri.removeprefix("sqlite:///"))
+    shutil.copytree(Path(store.uri.removeprefix("sqlite:///")).parent, runs)
     write_xy(tmp_path / "a.xy", ANGLES, counts(), ["wavelength 1.5406 Å"])
     monkeypatch.chdir(tmp_path)
     main(["refine", "a.xy", "--output", "out", "--model", f"models:/{NAME}@champion"])
     assert (tmp_path / "out" / "a.xy").is_file()
+    uri = f"sqlite:///{runs / 'mlflow.db'}"
+    location = mlflow.MlflowClient(uri, uri).get_logged_model(store.model_id).artifact_location
+    assert location.startswith((runs / "mlartifacts").as_uri() + "/")
 
 
 def test_models_that_are_not_there(
@@ -390,7 +395,11 @@ def test_loads_without_kubeflow_and_pymatgen_and_unpickles_nothing(toy_run: Path
     command = [sys.executable, "-c", LIGHT, str(toy_run / "models"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    written = sorted(
+        path.relative_to(tmp_path / "out").as_posix()
+        for path in (tmp_path / "out").rglob("*.*")
+        if path.suffix != ".pyc"
+    )
     assert [name for name in written if name.startswith("artifacts")] == [
         "artifacts/model/classifier-1.safetensors",
         "artifacts/model/refiner.safetensors",
