@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from benchmarks.team import BUCKET, Team, binaries, team_server
+from benchmarks.team_server import BUCKET, Team, binaries, team_server
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.learning.config import PretrainConfig

@@ -1,6 +1,6 @@
 """A team's MLflow server on this machine, as deploy/compose.yaml has it, and pipeline runs at once into it.
 
-    python benchmarks/team.py [--runs 4] [--profile smoke] [--set OPTION=VALUE]
+    python benchmarks/team_server.py [--runs 4] [--profile smoke] [--set OPTION=VALUE]
 
 The server's command, its settings and users' file are those of deploy/; the images' work is done by Debian's PostgreSQL
 (`apt-get install postgresql`) and by moto's S3. Each run is another user's. Prints how each ended and what of it is in
