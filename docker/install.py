@@ -22,10 +22,10 @@ from pathlib import Path
 
 TOOLS, ENVIRONMENT = Path(__file__).resolve().parent, Path("/opt/venv")
 PIP_CONF = Path("/run/secrets/pip_conf")
-WHEELS = TOOLS / "wheels"
+WHEELS, BUILT = TOOLS / "wheels", TOOLS / "built"  # as the index has them; made here, of what it has no wheels of
 LOCK, MORE, SBOM = (TOOLS / name for name in ("requirements.lock", "more.lock", "sbom.lock"))
 HASHED = ("--require-hashes", "--no-deps", "--no-cache-dir", "--quiet")
-FROM_WHEELS = ("--find-links", str(WHEELS), "--no-index", "--no-cache-dir", "--quiet")
+FROM_WHEELS = ("--find-links", str(WHEELS), "--find-links", str(BUILT), "--no-index", "--no-cache-dir", "--quiet")
 FILES_ALONE = ("minerals", "materials_project_samples")  # extras of packages that are read, not imported
 CARRIED = ("matminer", "xraylarch")  # what these are
 # Parts of packages that nothing here imports: tests, what C and Cython are compiled against, Arrow's RPC, programs.
@@ -76,13 +76,14 @@ def fetch(wanted: Iterable[str], *options: str) -> None:
         lines.flush()
         pip("download", *HASHED, "--no-build-isolation", "--dest", str(WHEELS), *options, "--requirement", lines.name)
     for source in sorted(WHEELS.glob("*.tar.gz")):
-        pip("wheel", *FROM_WHEELS, "--no-deps", "--no-build-isolation", "--wheel-dir", str(WHEELS), str(source))
+        pip("wheel", *FROM_WHEELS, "--no-deps", "--no-build-isolation", "--wheel-dir", str(BUILT), str(source))
 
 
 def gather(torch: bool) -> None:
     """Downloads what the locks name, and notes the versions, by which it is installed later."""
     locked, more = entries(LOCK), entries(MORE)
     WHEELS.mkdir(exist_ok=True)
+    BUILT.mkdir(exist_ok=True)
     if not torch:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as lines:
             lines.write(locked["setuptools"] + "\n")

@@ -141,6 +141,7 @@ def test_all_that_is_fetched_has_its_hash_in_a_lock(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(install, name, tmp_path / getattr(install, name).name)
     monkeypatch.setattr(install, "TOOLS", tmp_path)
     monkeypatch.setattr(install, "WHEELS", tmp_path / "wheels")
+    monkeypatch.setattr(install, "BUILT", tmp_path / "built")
     asked: list[tuple[tuple[str, ...], str]] = []
     monkeypatch.setattr(install, "pip", lambda *words: asked.append((words, entries_of(words))))
     monkeypatch.setenv("TORCH", "+cpu")
@@ -201,6 +202,7 @@ def test_an_image_with_cuda_has_no_torch_without_it(
     monkeypatch.setattr(install, "LOCK", ROOT / "requirements.lock")
     monkeypatch.setattr(install, "MORE", ROOT / "docker/more.lock")
     monkeypatch.setattr(install, "WHEELS", tmp_path)
+    monkeypatch.setattr(install, "BUILT", tmp_path / "built")
     monkeypatch.setattr(install, "pip", lambda *_: (tmp_path / f"torch-2.13.0{wheel}-cp311-cp311-any.whl").touch())
     monkeypatch.setenv("TORCH", torch)
     if fits:
