@@ -21,6 +21,7 @@ from imitation_refinement.results.wording import (
     row_label,
     share_interval,
 )
+from imitation_refinement.running.tracking import ARTIFACT
 from imitation_refinement.vocabulary import Distance, Measure
 
 # Of a row, where runs and methods are compared; few: MLflow's pages load every number of every run.
@@ -36,7 +37,6 @@ ROW_METRICS = (
     str(Measure.PEAK_RECALL),
 )
 NONE, PLAIN = "none", "plain"  # MLflow finds no run by a tag that is empty
-ARTIFACT = "artifact:"  # begins a link to an artifact of the run whose stage wrote the note; the uploader completes it
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ PATIENCE_VARIABLE = "IMITATION_REFINEMENT_TRACKING_SECONDS"  # all waiting for t
 PATIENCE_S, IMPATIENCE_S = 30.0, 2.0  # the latter for a store that has been silent already, and after an interrupt
 EXPERIMENT = "imitation-refinement"
 MAX_PARAM_LENGTH = 6000  # MLflow's own limit
+ARTIFACT = "artifact:"  # in a note, begins a link to an artifact of the run that wrote it; the uploader completes it
 NOTE_TAG = "mlflow.note.content"  # shown as the run's description
 
 

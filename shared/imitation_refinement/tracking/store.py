@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.results.summary import ARTIFACT
-from imitation_refinement.running.tracking import EXPERIMENT
+from imitation_refinement.running.tracking import ARTIFACT, EXPERIMENT
 
 SQLITE = "sqlite:///"
 SQLITE_DRIVERS = (SQLITE, "sqlite+pysqlite:///")
@@ -217,6 +216,6 @@ def _was_moved(store: sqlite3.Connection, old: str, artifacts: Path) -> bool:
 
 
 def with_links(markdown: str, run: Any) -> str:
-    """A note whose links to artifacts (:data:`.results.summary.ARTIFACT`) lead to those of a run."""
+    """A note whose links to artifacts (:data:`.running.tracking.ARTIFACT`) lead to those of a run."""
     place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/"
     return markdown.replace(f"]({ARTIFACT}", f"]({place}")

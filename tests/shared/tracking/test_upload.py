@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -520,3 +521,19 @@ def test_two_runs_log_the_same_new_inputs_at_once(tmp_path: Path, uri: str, monk
     runs = mlflow.MlflowClient(uri).search_runs(["0"])
     assert [len(run.inputs.dataset_inputs) for run in runs] == [40, 40] and not waiting(tmp_path)
     assert not list(tmp_path.rglob(REFUSED))
+
+
+def test_the_uploader_needs_only_what_every_image_has(tmp_path: Path) -> None:
+    code = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("scipy", "sklearn", "matplotlib", "torch", "numba", "sqlalchemy", "jinja2", "kfp"):
+            raise ImportError(f"no {name}")
+
+sys.meta_path.insert(0, Absent())
+import imitation_refinement.tracking.upload
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
