@@ -529,7 +529,7 @@ import sys
 
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("scipy", "sklearn", "matplotlib", "torch", "numba", "sqlalchemy", "jinja2", "kfp"):
+        if name.partition(".")[0] in ("scipy", "sklearn", "matplotlib", "torch", "numba", "jinja2", "kfp"):
             raise ImportError(f"no {name}")
 
 sys.meta_path.insert(0, Absent())
