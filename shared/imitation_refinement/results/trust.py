@@ -109,7 +109,7 @@ def _percentages(row: Row, results: Mapping[str, Any]) -> Line:
     off = f"off by {percent(error, 0)} points on average"
     kept = {reason["about"]: reason["kept"] for reason in results.get("gate", {}).get("reasons", ())}
     if kept.get("calibration", error <= Bounds().calibration_error):
-        return FINE, f"Its probabilities mean what they say: they are {off}."
+        return FINE, f"Its probabilities are {off}: within the bound that a champion has to keep."
     return WARNING, f"Its probabilities don’t mean what they say: they are {off}; mostly it is {side}."
 
 
