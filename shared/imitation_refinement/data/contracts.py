@@ -349,11 +349,10 @@ def check_values(path: str | Path, table: pa.Table | pa.RecordBatch, schema: pa.
             refuse(column.is_null(), f"has no {name}.")
         if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
             values = column.flatten()  # those of empty rows are left out
-            owner = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0))
-            refuse(_marked(owner, values.is_null(), len(column)), f"{name} has an empty place.")
+            refuse(_marked(column, values.is_null()), f"{name} has an empty place.")
             if pa.types.is_floating(kind.value_type):
                 odd = ~np.isfinite(values.to_numpy(zero_copy_only=False))
-                refuse(_marked(owner, odd, len(column)), f"{name} holds a number that is not finite.")
+                refuse(_marked(column, odd), f"{name} holds a number that is not finite.")
         elif pa.types.is_floating(kind):
             odd = ~np.isfinite(column.fill_null(0).to_numpy(zero_copy_only=False))
             refuse(odd, f"{name} is no finite number.")
@@ -376,15 +375,22 @@ def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
-def _marked(owner: NDArray[np.intp], bad: NDArray[np.bool_] | pa.Array, rows: int) -> NDArray[np.bool_]:
-    """Rows of which a value is marked, shape (rows,)."""
-    return np.bincount(owner[np.asarray(bad)], minlength=rows) > 0
+def _lengths(column: pa.Array) -> NDArray[np.integer]:
+    """How many values the rows of a column of lists have, shape (rows,); empty ones none."""
+    return np.asarray(pc.fill_null(pc.list_value_length(column), 0))
+
+
+def _marked(column: pa.Array, bad: NDArray[np.bool_] | pa.Array) -> NDArray[np.bool_]:
+    """Rows of a column of lists of which a value is marked, shape (rows,)."""
+    out = np.zeros(len(column), bool)
+    out[np.searchsorted(np.cumsum(_lengths(column)), np.flatnonzero(np.asarray(bad)), side="right")] = True
+    return out
 
 
 def _check_structures(columns: Mapping[str, pa.Array], refuse: Callable[[NDArray[np.bool_], str], None]) -> None:
     lattice, numbers, occupancy = (columns[name] for name in _STRUCTURE[:3])
     there = lattice.is_valid().to_numpy(zero_copy_only=False)
-    lengths = {name: np.asarray(pc.fill_null(pc.list_value_length(columns[name]), 0)) for name in _STRUCTURE}
+    lengths = {name: _lengths(columns[name]) for name in _STRUCTURE}
     n = lengths["atomic_number"]
     refuse(
         (lengths["lattice"] != 9 * there)
@@ -393,10 +399,9 @@ def _check_structures(columns: Mapping[str, pa.Array], refuse: Callable[[NDArray
         | ((n > 0) != there),
         "the structure's columns don't fit together.",
     )
-    owner = np.repeat(np.arange(len(there)), n)
     z, share = (column.flatten().to_numpy(zero_copy_only=False) for column in (numbers, occupancy))
-    refuse(_marked(owner, (z < 1) | (z > HEAVIEST), len(there)), f"has an atomic number outside 1 to {HEAVIEST}.")
-    refuse(_marked(owner, (share <= 0) | (share > 1.1), len(there)), "has an occupancy that is not within 0 to 1.")
+    refuse(_marked(numbers, (z < 1) | (z > HEAVIEST)), f"has an atomic number outside 1 to {HEAVIEST}.")
+    refuse(_marked(occupancy, (share <= 0) | (share > 1.1)), "has an occupancy that is not within 0 to 1.")
     cells = lattice.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3, 3)
     edges = np.linalg.norm(cells, axis=2)
     bad = np.zeros(len(there), bool)

@@ -21,6 +21,7 @@ from imitation_refinement.data.contracts import (
     null_rows,
     open_table,
     parts,
+    read_batches,
     read_grid,
     read_gridded,
     read_table,
@@ -134,6 +135,31 @@ def test_broken_contracts_name_file_and_column(tmp_path: Path) -> None:
         read_table(broken(tmp_path, "none.parquet", good.slice(0, 0)), STRUCTURES)
     more = good.append_column("note", pa.array(["x", "y"]))
     assert read_table(broken(tmp_path, "more.parquet", more), STRUCTURES).num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("occupancy", [None], "occupancy has an empty place"),
+        ("occupancy", [np.inf], "occupancy holds a number that is not finite"),
+        ("occupancy", [1.2], "has an occupancy that is not within 0 to 1"),
+        ("atomic_number", [119], "has an atomic number outside 1 to 118"),
+        ("position", [0.0, 0.0], "the structure's columns don't fit together"),
+    ],
+)
+def test_damaged_values_are_told_by_their_row(
+    tmp_path: Path, column: str, value: list[float | None], said: str
+) -> None:
+    first, last = ({name: values[i] for name, values in STRUCTURE.items()} for i in (0, 1))
+    without = first | dict.fromkeys(("lattice", "atomic_number", "occupancy", "position"))
+    table = pa.Table.from_pylist([first, without, first, last | {column: value}], STRUCTURES)
+    path = broken(tmp_path, "s.parquet", table)
+    with pytest.raises(InputError, match=rf"s\.parquet, row 4: {said}"):
+        read_table(path, STRUCTURES)
+    batches = read_batches(path, STRUCTURES, 3)
+    assert next(batches).num_rows == 3
+    with pytest.raises(InputError, match=rf"s\.parquet, row 4: {said}"):
+        next(batches)
 
 
 def test_what_is_no_table(tmp_path: Path) -> None:
