@@ -92,11 +92,12 @@ def refine_files(
         sweep(output)
         patterns, rejected = read_all(paths, wavelength, scan=scan, axis=axis)
         say_remarks(patterns)
-        if kept := sum(_key(pattern) in journal for pattern in patterns):
+        keys = [_key(pattern) for pattern in patterns]
+        if kept := sum(key in journal for key in keys):
             say(f"{output}: {kept} of these patterns were refined before, and are kept")
         refined: list[Refined] = []
-        for pattern in progress(patterns, f"refine with {called}", unit="patterns"):
-            found = _refined(pattern, refine, journal)
+        for number, pattern in enumerate(progress(patterns, f"refine with {called}", unit="patterns")):
+            found = _refined(pattern, keys[number], refine, journal)
             if isinstance(found, InputError):
                 rejected.append(found)
             else:
@@ -111,16 +112,18 @@ def refine_files(
 
 
 def _key(pattern: Pattern) -> str:
-    """SHA-256 of all that a refined pattern comes of but for the model, hexadecimal."""
-    sha = hashlib.sha256(f"{pattern.where}\n{pattern.pattern_id}\n{pattern.wavelength}\n".encode())
-    for array in (pattern.two_theta, pattern.intensity):
-        sha.update(np.asarray(array, np.float64).tobytes())
+    """SHA-256 of all that a pattern is, so of all that the refined one comes of but for the model; hexadecimal."""
+    sha = hashlib.sha256()
+    for name, value in vars(pattern).items():
+        sha.update(f"{name}\0".encode())
+        sha.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
     return sha.hexdigest()
 
 
-def _refined(pattern: Pattern, refine: Callable[[Pattern], Refined], journal: Journal) -> Refined | InputError:
+def _refined(
+    pattern: Pattern, key: str, refine: Callable[[Pattern], Refined], journal: Journal
+) -> Refined | InputError:
     """What comes of a pattern, from the journal where that has it."""
-    key = _key(pattern)
     if key not in journal:
         try:
             made = refine(pattern)

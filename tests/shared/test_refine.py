@@ -106,6 +106,33 @@ def test_what_was_cut_goes_on_and_a_full_disk_loses_nothing(
         refine_files([str(folder / "in")], out, "CuKa1", run=toy_run)
 
 
+def test_what_was_refined_with_other_deviations_is_refined_again(
+    toy_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from imitation_refinement import refine
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refine_again() -> None:
+        refine_files([str(tmp_path / "a.xye")], tmp_path / "out", run=toy_run)
+
+    def write(deviation: float) -> None:
+        columns = np.column_stack([ANGLES, counts(), np.full(len(ANGLES), deviation)])
+        np.savetxt(tmp_path / "a.xye", columns, header="wavelength 1.5406 Å", encoding="utf-8")
+
+    write(9.0)
+    with monkeypatch.context() as small:
+        small.setattr(refine, "write_table", writing_nothing(full))
+        for said in ("", "1 of these patterns were refined before"):
+            with pytest.raises(InputError, match="No space left on device"):
+                refine_again()
+            assert said in capsys.readouterr().err
+    write(30.0)
+    refine_again()
+    assert "refined before" not in capsys.readouterr().err
+
+
 def writing_nothing(fail: Callable[..., None]) -> Callable[..., None]:
     """Writes a file whole or not at all, and fails."""
 
