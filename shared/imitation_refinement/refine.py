@@ -84,7 +84,7 @@ def refine_files(
     elif folder and (Path(folder) / RECORD).is_file():
         run_model = read_run_model(Path(folder))
         own = run_model.keeping_angles() if keep_angles else run_model
-        (refine, called), made = _with_run(own), Path(folder)
+        (refine, called), made = _with_run(own), Path(folder) / RECORD
     else:
         (refine, called), made = _with_model(Model.read(folder), keep_angles), folder_of(folder) / MODEL
     asked = {"version": __version__, "model": digest(made), "keep_angles": keep_angles}
