@@ -334,6 +334,26 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+@contextmanager
+def recorded(path: Path, problem: str, remedy: str) -> Iterator[None]:
+    """In the block a JSON file is read that this program wrote.
+
+    Args:
+        path: the file, for the message.
+        problem: what it is then, as ``is no record of a model``.
+        remedy: for the message.
+
+    Raises:
+        InputError: if it can't be read, is no JSON, or has not what is looked for.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(path, f"{problem}: it {error.problem}", remedy) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(path, f"{problem} ({type(error).__name__}: {error}).", remedy) from None
+
+
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"the number {text[:40]} is not finite")

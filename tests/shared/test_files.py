@@ -32,6 +32,7 @@ from imitation_refinement.files import (
     output_folder,
     parse_json,
     read_bytes,
+    recorded,
     refusal,
     sweep,
     unused_name,
@@ -355,6 +356,29 @@ def test_any_bytes_are_json_or_no_json(data: bytes) -> None:
     except ValueError:
         return
     assert not isinstance(value, float) or math.isfinite(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is no record: it can't be read (No such file or directory). Make it."),
+        ("{", "is no record (JSONDecodeError: "),
+        ("[]", "is no record (TypeError: "),
+        ("{}", "is no record (KeyError: 'name'). Make it."),
+        ('{"name": "a"}', ""),
+    ],
+)
+def test_what_is_no_record(tmp_path: Path, content: str | None, said: str) -> None:
+    path = tmp_path / "r.json"
+    if content is not None:
+        path.write_text(content)
+    told = ""
+    try:
+        with recorded(path, "is no record", "Make it."):
+            assert parse_json(read_bytes(path))["name"] == "a"
+    except InputError as error:
+        told = str(error)
+    assert told.startswith(f"{path}: {said}") if said else not told
 
 
 def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from imitation_refinement.answer.refinement import Refinement, refine
 from imitation_refinement.answer.search import Search
 from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, parse_json, read_bytes, write_text
+from imitation_refinement.files import digest, parse_json, read_bytes, recorded, write_text
 from imitation_refinement.learning.models import load_root_refiner
 from imitation_refinement.learning.root_refiner import RootRefiner
 
 RECORD, LIBRARY, REFINER = "model.json", "library.parquet", "refiner.safetensors"
 VERSION = 2
+NO_RECORD = "is no record of a model"
 REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
 
 
@@ -64,16 +65,12 @@ class Model:
         """
         folder = folder_of(folder)
         path = folder / RECORD
-        try:
+        with recorded(path, NO_RECORD, REMEDY):
             record = parse_json(read_bytes(path))
             version, digests, about = record["version"], dict(record["digests"]), record["about"]
             fusion = Fusion.read(record["fusion"])
             networks = [folder / Path(name).name for name in record["networks"]]
             refiners = [folder / REFINER] if REFINER in digests else []
-        except InputError as error:
-            raise InputError(path, f"is no record of a model: it {error.problem}", REMEDY) from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
         if version != VERSION:
             raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", REMEDY)
         for file in (folder / LIBRARY, folder / RANKING, *networks, *refiners):
@@ -98,12 +95,8 @@ def cited(folder: str | Path | None = None) -> list[str]:
         InputError: if the folder holds no model.
     """
     path = folder_of(folder) / RECORD
-    try:
+    with recorded(path, NO_RECORD, REMEDY):
         return [str(text) for text in parse_json(read_bytes(path))["about"].get("cite", [])]
-    except InputError as error:
-        raise InputError(path, f"is no record of a model: it {error.problem}", REMEDY) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
 
 
 def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from scipy.special import expit, softmax
 
 from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import parse_json, read_bytes, write_text
+from imitation_refinement.files import parse_json, read_bytes, recorded, write_text
 from imitation_refinement.xrd.crystal import N_CLASSES
 
 Vector = NDArray[np.float64]
@@ -83,15 +83,11 @@ class Ranking:
             InputError: if the file does not hold them.
         """
         where = Path(path) if path else RELEASED / RANKING
-        try:
+        with recorded(where, "holds no coefficients", "Fit them again."):
             record = parse_json(read_bytes(where))
             names, sure = record.pop("evidence"), record.pop("sure_of")
             said = record.pop("fitted_on")
             found = cls(**{name: tuple(map(float, values)) for name, values in record.items()}, fitted_on=said)
-        except InputError as error:
-            raise InputError(where, f"holds no coefficients: it {error.problem}", "Fit them again.") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(where, f"holds no coefficients ({error}).", "Fit them again.") from None
         sizes = {len(values) for values in (found.mean, found.deviation, found.phase, found.system)}
         if names != [e.name.lower() for e in Evidence] or sizes != {len(Evidence)} or tuple(sure) != SURE:
             raise InputError(where, "holds coefficients of other evidence.", "Fit them again.")

@@ -19,7 +19,7 @@ from scipy.interpolate import PchipInterpolator
 
 from imitation_refinement.data.patterns import LEAST_COVERAGE, Pattern, check_coverage
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import digest, parse_json, read_bytes, write_text
+from imitation_refinement.files import digest, parse_json, read_bytes, recorded, write_text
 from imitation_refinement.learning.model_files import record_of
 from imitation_refinement.learning.models import apply, load_classifier, load_refiner
 from imitation_refinement.learning.networks import Classifier, Refiner
@@ -245,12 +245,10 @@ def read_run_model(folder: Path) -> RunModel:
         InputError: if there is none, or a file is missing, or another than the record names.
     """
     path = folder / RECORD
-    try:
+    with recorded(path, "is no record of a model", REMEDY):
         record = parse_json(read_bytes(path))
         version, name, temperature = record["version"], str(record["name"]), float(record["temperature"])
         digests = {Path(kept).name: str(value) for kept, value in record["digests"].items()}
-    except (InputError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(path, f"is no record of a model ({type(error).__name__}: {error}).", REMEDY) from None
     if version != VERSION:
         raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", "Update the older one.")
     for kept, value in digests.items():
