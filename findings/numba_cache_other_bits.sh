@@ -2,11 +2,11 @@
 # numba 0.68.1 (llvmlite 0.50.0): a function from the cache gives other last bits than the same one just compiled.
 #
 # `many` calls `fill`, which sums structure factors with fastmath={"contract", "reassoc", "nsz", "arcp"}; both are
-# compiled with cache=True for the processor "generic". The process that compiles them and the next one, which loads them from the cache, get the same
-# arguments on the same processor and differ in the last bits of 1,358 and 946 of 13,077 numbers; all later ones agree
-# with the second. With `fill` as inline="always", and the flags on `many`, they agree: numba keeps
-# a copy of a called function in its caller's library, which is optimised once more; a process that compiles runs the
-# first, one that loads has the copy alone, and reassociation may come out another.
+# compiled with cache=True for the processor "generic". The process that compiles them and the next one, which loads
+# them from the cache, get the same arguments on the same processor and differ in the last bits of 1,358 and 946 of
+# 13,077 numbers; all later ones agree with the second. With `fill` as inline="always", and the flags on `many`, they
+# agree: numba keeps a copy of a called function in its caller's library, which is optimised once more; a process that
+# compiles runs the first, one that loads has the copy alone, and reassociation may come out another.
 #
 # Guessed before the run: the cache holds what was compiled, so all processes give the same bits.
 #
