@@ -1,6 +1,5 @@
 """A pipeline of its own: patterns by the hundred thousand identified in shards, and their answers gathered."""
 
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -17,15 +16,14 @@ from components.identify.config import MAX_SHARDS, IdentifyConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import alone, write_text
 from imitation_refinement.options import StageConfig, config_error
-from imitation_refinement.progress import say
 from imitation_refinement.running.launch import COMMAND_VARIABLE, environment
 from imitation_refinement.running.tracking import Tracker
 from pipelines.cluster import Cluster, check_source, on_cluster
 from pipelines.compile import write_pipeline
-from pipelines.console import CHANNEL, clock, console
-from pipelines.local import BUSY, MADE, PIPELINE, TRACKING, changes, execute, new_folder, opened_store, threads
+from pipelines.console import clock, console
+from pipelines.local import BUSY, MADE, PIPELINE, TRACKING, changes, cut_run, execute, new_folder, opened_store, threads
 from pipelines.local import COMMAND as WHOLE
-from pipelines.records import LOCK, LOCK_PATIENCE_S, Records, RunRecord, program, resume_command, source_digests
+from pipelines.records import LOCK, Records, RunRecord, program, resume_command
 
 PIPELINE_NAME = "imitation-refinement-identify"
 COMMAND = ("imitation-refinement", "batch", "run")
@@ -119,11 +117,7 @@ def run_batch(config: BatchConfig, runs: Path, verbose: bool = False) -> Path:
     folder = new_folder(runs)
     with alone(folder / LOCK, folder, BUSY) as lock:
         write_text(folder / OPTIONS, config.model_copy(update=given).model_dump_json(indent=1) + "\n")
-        command = os.environ.get(COMMAND_VARIABLE, "")
-        record = RunRecord(
-            command=command, sources=given, digests=source_digests(given), program=program(), threads=threads()
-        )
-        record.write(folder)
+        record = RunRecord.begin(folder, given, program(), threads())
         _finish(folder, config, record, store, lock, verbose)
     return folder
 
@@ -135,19 +129,14 @@ def resume_batch(folder: Path, verbose: bool = False) -> Path:
         folder: the run's.
         verbose: as of :func:`run_batch`, as are what is returned and raised.
     """
-    RunRecord.read(folder)
-    with alone(folder / LOCK, folder, BUSY, LOCK_PATIENCE_S) as lock:
-        record = RunRecord.read(folder)
-        if record.state == "finished":
-            say(f"{folder} is finished: there is nothing to go on with")
-            return folder
-        if not (folder / OPTIONS).is_file():
-            raise InputError(folder, "is no run of batch.", f"Give it to `{resume_command(WHOLE, folder)}`.")
-        config = BatchConfig.model_validate_json((folder / OPTIONS).read_text(encoding="utf-8"))
-        _absolute(config)
-        store = opened_store(folder.resolve().parent)
-        shutil.rmtree(folder / CHANNEL, ignore_errors=True)  # of the attempt that was cut
-        _finish(folder, config, record, store, lock, verbose)
+    with cut_run(folder) as (record, lock):
+        if record.state != "finished":
+            if not (folder / OPTIONS).is_file():
+                raise InputError(folder, "is no run of batch.", f"Give it to `{resume_command(WHOLE, folder)}`.")
+            config = BatchConfig.model_validate_json((folder / OPTIONS).read_text(encoding="utf-8"))
+            _absolute(config)
+            store = opened_store(folder.resolve().parent)
+            _finish(folder, config, record, store, lock, verbose)
     return folder
 
 

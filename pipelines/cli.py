@@ -49,6 +49,18 @@ def _interruptible() -> Iterator[None]:
         raise Stopped(signal.SIGINT) from None
 
 
+@contextmanager
+def _task_failures() -> Iterator[None]:
+    """In the block a task that fails is one message, and status 1."""
+    from pipelines.local import TaskFailed
+
+    try:
+        yield
+    except TaskFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
@@ -121,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--output",
         type=Path,
-        default=Path("runs"),
+        default=RUNS,
         metavar="DIR",
         help="folder of runs, for the new one, whose store is asked if MLFLOW_TRACKING_URI is not set (default: runs)",
     )
@@ -263,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     synced.set_defaults(command=_sync)
 
     ui = commands.add_parser("ui", help="open the runs in MLflow", description=_ui.__doc__)
-    ui.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs (default: runs)")
+    ui.add_argument("--runs", type=Path, default=RUNS, metavar="DIR", help="folder of runs (default: runs)")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
     ui.add_argument("--open", action="store_true", help="open the page in a browser")
     ui.set_defaults(command=_ui)
@@ -416,12 +428,12 @@ def _run(arguments: argparse.Namespace) -> None:
     A run that was cut, at any moment, goes on with --resume: finished tasks are taken as they are, the result is the
     same.
     """
-    from pipelines.local import TaskFailed, absolute, check_same, resume, run_locally
+    from pipelines.local import absolute, check_same, resume, run_locally
     from pipelines.pages import hint
     from pipelines.profiles import read_profile
 
     settings, sources = _settings(arguments), _sources(arguments)
-    try:
+    with _task_failures():
         if arguments.resume:
             given = {name: path for name, path in absolute(sources).items() if path}
             check_same(arguments.resume, arguments.profile, settings, given, arguments.runner, arguments.output)
@@ -429,9 +441,6 @@ def _run(arguments: argparse.Namespace) -> None:
         else:
             profile, runner = read_profile(arguments.profile or DEFAULT, settings), arguments.runner or RUNNERS[0]
             folder = run_locally(profile, sources, arguments.output or RUNS, runner, arguments.verbose)
-    except TaskFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     print(f"\n{(folder / 'results.txt').read_text(encoding='utf-8')}")
     print(f"report: {folder / 'report.html'}")
     print(f"MLflow: {hint(folder.parent)}")
@@ -442,14 +451,10 @@ def _reproduce(arguments: argparse.Namespace) -> None:
 
     Exits with 1 where any differs. It is not begun where the program's revision or the data are not the run's.
     """
-    from pipelines.local import TaskFailed
     from pipelines.reproduce import reproduce
 
-    try:
+    with _task_failures():
         found = reproduce(arguments.run, arguments.output, arguments.anyway, arguments.verbose)
-    except TaskFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     print("\n".join(["", *found.lines()]))
     print(f"run again: {found.folder}")
     if found.differences:
@@ -478,18 +483,18 @@ def _model_folder(model: str | None) -> Iterator[str | Path | None]:
     """The folder of a model, which is taken from MLflow's store first where it is there."""
     import os
 
-    from pipelines.local import store_of
+    from pipelines.local import DATABASE, store_of
 
     if model is None or not model.startswith(("models:/", "runs:/")):
         yield model
         return
-    store, runs = os.environ.get("MLFLOW_TRACKING_URI", ""), Path("runs")
-    if not store and not (runs / "mlflow.db").exists():
+    store = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not store and not (RUNS / DATABASE).exists():
         problem = "is of MLflow, but MLFLOW_TRACKING_URI names no store, and no runs/ is here."
         raise InputError(model, problem, "Set it to the server, or go to the folder that holds runs/.")
     from imitation_refinement.tracking.served import fetched
 
-    with fetched(model, store or store_of(runs)) as folder:
+    with fetched(model, store or store_of(RUNS)) as folder:
         yield folder
 
 
@@ -597,7 +602,6 @@ def _submitted(
     """Uploads a pipeline, starts a run, and waits for it if asked."""
     import tempfile
 
-    from pipelines.local import TaskFailed
     from pipelines.server import Access, Server
     from pipelines.submit import submit, watch
 
@@ -611,11 +615,8 @@ def _submitted(
         submission = submit(server, package, parameters, name, arguments.experiment, arguments.mlflow_experiment)
     print(f"run: {submission.link}", flush=True)
     if arguments.wait:
-        try:
+        with _task_failures():
             watch(server, submission)
-        except TaskFailed as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
         print("succeeded")
 
 
@@ -637,19 +638,15 @@ def _batch(arguments: argparse.Namespace) -> BatchConfig:
 def _batch_run(arguments: argparse.Namespace) -> None:
     """Identifies patterns in shards, two at a time, each in a process; gathers the answers in answers.parquet."""
     from pipelines.batch import BatchConfig, resume_batch, run_batch
-    from pipelines.local import TaskFailed
 
     config = _batch(arguments)
     if arguments.resume and (arguments.output or config != BatchConfig()):
         raise InputError("--resume", "goes on with a run's own options; others are given, too.", "Leave those out.")
-    try:
+    with _task_failures():
         if arguments.resume:
             folder = resume_batch(arguments.resume, arguments.verbose)
         else:
             folder = run_batch(config, arguments.output or RUNS, arguments.verbose)
-    except TaskFailed as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     print(f"answers: {folder / 'answers.parquet'}")
 
 

@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -121,15 +122,7 @@ def run_locally(
     folder = new_folder(runs)
     with alone(folder / LOCK, folder, BUSY) as lock:
         write_text(folder / "profile.json", as_text(profile))
-        record = RunRecord(
-            command=os.environ.get(COMMAND_VARIABLE, ""),
-            runner=runner,
-            sources=given,
-            digests=source_digests(given),
-            program=_program(engine),
-            threads=threads(),
-        )
-        record.write(folder)
+        record = RunRecord.begin(folder, given, _program(engine), threads(), runner)
         _finish(folder, profile, record, store, engine, lock, verbose)
     return folder
 
@@ -141,19 +134,31 @@ def resume(folder: Path, verbose: bool = False) -> Path:
         folder: the run's.
         verbose: as of :func:`run_locally`, as are what is returned and raised.
     """
+    with cut_run(folder) as (record, lock):
+        if record.state != "finished":
+            profile = stored_profile(folder / "profile.json")
+            absolute(record.sources)
+            engine = containers.Engine(_images(profile)) if record.runner == "docker" else None
+            store = opened_store(folder.resolve().parent)
+            _finish(folder, profile, record, store, engine, lock, verbose)
+    return folder
+
+
+@contextmanager
+def cut_run(folder: Path) -> Iterator[tuple[RunRecord, int]]:
+    """A run to go on with, its record and the handle that keeps others out; of one that is finished, that is said.
+
+    Raises:
+        InputError: if the folder is no run's, or another command works there.
+    """
     RunRecord.read(folder)
     with alone(folder / LOCK, folder, BUSY, LOCK_PATIENCE_S) as lock:
         record = RunRecord.read(folder)
         if record.state == "finished":
             say(f"{folder} is finished: there is nothing to go on with")
-            return folder
-        profile = stored_profile(folder / "profile.json")
-        absolute(record.sources)
-        engine = containers.Engine(_images(profile)) if record.runner == "docker" else None
-        store = opened_store(folder.resolve().parent)
-        shutil.rmtree(folder / CHANNEL, ignore_errors=True)  # of the attempt that was cut
-        _finish(folder, profile, record, store, engine, lock, verbose)
-    return folder
+        else:
+            shutil.rmtree(folder / CHANNEL, ignore_errors=True)  # of the attempt that was cut
+        yield record, lock
 
 
 def check_same(

@@ -13,8 +13,8 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.running.journal import journals
 from imitation_refinement.running.tracking import without_login
 from imitation_refinement.tracking import pages
-from imitation_refinement.tracking.store import find_artifacts, open_store
-from pipelines.local import ARTIFACTS, DATABASE, is_server, tracking_uri
+from imitation_refinement.tracking.store import open_store
+from pipelines.local import DATABASE, is_server, store_of
 
 HOST = "127.0.0.1"
 # One worker, and no queue of jobs, whose seven processes no page of runs uses.
@@ -33,11 +33,9 @@ def show(runs: Path, port: int, browser: bool) -> None:
     Raises:
         InputError: if there are no runs, or the store refuses.
     """
-    store = store_of(runs)
+    store = tracked_in(runs)
     if not store:
         raise InputError(runs, "holds no runs.", "Run `make run` first, or name the folder with --runs.")
-    if (database := runs / DATABASE).exists():
-        find_artifacts(database, runs / ARTIFACTS)  # the folder may have been moved
     client, experiment = open_store(store)
     pages.prepare(client, experiment)
     server = without_login(store) if is_server(store) else f"http://{HOST}:{port}"
@@ -54,13 +52,16 @@ def show(runs: Path, port: int, browser: bool) -> None:
     os.execve(sys.executable, [*command, *WORKERS], {**os.environ, **ENVIRONMENT})
 
 
-def store_of(runs: Path) -> str:
+def tracked_in(runs: Path) -> str:
     """Where the runs of a folder are tracked: beside them, or where the environment says, or where the last one was.
 
     Empty where it has no runs, and the environment names no store.
+
+    Raises:
+        InputError: if the store beside them can't be read or written.
     """
     if (runs / DATABASE).exists():
-        return tracking_uri(runs)
+        return store_of(runs)
     if given := os.environ.get("MLFLOW_TRACKING_URI"):
         return given
     told = [known.about["store"]["uri"] for known in journals(runs) if "store" in known.about] if runs.is_dir() else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from components.simulate.config import MAX_SHARDS, SimulateConfig
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import is_file, read_bytes
 from imitation_refinement.learning.config import AdaptConfig, PretrainConfig, RefineConfig
-from imitation_refinement.options import Seed, StageConfig, config_error, merged
+from imitation_refinement.options import Seed, StageConfig, config_error, flat, merged
 from pipelines.studies import OPTIONS, STUDIES, Study, Task, Training
 
 LARGEST_TOML = 1 << 16  # bytes; the longest profile has a tenth
@@ -111,16 +111,8 @@ def changed(profile: Profile) -> dict[str, Any]:
         plain = read_profile(profile.name, [f"seed={profile.seed}", f"portable={str(profile.portable).lower()}"])
     else:
         plain = Profile.model_validate(same)
-    own, others = (dict(_flat(x.model_dump(mode="json"))) for x in (profile, plain))
+    own, others = (dict(flat(x.model_dump(mode="json"))) for x in (profile, plain))
     return {key: value for key, value in own.items() if key not in others or others[key] != value}
-
-
-def _flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in options.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def read_profile(name: str, settings: Sequence[str] = ()) -> Profile:

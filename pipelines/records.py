@@ -25,6 +25,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, write_text
 from imitation_refinement.options import StageConfig, config_error
 from imitation_refinement.progress import passed, warn
+from imitation_refinement.running.launch import COMMAND_VARIABLE
 from imitation_refinement.running.stage import exit_on_input_error, shard_name
 
 RUN, RECORD, LOCK = "run.json", "record.json", ".lock"
@@ -43,6 +44,22 @@ class RunRecord(StageConfig):
     program: str = Field(description="digest of the software, or of the images, that began it")
     threads: str = Field(description="OMP_NUM_THREADS of its tasks")
     state: Literal["begun", "made", "finished"] = Field("begun", description="made: all tasks are finished")
+
+    @classmethod
+    def begin(
+        cls, folder: Path, sources: Mapping[str, str], program: str, threads: str, runner: Runner = "subprocess"
+    ) -> RunRecord:
+        """The record of a run that begins now, written in its folder."""
+        record = cls(
+            command=os.environ.get(COMMAND_VARIABLE, ""),
+            runner=runner,
+            sources=dict(sources),
+            digests=source_digests(sources),
+            program=program,
+            threads=threads,
+        )
+        record.write(folder)
+        return record
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:

@@ -13,12 +13,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import read_bytes
-from imitation_refinement.options import config_error
+from imitation_refinement.files import parse_json, read_bytes
+from imitation_refinement.options import StageConfig, config_error
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.revision import changed, revision
-from pipelines.local import DATABASE, RUN, is_server, run_locally, source_digests, store_of, tracking_uri
+from imitation_refinement.tracking.pipeline_run import PARENT_TAG
+from pipelines.local import DATABASE, RUN, run_locally, source_digests, store_of, tracking_uri
 from pipelines.profiles import Profile
+from pipelines.records import Runner, RunRecord
 
 RESULTS, PROFILE = "results.json", "profile.json"
 ANYWAY = "--anyway"
@@ -41,7 +43,7 @@ class Finished:
     profile: Profile
     sources: Mapping[str, str]
     digests: Mapping[str, str]
-    runner: Any
+    runner: Runner
     results: Mapping[str, Any]
 
 
@@ -130,17 +132,20 @@ def read_folder(folder: Path, name: str = "") -> Finished:
             problem = f"is no finished run that can be done again: it has no {file}."
             raise InputError(name or folder, problem, "Name the folder of a finished run, as runs/latest.")
         try:
-            found[file] = json.loads(read_bytes(folder / file))
+            found[file] = parse_json(read_bytes(folder / file))
         except ValueError as error:
             raise InputError(folder / file, f"is no JSON ({error}).", "Bring it back, or run it anew.") from None
+    where = name or str(folder)
+    profile: Profile = _checked(Profile, found[PROFILE], f"{where}/{PROFILE}")
+    record: RunRecord = _checked(RunRecord, found[RUN], f"{where}/{RUN}")
+    return Finished(where, profile, record.sources, record.digests, record.runner, found[RESULTS])
+
+
+def _checked(kind: type[StageConfig], found: Any, where: str) -> Any:
     try:
-        profile = Profile.model_validate(found[PROFILE])
+        return kind.model_validate(found)
     except ValidationError as error:
-        raise config_error(f"{name or folder}/{PROFILE}", error) from None
-    run = found[RUN]
-    return Finished(
-        name or str(folder), profile, run["sources"], run["digests"], run.get("runner", "subprocess"), found[RESULTS]
-    )
+        raise config_error(where, error) from None
 
 
 def read_tracked(run_id: str, runs: Path) -> Finished:
@@ -150,10 +155,10 @@ def read_tracked(run_id: str, runs: Path) -> Finished:
         InputError: if there is no such run, or MLflow has not all of it.
     """
     store = os.environ.get("MLFLOW_TRACKING_URI") or tracking_uri(runs)
-    if not is_server(store) and store == tracking_uri(runs) and not (runs / DATABASE).exists():
-        problem = f"is no folder, and there is no store of runs in {runs}."
-        raise InputError(run_id, problem, "Name a run's folder, or the folder of all runs with --output.")
     if store == tracking_uri(runs):
+        if not (runs / DATABASE).exists():
+            problem = f"is no folder, and there is no store of runs in {runs}."
+            raise InputError(run_id, problem, "Name a run's folder, or the folder of all runs with --output.")
         store_of(runs)
     import mlflow
     from mlflow import MlflowException
@@ -161,9 +166,9 @@ def read_tracked(run_id: str, runs: Path) -> Finished:
     client = mlflow.MlflowClient(store)
     try:
         whole = client.get_run(run_id)
-        while parent := whole.data.tags.get("mlflow.parentRunId"):
+        while parent := whole.data.tags.get(PARENT_TAG):
             whole = client.get_run(parent)
-        condition = f"tags.mlflow.parentRunId = '{whole.info.run_id}' and tags.stage = 'evaluate'"
+        condition = f"tags.{PARENT_TAG} = '{whole.info.run_id}' and tags.stage = 'evaluate'"
         evaluated = client.search_runs([whole.info.experiment_id], condition)
         with TemporaryDirectory() as folder, environment({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}):
             for run, names in ((whole, (PROFILE, RUN)), *((run, (RESULTS,)) for run in evaluated[:1])):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +27,15 @@ def merged(low: Any, high: Any) -> Any:
     if not (isinstance(low, dict) and isinstance(high, dict)):
         return high
     return {**low, **{key: merged(low.get(key), value) for key, value in high.items()}}
+
+
+def flat(options: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested options by their dotted names, as ``optimiser.epochs``."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def config_error(where: object, error: ValidationError) -> InputError:

@@ -312,4 +312,4 @@ def test_runs_on_a_server_are_where_they_were_tracked(
 
 def test_hint_after_a_run_here(tmp_path: Path) -> None:
     assert ui.hint(Path("runs")) == "make ui" and ui.hint(tmp_path) == f"make ui RUNS={tmp_path}"
-    assert not (tmp_path / DATABASE).exists() and ui.store_of(tmp_path / "none") == ""
+    assert not (tmp_path / DATABASE).exists() and ui.tracked_in(tmp_path / "none") == ""

@@ -16,6 +16,7 @@ from pipelines import cli
 from pipelines import reproduce as module
 from pipelines.local import RUN, described
 from pipelines.profiles import as_text, changed, read_profile
+from pipelines.records import RunRecord
 from pipelines.reproduce import compare, read_folder, reproduce
 
 ROW = {"method": "ir", "n_test": 14, "accuracy": 1.0, "accuracy_low": 0.75, "l1": None, "recalls": {"cubic": 1.0}}
@@ -35,7 +36,7 @@ def run(tmp_path: Path) -> Path:
     profile = read_profile("smoke", ["seed=3", "targeted.optimiser.epochs=2"])
     (folder / "profile.json").write_text(as_text(profile))
     sources = {"structures": "", "imperfect": str(table)}
-    (folder / RUN).write_text(json.dumps({"sources": sources, "digests": {str(table): digest(table)}}))
+    RunRecord(sources=sources, digests={str(table): digest(table)}, program="", threads="1").write(folder)
     (folder / "results.json").write_text(json.dumps(RESULTS))
     return folder
 

@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
+from imitation_refinement.options import flat
 from imitation_refinement.progress import leads, warn
 from imitation_refinement.running.journal import SILENT, Journal, journals, waiting
 from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE, environment
@@ -135,8 +136,8 @@ class Tracker:
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Logs resolved options; nested ones as ``a.b``."""
-        flat = {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params, self._prefix)}
-        self._append("params", flat)
+        named = {key: str(value)[:MAX_PARAM_LENGTH] for key, value in flat(params, self._prefix)}
+        self._append("params", named)
 
     def log_inputs(self, inputs: Mapping[str, Path | list[Path]]) -> None:
         """Logs the inputs: data sets with where they came from at first, schema, SHA-256 digest and what they hold.
@@ -231,7 +232,7 @@ class Tracker:
                 "name": name,
                 "tags": {key: str(value) for key, value in tags.items()},
                 "metrics": {key: float(value) for key, value in metrics.items()},
-                "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in _flat(params or {})},
+                "params": {key: str(value)[:MAX_PARAM_LENGTH] for key, value in flat(params or {})},
             }
             self._append("child", data)
 
@@ -448,11 +449,3 @@ def _files(journal: Journal, files: Mapping[str, Path]) -> dict[str, dict[str, s
         "files": {name: journal.keep(path) for name, path in files.items()},
         "sha256": {name: digest(path) for name, path in files.items()},
     }
-
-
-def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in params.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -32,13 +32,12 @@ from imitation_refinement.results.gate import (
     other_data,
 )
 from imitation_refinement.tracking.pipeline_run import PARENT_TAG
-from imitation_refinement.tracking.store import with_links
+from imitation_refinement.tracking.store import DIGEST, log_inputs, with_links
 
 PATIENCE_S = 15.0  # for a registration that began before; one that is not done then is taken for dead
 PAUSE_S = 0.2
 GATE, OPEN = "gate", "open"  # the tag of a version that says what it is, and its value until that is decided
 PREDICTIONS = "predictions.csv"  # of the run that evaluated a version
-DIGEST = 36  # characters of a data set's digest that MLflow keeps
 MOST = 5000  # characters of a version's tag that MLflow keeps
 
 
@@ -174,8 +173,7 @@ def _logged(client: Any, run_id: str, known: Evidence, data: Mapping[str, Any], 
 
 def _log_numbers(client: Any, run_id: str, model: Any, known: Evidence) -> None:
     """The model gets the last numbers of its training, and those of the test part with that data set's digest."""
-    from mlflow import MlflowException
-    from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelInput, Metric
+    from mlflow.entities import Dataset, Metric
 
     there = {(metric.key, metric.step) for metric in model.metrics or []}
     if model.source_run_id and model.source_run_id != run_id:
@@ -190,15 +188,7 @@ def _log_numbers(client: Any, run_id: str, model: Any, known: Evidence) -> None:
             client.log_batch(model.source_run_id, metrics=fresh)
     digest, now = known.tested[:DIGEST], int(time.time() * 1000)
     data = Dataset("imperfect test part", digest, "named", known.tags.get("imperfect", "imperfect"))
-    tested = [DatasetInput(data, [InputTag("mlflow.data.context", "test")])]
-    for again in (True, False):
-        try:
-            client.log_inputs(run_id, tested, [LoggedModelInput(model.model_id)])
-            break
-        except MlflowException as error:
-            # Of two runs that log the same new data set at once the store refuses one, and knows it then.
-            if not again or not any(word in str(error).lower() for word in ("unique", "duplicate")):
-                raise
+    log_inputs(client, run_id, [(data, "test")], [model.model_id])
     own = [
         Metric(f"test_{key}", value, now, 0, model_id=model.model_id, dataset_name=data.name, dataset_digest=digest)
         for key, value in known.metrics.items()

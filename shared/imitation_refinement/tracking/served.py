@@ -51,7 +51,7 @@ from imitation_refinement.files import digest
 from imitation_refinement.progress import say
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.stage import exit_on_input_error
-from imitation_refinement.running.tracking import without_login
+from imitation_refinement.running.tracking import NOTE_TAG, without_login
 from imitation_refinement.tracking.store import LIMITS, first_line, refusal, sqlite_file
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 
@@ -65,7 +65,6 @@ MOST_ROWS = 1_000
 SHOWN = 30  # characters of what is no number
 CODE = Path(__file__).with_name("served_model.py")
 FILES = "model"  # the artifact that holds our files
-NOTE = "mlflow.note.content"  # the tag that MLflow's pages show as a description
 MOST_NOTE = 8000  # characters of it
 EXAMPLE_STEP = 0.25  # [°]
 MOST_KNOWN = 20  # registered models that are named
@@ -371,7 +370,7 @@ def log(client: Any, run_id: str, spec: Mapping[str, Any], folder: Path) -> str:
         classifiers = [path for part, path in files.items() if part.startswith("classifier")]
         write_run_model(made, name, classifiers, files.get("refiner"), _temperature(files))
         if logged is None:
-            tags = {**dict(spec.get("tags") or {}), **digests, **({NOTE: card[:MOST_NOTE]} if card else {})}
+            tags = {**dict(spec.get("tags") or {}), **digests, **({NOTE_TAG: card[:MOST_NOTE]} if card else {})}
             logged = client.create_logged_model(
                 run.info.experiment_id, name, run_id, {key: str(value) for key, value in tags.items()}
             )

@@ -8,7 +8,7 @@ import re
 import shlex
 import sqlite3
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from imitation_refinement.running.tracking import ARTIFACT, EXPERIMENT
 SQLITE = "sqlite:///"
 SQLITE_DRIVERS = (SQLITE, "sqlite+pysqlite:///")
 MAX_LINE = 300  # characters of what a store says
+DIGEST = 36  # characters of a data set's digest that MLflow keeps
 # A store that is silent is noticed soon, and is asked again by who knows what else there is to do.
 LIMITS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
@@ -77,6 +78,29 @@ def first_line(error: Exception) -> str:
     """What a store said, cut to a line, without the login that may stand in its address."""
     line = re.sub(r"(://)[^/\s]+@", r"\1", str(error).strip().partition("\n")[0]) or type(error).__name__
     return textwrap.shorten(line, MAX_LINE, placeholder=" …").rstrip(".")
+
+
+def log_inputs(client: Any, run_id: str, data_sets: Sequence[tuple[Any, str]], models: Sequence[str] = ()) -> None:
+    """Logs what a run was given.
+
+    Args:
+        client: MLflow's client.
+        run_id: of the run.
+        data_sets: MLflow's ``Dataset`` each with the context that it was used in.
+        models: ids of logged models.
+    """
+    from mlflow import MlflowException
+    from mlflow.entities import DatasetInput, InputTag, LoggedModelInput
+
+    found = [DatasetInput(data, [InputTag("mlflow.data.context", context)]) for data, context in data_sets]
+    for left in reversed(range(1 + len(found))):
+        try:
+            client.log_inputs(run_id, found, [LoggedModelInput(model) for model in models] or None)
+            break
+        except MlflowException as error:
+            # Of two runs that log the same new data set at once the store refuses one, and knows it then.
+            if not left or not any(word in str(error).lower() for word in ("unique", "duplicate")):
+                raise
 
 
 def why_silent(error: Exception) -> str:

@@ -36,7 +36,9 @@ from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import NOTE_TAG, PATIENCE_S, PATIENCE_VARIABLE, without_login
 from imitation_refinement.tracking import pipeline_run
 from imitation_refinement.tracking.store import (
+    DIGEST,
     first_line,
+    log_inputs,
     open_store,
     refusal,
     sqlite_file,
@@ -414,32 +416,13 @@ class Replay:
             self.client.log_batch(run_id, params=new[start : start + 100])
 
     def _log_inputs(self, inputs: Sequence[Mapping[str, Any]], run_id: str) -> None:
-        from mlflow import MlflowException
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.entities import Dataset
 
-        found = [
-            DatasetInput(
-                # MLflow keeps 36 characters of a digest.
-                Dataset(
-                    item["name"],
-                    item["digest"][:36],
-                    item["kind"],
-                    item["source"],
-                    item.get("schema"),
-                    item.get("profile"),
-                ),
-                [InputTag("mlflow.data.context", item["name"])],
-            )
-            for item in inputs
-        ]
-        for left in reversed(range(1 + len(found))):
-            try:
-                self.client.log_inputs(run_id, found)
-                break
-            except MlflowException as error:
-                # Of two runs that log the same new data set at once the store refuses one, and knows it then.
-                if not left or not any(word in str(error).lower() for word in ("unique", "duplicate")):
-                    raise
+        def data_set(item: Mapping[str, Any]) -> Any:
+            about = (item["kind"], item["source"], item.get("schema"), item.get("profile"))
+            return Dataset(item["name"], item["digest"][:DIGEST], *about)
+
+        log_inputs(self.client, run_id, [(data_set(item), item["name"]) for item in inputs])
 
     def _log_table(self, path: Path, run_id: str) -> None:
         self.client.log_artifact(run_id, str(path), "tables")
