@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -56,7 +56,8 @@ class Work:
         command: the command, with ``{out}`` for the folder that it writes to.
         again: what is typed after it was cut, with ``{out}``; the same by default.
         made: the folder of what is compared, of the one that it writes to.
-        prepare: makes what must be in that folder before.
+        seconds: that it takes undisturbed.
+        expected: what it makes undisturbed, SHA-256 by relative path.
     """
 
     name: str
@@ -108,11 +109,10 @@ class Faults:
         place: a folder for all.
         rng: draws moments.
         kills: how many moments.
-        docker: whether a run's tasks are containers.
     """
 
-    def __init__(self, place: Path, rng: random.Random, kills: int, docker: bool) -> None:
-        self.place, self.rng, self.kills, self.docker = place, rng, kills, docker
+    def __init__(self, place: Path, rng: random.Random, kills: int) -> None:
+        self.place, self.rng, self.kills = place, rng, kills
         self.token = uuid.uuid4().hex
         self.rows: list[Row] = []
         self._number = 0
@@ -122,12 +122,10 @@ class Faults:
         self._number += 1
         return (base or self.place) / f"out{self._number}"
 
-    def start(self, command: Sequence[str], variables: Mapping[str, str] | None = None, **how: Any) -> Running:
+    def start(self, command: Sequence[str], **how: Any) -> Running:
         """Starts a command."""
         self._number += 1
         log = self.place / f"said{self._number}.txt"
-        paths = f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
-        environment = {**os.environ, "PYTHONPATH": paths, TOKEN: self.token, **(variables or {})}
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command,
@@ -135,7 +133,7 @@ class Faults:
                 stdout=stream,
                 stderr=stream,
                 cwd=self.place,
-                env=environment,
+                env={**environment(), TOKEN: self.token},
                 start_new_session=True,
                 **how,
             )
@@ -182,15 +180,9 @@ class Faults:
             for _ in range(min(left, 7)):  # one after the other in the same folder
                 moment = self.rng.uniform(0.05 * most, most)
                 running = self.start(work.next(out) if begun else work.first(out))
-                try:
-                    running.process.wait(moment)
-                except subprocess.TimeoutExpired:
-                    os.kill(running.process.pid, signal.SIGKILL)
-                    running.process.wait()
+                problems.append("" if running.killed(moment) else "processes are left")
                 left -= 1
                 begun = begun or self.begun(work, out)
-                lost = "" if running.gone(END_S) else "processes are left"
-                problems.append(lost)
             if problem := self.ended(work, out, not begun):
                 problems[-1] = problem
             shutil.rmtree(out, ignore_errors=True)
@@ -270,18 +262,12 @@ class Faults:
                 need = max(sum(p.stat().st_size for p in self.reference(work).rglob("*") if p.is_file()), 1 << 14)
                 disk_size(disk, int(need * share) // 4096 * 4096 + 4096)
                 running = self.start(work.first(out))
-                code, said = running.wait(), running.said()
-                errors = re.findall(r"^error: .*", said, re.M)
-                wrong = ""
-                if code == 0:
+                if running.wait() == 0:
                     problems.append("")  # it had room enough
                     shutil.rmtree(out)
                     continue
-                if code != 2 or len(errors) != 1 or "Traceback" in said:
-                    wrong = f"status {code}, {len(errors)} errors, says: {running.last()}"
-                elif "No space left" not in errors[0] and "disk is full" not in errors[0]:
-                    wrong = f"says: {errors[0]}"
-                elif (out / "before.txt").read_text() != "here before":
+                wrong = running.refused("No space left", "disk is full")
+                if not wrong and (out / "before.txt").read_text() != "here before":
                     wrong = "what was there is gone"
                 (out / "before.txt").unlink()
                 disk_size(disk, 1 << 30)
@@ -304,12 +290,8 @@ class Faults:
         running = self.start(
             work.first(out), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2)
         )
-        code, said = running.wait(), running.said()
-        errors = re.findall(r"^error: .*", said, re.M)
-        wrong = ""
-        if code != 2 or len(errors) != 1 or "Traceback" in said or "File too large" not in errors[0]:
-            wrong = f"status {code}, {len(errors)} errors, says: {running.last()}"
-        self.note("a file too large: one message, then again", work.name, [wrong or self.ended(work, out, True)])
+        wrong = running.refused("File too large") or self.ended(work, out, True)
+        self.note("a file too large: one message, then again", work.name, [wrong])
 
     def forbidden(self, work: Work) -> None:
         """A folder that may not be written to: one message, before the work."""
@@ -320,11 +302,7 @@ class Faults:
             else:
                 out = self.out()
                 out.mkdir(mode=0o555)
-            running = self.start(work.first(out / "x"))
-            code, said = running.wait(), running.said()
-        errors = re.findall(r"^error: .*", said, re.M)
-        good = code == 2 and len(errors) == 1 and "Traceback" not in said
-        wrong = "" if good else f"status {code}, says: {running.last()}"
+            wrong = self.start(work.first(out / "x")).refused("")
         self.note("no right to write", work.name, [wrong])
 
     def two(self, work: Work) -> None:
@@ -351,8 +329,7 @@ class Faults:
             return
         out = self.out()
         running = self.start(work.first(out))
-        with running.killed_after(0.6 * work.seconds):
-            pass
+        running.killed(0.6 * work.seconds)
         again = [faketime, "-f", "-1d", *(work.next(out) if self.begun(work, out) else work.first(out))]
         running = self.start(again)
         code = running.wait()
@@ -365,9 +342,7 @@ class Faults:
         out = self.out()
         running = self.start(work.first(out))
         trained = self._trained(running, out)
-        os.kill(running.process.pid, signal.SIGKILL)
-        running.process.wait()
-        running.gone(END_S)
+        running.killed(0)
         self._replace(work, trained)
         running = self.start(work.next(out))
         code, said = running.wait(), running.said()
@@ -382,11 +357,8 @@ class Faults:
         out = self.out()
         running = self.start(work.first(out))
         self._replace(work, self._trained(running, out))
-        code, said = running.wait(), running.said()
-        errors = re.findall(r"^error: .*", said, re.M)
-        refused = code == 2 and len(errors) == 1 and "it was changed or replaced since" in errors[0]
-        wrong = "" if refused else f"status {code}: {running.last()}"
-        self.note("a model file replaced while the run is at it", work.name, [wrong or self.ended(work, out)])
+        wrong = running.refused("it was changed or replaced since") or self.ended(work, out)
+        self.note("a model file replaced while the run is at it", work.name, [wrong])
 
     def _trained(self, running: Running, out: Path) -> Path:
         """The record of the first classifier that is trained."""
@@ -432,16 +404,22 @@ class Running:
         code = self.process.wait(1800)
         return code if code >= 0 else 128 - code
 
-    @contextmanager
-    def killed_after(self, seconds: float) -> Iterator[None]:
-        """Kills it."""
+    def refused(self, *reasons: str) -> str:
+        """Waits for its end, which is to be status 2 and one error with one of these reasons; what is wrong with it."""
+        code, said = self.wait(), self.said()
+        errors = re.findall(r"^error: .*", said, re.M)
+        if code != 2 or len(errors) != 1 or "Traceback" in said:
+            return f"status {code}, {len(errors)} errors, says: {self.last()}"
+        return "" if any(reason in errors[0] for reason in reasons) else f"says: {errors[0]}"
+
+    def killed(self, seconds: float) -> bool:
+        """Kills it after so long, if it has not ended; whether all that it started ends soon."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.kill(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.gone(END_S)
-        yield
+        return self.gone(END_S)
 
     def said(self) -> str:
         """All that it said."""
@@ -459,6 +437,11 @@ class Running:
                 return False
             time.sleep(0.1)
         return True
+
+
+def environment() -> dict[str, str]:
+    """Of all that is started: this checkout's packages come first."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
 
 
 def alive(token: str) -> list[int]:
@@ -578,8 +561,7 @@ def stage_works(data: Path, make: bool) -> list[Work]:
         given = [word for output in outputs for word in (f"--{output.replace('_', '-')}", f"{{out}}/{output}")]
         work = Work(f"stage {name}", [sys.executable, "-m", f"components.{name}", *arguments, *given])
         if place and make:
-            environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-            subprocess.run(work.first(made[place]), check=True, env=environment, capture_output=True)
+            subprocess.run(work.first(made[place]), check=True, env=environment(), capture_output=True)
         works.append(work)
     return works
 
@@ -662,7 +644,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         place = Path(folder)
         patterns(place / "data" / "patterns", 5, rng)
-        faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.docker)
+        faults = Faults(place, rng, 2 if arguments.short else arguments.kills)
         chosen = ["stage collect_structures"] if arguments.short else arguments.only
         for work in works(place / "data", arguments.docker, chosen):
             faults.whole(work)

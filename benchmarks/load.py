@@ -1,6 +1,6 @@
 """What the page and MLflow's server of a model bear: rate and latency under load, and what the ill-behaved get.
 
-    python benchmarks/load.py [--seconds 120] [--clients 1 8 32] [--only page|mlflow] [--model FOLDER | --run DIR]
+    python -m benchmarks.load [--seconds 120] [--clients 1 8 32] [--only page|mlflow] [--model FOLDER | --run DIR]
 
 Each is started as users start it, and asked over and over for the pattern of docs/examples/ZnO.xy by so many clients at
 once. Then two clients go on asking while others drip requests byte by byte, hold thousands of connections open, send
@@ -17,7 +17,6 @@ import json
 import os
 import re
 import resource
-import signal
 import socket
 import subprocess
 import sys
@@ -34,8 +33,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.default_run import memory
 from imitation_refinement.answer.api import read
 from imitation_refinement.running.stage import exit_on_input_error
+from tests.servers import Process, free_port, started, wait_for
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "docs" / "examples" / "ZnO.xy"
@@ -59,7 +60,7 @@ class Target:
         path: what is posted to.
         body: a pattern, as it takes it.
         kind: the body's type.
-        process: that was started; its children belong to it.
+        server: that was started.
     """
 
     name: str
@@ -67,16 +68,12 @@ class Target:
     path: str
     body: bytes
     kind: str
-    process: psutil.Process
+    server: Process
 
     @property
     def memory(self) -> float:
         """[MB]."""
-        total = 0
-        for one in (self.process, *self.process.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                total += one.memory_full_info().pss
-        return total / 1e6
+        return memory(psutil.Process(self.server.process.pid)) / 1e6
 
     def ask(self, body: bytes | None = None, kind: str | None = None) -> tuple[int, bytes]:
         """Status and answer of one request, over a connection of its own."""
@@ -258,46 +255,32 @@ def beside(target: Target, attack: Callable[[float], Counter[str]], seconds: flo
         return told, others.result()
 
 
-@contextmanager
-def started(command: list[str], log: Path, **environment: str) -> Iterator[psutil.Process]:
-    """A server in a group of its own."""
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", **environment}
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=env, start_new_session=True)
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _ready(target: Target, log: Path) -> None:
-    end = time.monotonic() + START_S
-    while True:
-        with suppress(OSError):
-            status, text = target.ask()
-            if status == 200:
-                return
-            raise SystemExit(f"{target.name} answers {status}: {text[:500].decode(errors='replace')}")
-        if time.monotonic() > end or not target.process.is_running():
-            raise SystemExit(log.read_text())
-        time.sleep(0.2)
+def _answers(target: Target) -> bool:
+    target.server.runs()
+    with suppress(OSError):
+        status, text = target.ask()
+        if status == 200:
+            return True
+        raise SystemExit(f"{target.name} answers {status}: {text[:500].decode(errors='replace')}")
+    return False
 
 
 @contextmanager
 def page(folder: Path, model: Path | None) -> Iterator[Target]:
     """The page, by its command."""
     words = ["web", "--port", "0", *(["--model", str(model)] if model else [])]
-    log = folder / "page.log"
-    with started([sys.executable, "-c", "from pipelines.cli import main; main()", *words], log) as process:
-        end = time.monotonic() + START_S
-        while not (found := re.search(r"http://127\.0\.0\.1:(\d+)/", log.read_text())):
-            if time.monotonic() > end or process.status() == psutil.STATUS_ZOMBIE:
-                raise SystemExit(log.read_text())
-            time.sleep(0.2)
+    command = [sys.executable, "-c", "from pipelines.cli import main; main()", *words]
+    with started(command, folder / "page.log") as server:
+
+        def port() -> str:
+            server.runs()
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/", server.log.read_text())
+            return found[1] if found else ""
+
+        wait_for(port, START_S)
         kind, path = "application/octet-stream", "/api/identify?name=a.xy"
-        target = Target("page", int(found[1]), path, EXAMPLE.read_bytes(), kind, process)
-        _ready(target, log)
+        target = Target("page", int(port()), path, EXAMPLE.read_bytes(), kind, server)
+        wait_for(lambda: _answers(target), START_S)
         yield target
 
 
@@ -307,16 +290,16 @@ def mlflow(folder: Path, model: Path | None, run: Path | None, workers: int) -> 
     given = ["--run", str(run)] if run else ["--model", str(model)] if model else []
     module, served = "imitation_refinement.tracking.served", folder / "served"
     subprocess.run([sys.executable, "-m", module, *given, "--output", str(served)], check=True, capture_output=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["models", "serve", "-m", str(served), "--env-manager", "local", "-p", str(port), "-w", str(workers)]
     pattern = read(EXAMPLE)
     row = {"two_theta": pattern.two_theta.tolist(), "intensity": pattern.intensity.tolist()}
     body = json.dumps({"dataframe_records": [{**row, "wavelength": pattern.wavelength}]}).encode()
-    log = folder / "mlflow.log"
-    with started([sys.executable, "-m", "mlflow", *words], log, OMP_NUM_THREADS="1") as process:
-        target = Target("mlflow", port, "/invocations", body, "application/json", process)
-        _ready(target, log)
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
+    environment = {**os.environ, "PATH": here, "OMP_NUM_THREADS": "1"}
+    with started([sys.executable, "-m", "mlflow", *words], folder / "mlflow.log", environment) as server:
+        target = Target("mlflow", port, "/invocations", body, "application/json", server)
+        wait_for(lambda: _answers(target), START_S)
         yield target
 
 

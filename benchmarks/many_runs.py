@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,8 +29,10 @@ from imitation_refinement.running.journal import Journal
 from imitation_refinement.running.tracking import EXPERIMENT, Tracker
 from imitation_refinement.tracking import pages, upload
 from imitation_refinement.tracking.store import sqlite_uri
+from tests.servers import free_port, started, wait_for
 
 EPOCHS = 8
+START_S = 600.0
 ROWS = 100  # that MLflow's page asks for at first
 # Options of what is trained; a run's other stages have fewer numbers.
 TRAINED = {"pretrain_classifier": PretrainConfig(), "train_refiner": RefineConfig()}
@@ -113,28 +111,13 @@ def make(runs: Path, number: int, results: Mapping[str, Any]) -> None:
 @contextmanager
 def served(runs: Path) -> Iterator[str]:
     """The address of ``imitation-refinement ui`` of a folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     code = "import sys; from pipelines.cli import main; main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "ui", "--runs", str(runs.resolve()), "--port", str(port)]
-    with (runs / "ui.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ}
-        )
     address = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            assert process.poll() is None, (runs / "ui.log").read_text()
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=10).close()
-                break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.2)
+    with started(command, runs / "ui.log") as server:
+        wait_for(lambda: server.answers(f"{address}/health"), START_S)
         yield address
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
 
 
 def ask(address: str, path: str, body: Mapping[str, Any]) -> Any:

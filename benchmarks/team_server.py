@@ -1,6 +1,6 @@
 """A team's MLflow server on this machine, as deploy/compose.yaml has it, and pipeline runs at once into it.
 
-    python benchmarks/team_server.py [--runs 4] [--profile smoke] [--set OPTION=VALUE]
+    python -m benchmarks.team_server [--runs 4] [--profile smoke] [--set OPTION=VALUE]
 
 The server's command, its settings and users' file are those of deploy/; the images' work is done by Debian's PostgreSQL
 (`apt-get install postgresql`) and by moto's S3. Each run is another user's. Prints how each ended and what of it is in
@@ -16,13 +16,11 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,11 +33,11 @@ import yaml
 
 from imitation_refinement.running.journal import journals, waiting
 from imitation_refinement.tracking.upload import UUID_TAG
+from tests.servers import LOCAL, free_port, started, wait_for
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 COMMAND = Path(sys.executable).with_name("imitation-refinement")
 NOBODY = 65534  # PostgreSQL refuses to be root's
-LOCAL = "127.0.0.1"
 DATABASE = "postgresql+psycopg2://mlflow@postgres/mlflow"  # of deploy/
 BUCKET = "mlflow"
 
@@ -85,11 +83,13 @@ def team_server(folder: Path, workers: int = 2) -> Iterator[Team]:
     password, ports = secrets.token_hex(8), [free_port() for _ in range(3)]
     database = {"host": LOCAL, "port": ports[0], "user": "mlflow", "password": password}
     s3 = f"http://{LOCAL}:{ports[1]}"
-    with postgres(database), _started(folder, "s3", _s3(ports[1]), os.environ, lambda: _asked(s3)):
+    with postgres(database), started(_s3(ports[1]), folder / "s3.log", folder=folder) as store:
+        wait_for(lambda: store.answers(s3))
         team = Team(f"http://{LOCAL}:{ports[2]}", secrets.token_hex(8), {**database, "dbname": "mlflow"}, s3)
         command, environment = _mlflow(folder, team, workers)
         _bucket(environment)
-        with _started(folder, "mlflow", command, environment, lambda: _asked(f"{team.uri}/health")):
+        with started(command, folder / "mlflow.log", environment, folder) as server:
+            wait_for(lambda: server.answers(f"{team.uri}/health"))
             yield team
 
 
@@ -188,48 +188,6 @@ def _bucket(environment: Mapping[str, str]) -> None:
     address, key = environment["MLFLOW_S3_ENDPOINT_URL"], environment["AWS_SECRET_ACCESS_KEY"]
     login = {"aws_access_key_id": environment["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": key}
     boto3.client("s3", endpoint_url=address, region_name="us-east-1", **login).create_bucket(Bucket=BUCKET)
-
-
-@contextmanager
-def _started(
-    folder: Path, name: str, command: Sequence[str], environment: Mapping[str, str], ready: Callable[[], bool]
-) -> Iterator[None]:
-    """A server in a session of its own, which ends with the block."""
-    path = folder / f"{name}.log"
-    with path.open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder, start_new_session=True)
-
-    def up() -> bool:
-        assert server.poll() is None, path.read_text()
-        return ready()
-
-    try:
-        wait_for(up)
-        yield
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def _asked(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 120.0) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind((LOCAL, 0))
-        return int(free.getsockname()[1])
 
 
 def faults(client: Any, folder: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """What a tracking server that fails costs a run: the smoke profile beside servers that live, are killed, are stopped.
 
-    python benchmarks/tracking.py [--after 40] [--rounds 1] [--profile smoke] [--set OPTION=VALUE]
+    python -m benchmarks.tracking [--after 40] [--rounds 1] [--profile smoke] [--set OPTION=VALUE]
 
 Each round runs the pipeline three times in turn: its MLflow server undisturbed, killed for good, stopped for good so
 many seconds after the run began. Prints the seconds of each, its ratio to the undisturbed one beside it (to be at most
@@ -13,56 +13,32 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from pathlib import Path
 
 from imitation_refinement.files import digest
 from imitation_refinement.running.journal import waiting
+from tests.servers import Server, free_port
 
 LIMIT = 1.3
 FAULTS = {"undisturbed": None, "killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
 COMMAND = Path(sys.executable).with_name("imitation-refinement")
 
 
-def started(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "files")]
-    with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
-            [*command, *store],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            start_new_session=True,
-        )
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return server
-        except OSError:
-            if server.poll() is not None:
-                raise SystemExit((folder / "server.log").read_text()) from None
-            time.sleep(0.2)
-
-
 def measure(name: str, options: list[str], after: float) -> tuple[float, dict[str, str]]:
     """Seconds of a run whose server fails, and the digests of its models."""
     number = FAULTS[name]
-    with tempfile.TemporaryDirectory() as place, socket.socket() as free:
+    with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        server = started(folder, port)
-        environment = {**os.environ, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
+        server = Server(folder, free_port())
+        server.start()
+        environment = {**os.environ, "MLFLOW_TRACKING_URI": server.uri}
         begun = time.monotonic()
-        fault = threading.Timer(after, lambda: number and os.killpg(server.pid, number))
+        fault = threading.Timer(after, lambda: number and server.signal(number))
         fault.start()
         run = subprocess.run(
             [str(COMMAND), "run", *options, "--output", str(folder / "runs")],
@@ -79,16 +55,15 @@ def measure(name: str, options: list[str], after: float) -> tuple[float, dict[st
             f"{name}: {seconds:.1f} s, status {run.returncode}, {waits} records wait", *said, sep="\n    ", flush=True
         )
         if number == signal.SIGKILL:
-            server.wait()
-            server = started(folder, port)
+            server.process.wait()
+            server.start()
         elif number:
-            os.killpg(server.pid, signal.SIGCONT)
+            server.signal(signal.SIGCONT)
         if waits:
             command = [str(COMMAND), "sync", str(folder / "runs")]
             synced = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
             print(f"    sync: status {synced.returncode}: {synced.stdout.strip()} {synced.stderr.strip()}", flush=True)
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        server.kill()
         models = {path.name: digest(path) for path in sorted((folder / "runs" / "latest" / "models").glob("*"))}
         return seconds, models
 

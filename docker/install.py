@@ -69,12 +69,17 @@ def entries(lock: Path) -> dict[str, str]:
     return {match[1].lower(): match[0] for match in found}
 
 
-def fetch(wanted: Iterable[str], *options: str) -> None:
-    """Downloads entries of locks, and makes wheels of those that have none, with the setuptools that is installed."""
+def pip_locked(command: str, wanted: Iterable[str], *options: str) -> None:
+    """Runs pip on entries of locks, which must have these hashes."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as lines:
         lines.write("".join(f"{entry}\n" for entry in wanted))
         lines.flush()
-        pip("download", *HASHED, "--no-build-isolation", "--dest", str(WHEELS), *options, "--requirement", lines.name)
+        pip(command, *HASHED, *options, "--requirement", lines.name)
+
+
+def fetch(wanted: Iterable[str], *options: str) -> None:
+    """Downloads entries of locks, and makes wheels of those that have none, with the setuptools that is installed."""
+    pip_locked("download", wanted, "--no-build-isolation", "--dest", str(WHEELS), *options)
     for source in sorted(WHEELS.glob("*.tar.gz")):
         pip("wheel", *FROM_WHEELS, "--no-deps", "--no-build-isolation", "--wheel-dir", str(BUILT), str(source))
 
@@ -85,10 +90,7 @@ def gather(torch: bool) -> None:
     WHEELS.mkdir(exist_ok=True)
     BUILT.mkdir(exist_ok=True)
     if not torch:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as lines:
-            lines.write(locked["setuptools"] + "\n")
-            lines.flush()
-            pip("install", *HASHED, "--requirement", lines.name)
+        pip_locked("install", [locked["setuptools"]])
         fetch(entry for name, entry in locked.items() if name != "torch")
         fetch(more[name] for name in CARRIED)
         fetch(entries(SBOM).values())

@@ -416,10 +416,7 @@ def test_everything_that_is_wrong_is_said_at_once(broken: Any, capsys: pytest.Ca
     ],
 )
 def test_no_pipeline(text: str, named: str, tmp_path: Path) -> None:
-    path = tmp_path / "p.yaml"
-    path.write_text(text)
-    with pytest.raises(InputError, match=named):
-        check_pipeline(path)
+    see_refused(text, named, tmp_path / "p.yaml")
     with pytest.raises(InputError, match=r"can't be read"):
         check_pipeline(tmp_path / "nothing.yaml")
 
@@ -435,7 +432,10 @@ def test_no_pipeline(text: str, named: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_yaml_can_do_beside_saying_a_pipeline(text: str, named: str, tmp_path: Path) -> None:
-    path = tmp_path / "p.yaml"
+    see_refused(text, named, tmp_path / "p.yaml")
+
+
+def see_refused(text: str, named: str, path: Path) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=named):
         check_pipeline(path)

@@ -34,6 +34,7 @@ from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from pipelines import pages as ui
 from pipelines.cli import main
 from pipelines.local import ARTIFACTS, DATABASE, tracking_uri
+from tests.servers import free_port
 from tests.web import chromium
 
 PROGRAM = chromium.find()
@@ -149,9 +150,7 @@ def child(client: Any, experiment: str, parent: str, name: str) -> Any:
 @pytest.fixture(scope="module")
 def served(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """The addresses that ``imitation-refinement ui`` prints; it is ended by Ctrl-C, and leaves no process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = tmp_path_factory.mktemp("ui") / "log.txt"
     command = [sys.executable, "-c", "from pipelines.cli import main; main()", "ui", "--runs", str(runs)]
     with log.open("wb") as stream:

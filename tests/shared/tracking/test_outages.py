@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from imitation_refinement.running.tracking import PATIENCE_VARIABLE, Tracker
 from imitation_refinement.tracking import upload
 from imitation_refinement.tracking.upload import sync
 from imitation_refinement.xrd.grid import Grid
+from tests.servers import wait_for
 
 EPOCHS = 8
 SMALL = {"architecture": "vgg", "depths": [1], "widths": [8], "stem_stride": 2, "embedding": 8, "norm": "batch"}
@@ -356,22 +356,15 @@ def test_a_run_that_is_killed_has_failed(uri: str, tmp_path: Path) -> None:
     assert ended.returncode == -signal.SIGKILL
     client = mlflow.MlflowClient(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    end = time.monotonic() + 60
-    runs: list[Any] = []
-    while {run.info.status for run in runs} != {"FAILED"}:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-        runs = client.search_runs(experiments)
+    wait_for(lambda: {run.info.status for run in client.search_runs(experiments)} == {"FAILED"}, 60)
+    runs = client.search_runs(experiments)
     (part,) = (run for run in runs if run.info.run_name == "part")
     assert [m.step for m in client.get_metric_history(part.info.run_id, "loss")] == [7, 8] and len(runs) == 2
 
 
 def uploaded_so_far(model: Path) -> None:
     """Waits until the uploader has sent all that there is yet."""
-    end = time.monotonic() + 60
-    while any(known.waiting() or not known.sent() for known in journals(model.parent)):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    wait_for(lambda: all(known.sent() and not known.waiting() for known in journals(model.parent)), 60)
 
 
 def synced(model: Path) -> None:

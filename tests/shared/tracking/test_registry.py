@@ -138,13 +138,17 @@ def test_registered_again_it_is_the_same_version(team: Team) -> None:
     assert again() == again() and len(team.client.search_model_versions(f"name = '{team.model}'")) == 1
 
 
+def cut_off(registration: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registration that ends when its version is made and its gate still open."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(registry, "_decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        registration()
+
+
 def test_what_was_cut_goes_on(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut after the version was made, and cut between its alias and its gate."""
     cut = team.evaluated(14)
-    with monkeypatch.context() as m:
-        m.setattr(registry, "_decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            cut()
+    cut_off(cut, monkeypatch)
     assert team.version(1).tags["gate"] == "open" and not team.aliases
     team.client.set_registered_model_alias(team.model, "champion", "1")
     assert cut().endswith("version 1: champion") and team.aliases == {"champion": "1"}
@@ -153,10 +157,7 @@ def test_what_was_cut_goes_on(team: Team, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_dead_registration_holds_up_nobody(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "PATIENCE_S", 0.3)
     dead = team.evaluated(20)
-    with monkeypatch.context() as m:
-        m.setattr(registry, "_decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            dead()
+    cut_off(dead, monkeypatch)
     assert team.evaluated(10)().endswith("version 2: champion")
     assert dead().endswith("version 1: challenger") and team.aliases["champion"] == "2"
     assert "did not come to an end" in team.version(1).tags["reason.champion"]
@@ -165,10 +166,7 @@ def test_a_dead_registration_holds_up_nobody(team: Team, monkeypatch: pytest.Mon
 def test_a_champion_whose_registration_died_stays_one(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "PATIENCE_S", 0.3)
     dead = team.evaluated(12)
-    with monkeypatch.context() as m:
-        m.setattr(registry, "_decide", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            dead()
+    cut_off(dead, monkeypatch)
     team.client.set_registered_model_alias(team.model, "champion", "1")
     assert team.evaluated(12)().endswith("version 2: challenger")
     assert team.version(1).tags["gate"] == "champion" and team.aliases["champion"] == "1"

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -36,9 +33,9 @@ from imitation_refinement.running.launch import environment
 from imitation_refinement.tracking import served
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from pipelines.cli import main
+from tests.servers import Process, free_port, started, wait_for
 
 NAME = "imitation-refinement"
-START_S = 120.0
 ANGLES = np.arange(10, 80, 0.05).round(2)
 
 
@@ -253,8 +250,7 @@ class Store:
     model_id: str
     spec: dict[str, Any]
     address: str
-    server: subprocess.Popen[bytes]
-    log: Path
+    server: Process
 
 
 @pytest.fixture(scope="module")
@@ -273,19 +269,12 @@ def store(toy_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with environment({"MLFLOW_TRACKING_URI": uri}):  # MLflow looks the model up there
         version = client.create_model_version(NAME, f"models:/{model_id}", run_id, model_id=model_id)
     client.set_registered_model_alias(NAME, "champion", version.version)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     words = ["models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local", "--port", str(port)]
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
     env = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": here}
-    with (place / "log").open("wb") as log:
-        command = [sys.executable, "-m", "mlflow", *words]
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=env, start_new_session=True)
-    try:
-        yield Store(uri, client, run_id, model_id, spec, f"http://127.0.0.1:{port}", server, place / "log")
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    with started([sys.executable, "-m", "mlflow", *words], place / "log", env) as server:
+        yield Store(uri, client, run_id, model_id, spec, f"http://127.0.0.1:{port}", server)
 
 
 def test_a_model_is_logged_once_with_all_that_is_known_of_it(store: Store, toy_run: Path) -> None:
@@ -411,14 +400,7 @@ def test_loads_without_kubeflow_and_pymatgen_and_unpickles_nothing(toy_run: Path
 
 
 def test_mlflow_serves_the_champion(store: Store) -> None:
-    end = time.monotonic() + START_S
-    while True:
-        assert store.server.poll() is None and time.monotonic() < end, store.log.read_text()
-        try:
-            urllib.request.urlopen(f"{store.address}/ping", timeout=5).close()
-            break
-        except OSError:
-            time.sleep(0.1)
+    wait_for(lambda: store.server.answers(f"{store.address}/ping"))
     status, said = posted(store.address, {"dataframe_records": [row()]})
     assert status == 200 and len(said["predictions"][0]["intensity"]) == len(ANGLES)
     status, said = posted(store.address, {"dataframe_records": [row(), row(wavelength=None)]})
