@@ -567,21 +567,23 @@ def _tidy(known: Known) -> None:
 
 
 class Sampler(threading.Thread):
-    """Adds to a journal what the machine does, as MLflow samples it, while the run goes on."""
+    """Adds to a journal what the machine does, as MLflow samples it, while the run goes on.
+
+    Made by the thread that uploads: two threads that import MLflow at once find modules that are half there.
+
+    Raises:
+        ImportError: if MLflow can't sample here.
+    """
 
     def __init__(self, known: Known) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
         super().__init__(daemon=True, name="sampler")
-        self._known, self.over = known, threading.Event()
+        self._known, self._monitor, self.over = known, SystemMetricsMonitor(""), threading.Event()
 
     def run(self) -> None:
         """Samples until it is over."""
-        try:
-            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-            monitor = SystemMetricsMonitor("")
-        except ImportError as error:
-            say(f"what the machine does is not tracked ({error})")
-            return
+        monitor = self._monitor
         interval = float(monitor.sampling_interval)
         while not self.over.is_set():
             monitor.collect_metrics()
@@ -613,7 +615,7 @@ def follow(root: Path, name: str, check: bool) -> None:
     if check:
         _answer(usable(upload, me))
     patience = float(os.environ.get(PATIENCE_VARIABLE) or PATIENCE_S)
-    sampler = Sampler(me)
+    sampler: Sampler | None = None
     wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() != "false"
     wait, silent, orphaned = RETRY_S, root / SILENT, 0.0
 
@@ -626,9 +628,14 @@ def follow(root: Path, name: str, check: bool) -> None:
 
     while True:
         last, before = over(), left()
-        if wanted and not last and not sampler.is_alive() and not sampler.over.is_set():
-            sampler.start()
-        elif last:
+        if wanted and not last:
+            wanted = False  # once
+            try:
+                sampler = Sampler(me)
+                sampler.start()
+            except ImportError as error:
+                say(f"what the machine does is not tracked ({error})")
+        elif last and sampler:
             sampler.over.set()
         try:
             upload.once()

@@ -352,7 +352,7 @@ def test_a_run_that_is_killed_has_failed(uri: str, tmp_path: Path) -> None:
     """Its uploader, which outlives it for that, says so; what was said before is there."""
     import mlflow
 
-    ended = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(tmp_path), uri], check=False)
+    ended = subprocess.run([sys.executable, "-c", KILLS_ITSELF, str(tmp_path), uri], check=False, timeout=120)
     assert ended.returncode == -signal.SIGKILL
     client = mlflow.MlflowClient(uri)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
