@@ -23,6 +23,7 @@ import torch
 from pydantic import Field, ValidationError
 
 from components.collect_structures.packaged import PACKAGES
+from components.collect_structures.random_crystals import low_symmetry
 from components.collect_structures.stage import materials_of, tables, write_structures
 from components.simulate.bank import bank_of
 from imitation_refinement import __version__
@@ -48,6 +49,7 @@ from pipelines.library import UNFITTED, Without, cases, library_of, read_structu
 from pipelines.profiles import parse_toml, with_settings
 
 OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
+RANDOM = "random.parquet"
 
 
 class ReleaseConfig(StageConfig):
@@ -61,6 +63,9 @@ class ReleaseConfig(StageConfig):
         False,
         description="the library has the kept-out materials all the same: a model that knows all that it can, whose "
         "networks are still judged on what they have not learnt",
+    )
+    random: int = Field(
+        0, ge=0, le=10_000_000, description="random crystals that networks learn beside, most of low symmetry"
     )
     networks: int = Field(3, ge=1, le=20, description="networks, each with a seed of its own")
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
@@ -185,6 +190,13 @@ def _bank(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> None:
     if (output / BANK).exists():
         return
     bank, rejected = bank_of([output / COLLECTED])
+    if config.random:
+        crystals = output / RANDOM
+        if not crystals.exists():
+            made = list(progress(low_symmetry(config.random, config.seed), "random crystals", config.random))
+            write_structures(crystals, tables(made), len(made))
+        beside, bad = bank_of([crystals], random=True)
+        bank, rejected = Bank.join([bank, beside]), [*rejected, *bad]
     for error in rejected:
         say(f"not learnt: {error}")
     bank = without(bank, formulas)
@@ -233,7 +245,7 @@ def _train(output: Path, name: str, config: StreamConfig) -> None:
 
     model, history = train_on_stream(bank, config, report, checkpoint)
     about = {"method": "prototypical", "config": config.model_dump(mode="json"), "history": history.metrics}
-    save_model(output / name, model, config.grid, about, bank.formula.tolist())
+    save_model(output / name, model, config.grid, about, bank.formula.tolist(), torch.float16)
     checkpoint.unlink(missing_ok=True)
 
 

@@ -25,10 +25,7 @@ from components.collect_structures.crystals import ATOMIC_NUMBERS, Crystal, Mate
 from components.collect_structures.workers import ordered_map
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
-MAX_ATOMS = 60  # in the primitive cell
-# The next five are about what the compounds of the Materials Project have, ranges as their 5th to 95th percentiles.
-ELEMENTS_SHARES = (0.03, 0.32, 0.5, 0.12, 0.03)  # of crystals of one to five elements
-ATOMS, ATOMS_SPREAD = 10.0, 0.8  # median number of atoms, and standard deviation of its logarithm
+# The next three are about what the compounds of the Materials Project have, ranges as their 5th to 95th percentiles.
 CONTACT_MEAN, CONTACT_SPREAD, CONTACT_RANGE = 0.93, 0.07, (0.8, 1.08)  # tightest contact in sums of covalent radii
 PACKING = (0.2, 1.0)  # volume of the atoms as spheres of covalent radius in that of the cell
 EDGE_SPREAD = 0.3  # standard deviation of the logarithm of free edges
@@ -42,6 +39,29 @@ CHUNK = 21  # crystals that are made at a time
 ELEMENTS = np.array([ATOMIC_NUMBERS[symbol] for symbol in FAMILY if symbol not in UNWANTED], np.int16)
 NEAR = np.array(list(product((-1, 0, 1), repeat=3)))
 FAR = np.array(list(product((-2, -1, 0, 1, 2), repeat=3)))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large crystals are made.
+
+    Attributes:
+        elements: shares of crystals of one, two, … elements; they sum to 1.
+        atoms: median of their number in the primitive cell.
+        spread: standard deviation of its logarithm.
+        most: atoms in the primitive cell, at most.
+    """
+
+    elements: tuple[float, ...]
+    atoms: float
+    spread: float
+    most: int
+
+
+COMPOUNDS = Sizes((0.03, 0.32, 0.5, 0.12, 0.03), 10.0, 0.8, 60)  # about as the Materials Project's
+SHARES = (0.32, 0.26, 0.16, 0.08, 0.08, 0.08, 0.02)  # of large ones, in the order of the crystal systems
+LOW_SYMMETRY = 2  # their stream; 0 and 1 are the library's and the specimens'
+LARGE = Sizes((0.01, 0.12, 0.37, 0.35, 0.15), 22.0, 0.7, 120)  # about as minerals
 
 
 @dataclass(frozen=True)
@@ -116,17 +136,37 @@ def random_crystals(
                     return
 
 
+def low_symmetry(count: int, seed: int, workers: int = 0) -> Iterator[Material]:
+    """Large random crystals, most of them triclinic and monoclinic: what databases have few of, and networks need.
+
+    Args:
+        count: how many, as :data:`SHARES` of them of each crystal system.
+        seed: same seed, same crystals, whatever the number of processes.
+        workers: processes; 0 for as many as there are cores.
+    """
+    systems = len(CRYSTAL_SYSTEMS)
+    wanted = np.diff(np.rint(count * np.cumsum([0, *SHARES]))).astype(int).tolist()
+    indices = [systems * k + system for system, n in enumerate(wanted) for k in range(n)]
+    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+    with closing(ordered_map(partial(_of_indices, seed), chunks, workers if count > IN_ONE else 1)) as made:
+        yield from chain.from_iterable(made)
+
+
+def _of_indices(seed: int, indices: list[int]) -> list[Material]:
+    return [random_crystal(seed, LOW_SYMMETRY, index, LARGE) for index in indices]
+
+
 def _chunk(seed: int, stream: int, start: int) -> list[Material]:
     return [random_crystal(seed, stream, index) for index in range(start, start + CHUNK)]
 
 
-def random_crystal(seed: int, stream: int, index: int) -> Material:
+def random_crystal(seed: int, stream: int, index: int, sizes: Sizes = COMPOUNDS) -> Material:
     """The random crystal of this index, of the crystal system ``index`` modulo 7."""
     rng = np.random.default_rng([seed, stream, index])
     system = CRYSTAL_SYSTEMS[index % len(CRYSTAL_SYSTEMS)]
     while True:
         group = space_group(int(rng.choice(SPACE_GROUPS[system])))
-        occupied = _occupied(group, rng)
+        occupied = _occupied(group, rng, sizes)
         crystal = _fitted(group, occupied, rng) if occupied else None
         number = find_space_group(crystal) if crystal else None
         if crystal is None or number is None or CrystalSystem.from_space_group(number) is not system:
@@ -142,12 +182,12 @@ def random_crystal(seed: int, stream: int, index: int) -> Material:
         )
 
 
-def _occupied(group: Group, rng: np.random.Generator) -> list[tuple[int, Position]]:
+def _occupied(group: Group, rng: np.random.Generator, sizes: Sizes) -> list[tuple[int, Position]]:
     """Elements on Wyckoff positions, each element at least once; empty where it does not work out."""
-    n_elements = 1 + int(rng.choice(len(ELEMENTS_SHARES), p=ELEMENTS_SHARES))
+    n_elements = 1 + int(rng.choice(len(sizes.elements), p=sizes.elements))
     elements = rng.choice(ELEMENTS, n_elements, replace=False)
-    wanted = ATOMS * np.exp(rng.normal(0, ATOMS_SPREAD))
-    room, free, placed = min(2 * wanted, MAX_ATOMS), list(group.positions), 0
+    wanted = sizes.atoms * np.exp(rng.normal(0, sizes.spread))
+    room, free, placed = min(2 * wanted, sizes.most), list(group.positions), 0
     out: list[tuple[int, Position]] = []
     while len(out) < n_elements or placed < wanted:
         fitting = [p for p in free if placed + len(p.maps) <= room]

@@ -25,8 +25,15 @@ LEAST = 1e-4  # of the strongest line, with the Lorentz–polarisation factor: w
 CHUNK = 64
 
 
-def bank_of(paths: Iterable[str | Path], mode: Mode = "physical") -> tuple[Bank, list[InputError]]:
+def bank_of(
+    paths: Iterable[str | Path], mode: Mode = "physical", random: bool = False
+) -> tuple[Bank, list[InputError]]:
     """The bank of all structures of some tables under the ``STRUCTURES`` contract, and what was left out and why.
+
+    Args:
+        paths: of the tables.
+        mode: of the simulator.
+        random: whether they are random crystals.
 
     Raises:
         InputError: if a table breaks its contract, or no structure is left.
@@ -36,7 +43,7 @@ def bank_of(paths: Iterable[str | Path], mode: Mode = "physical") -> tuple[Bank,
     work = ((path, table, at) for path, table in tables for at in range(0, table.num_rows, CHUNK))
     total = sum(-(-table.num_rows // CHUNK) for _, table in tables)
     for path, table, start in progress(work, "bank of lines", total, f"{CHUNK} structures"):
-        found, bad = _part(path, table.slice(start, CHUNK), mode)
+        found, bad = _part(path, table.slice(start, CHUNK), mode, random)
         rows += found
         rejected += bad
     if not rows:
@@ -44,10 +51,11 @@ def bank_of(paths: Iterable[str | Path], mode: Mode = "physical") -> tuple[Bank,
     return Bank.join(rows), rejected
 
 
-def _part(path: str | Path, table: pa.Table, mode: Mode) -> tuple[list[Bank], list[InputError]]:
+def _part(path: str | Path, table: pa.Table, mode: Mode, random: bool) -> tuple[list[Bank], list[InputError]]:
     structures = Structures.from_arrow(table)
     usable = np.flatnonzero(~unsupported(structures, mode))
     names = {name: table[name].to_pylist() for name in ("material_id", "formula", "crystal_system", "space_group")}
+    names["random"] = [random] * table.num_rows
     banks, rejected = [], []
     for i in np.setdiff1d(np.arange(table.num_rows), usable).tolist():
         problem = f"{names['material_id'][i]} holds an element without form factors."
@@ -83,6 +91,7 @@ def _bank(found: Reflections, lattice: np.ndarray, names: dict[str, Any]) -> Ban
         np.array([names["formula"]]),
         np.array([label], np.int8),
         np.array([names["space_group"]], np.int16),
+        np.array([names["random"]]),
         lattice[None],
         np.array([0, len(operations)], np.int64),
         operations.astype(np.int8),

@@ -37,6 +37,7 @@ def save_model(
     grid: Grid,
     about: Mapping[str, object],
     materials: Iterable[str] = (),
+    precision: torch.dtype = torch.float32,
 ) -> None:
     """Writes a model whole.
 
@@ -46,6 +47,7 @@ def save_model(
         grid: the grid that it was trained on.
         about: what else should be kept with it (training options, seed, metrics); JSON-serialisable.
         materials: names of what it has learnt, for :func:`check_unseen`.
+        precision: of the weights in the file; they are read as float32.
     """
     kind = next(family for family in (Classifier, Refiner, Generator, RootRefiner) if isinstance(model, family))
     record = {
@@ -56,10 +58,16 @@ def save_model(
         "naming": NAMING,
     }
     with writing(path) as temporary:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        state = {name: _stored(tensor, precision) for name, tensor in model.state_dict().items()}
         state[MATERIALS] = torch.from_numpy(np.unique(_keys(materials)))
         # One entry: safetensors writes several in any order, and the same model should be the same file.
         save_file(state, temporary, metadata={METADATA_KEY: json.dumps(record)})
+
+
+def _stored(tensor: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+    """A tensor of a model as its file keeps it."""
+    kept = tensor.detach().cpu().contiguous()
+    return kept.to(precision) if kept.is_floating_point() else kept
 
 
 def load_classifier(path: str | Path) -> tuple[Classifier, Grid, dict[str, object]]:

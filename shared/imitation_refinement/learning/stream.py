@@ -63,6 +63,9 @@ class StreamFlaws(Ranges):
         (-0.15, 0.15), description="each component of the strain of a redrawn cell, in place of the usual one"
     )
     step: Annotated[Range, within(0.002, 0.2)] = Field((0.01, 0.05), description="step of the measurement [°], log")
+    random_weight: float = Field(
+        0.15, ge=0, le=1, description="how often a random crystal is drawn for once that a given one of its system is"
+    )
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,21 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """A crystal system's rows in a bank, and the share of its samples that are of random crystals."""
+
+    given: NDArray[np.intp]
+    random: NDArray[np.intp]
+    share: float
+
+    @classmethod
+    def of(cls, given: NDArray[np.intp], random: NDArray[np.intp], flaws: StreamFlaws) -> _Rows:
+        weight = flaws.random_weight * len(random)
+        share = weight / (weight + len(given)) if weight else 0.0
+        return cls(given if len(given) else random, random, share)
+
+
+@dataclass(frozen=True)
 class Stream:
     """Samples by number.
 
@@ -102,10 +120,14 @@ class Stream:
     grid: Grid
     flaws: StreamFlaws = field(default_factory=StreamFlaws)
     seed: int = 0
-    _of_class: dict[int, NDArray[np.intp]] = field(init=False, repr=False)
+    _of_class: dict[int, _Rows] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        rows = {int(label): np.flatnonzero(self.bank.label == label) for label in np.unique(self.bank.label)}
+        label, random = self.bank.label, self.bank.random
+        rows = {
+            int(k): _Rows.of(np.flatnonzero((label == k) & ~random), np.flatnonzero((label == k) & random), self.flaws)
+            for k in np.unique(label)
+        }
         object.__setattr__(self, "_of_class", rows)
 
     def measurement(self, number: int) -> Measurement:
@@ -150,9 +172,10 @@ class Stream:
         """What a sample begins with: its random numbers, flaws, step [°] and structure."""
         rng = np.random.default_rng([self.seed, number])
         classes = list(self._of_class)
-        rows = self._of_class[classes[number % len(classes)]]
+        own = self._of_class[classes[number % len(classes)]]
         p = draw(rng, self.flaws, *self._ends)
         step = _log_uniform(rng, self.flaws.step)
+        rows = own.random if own.share and rng.random() < own.share else own.given
         return rng, p, step, int(rows[rng.integers(len(rows))])
 
     def _add_phase(

@@ -90,12 +90,12 @@ class StreamConfig(StageConfig):
 
 
 def split(bank: Bank, share: float) -> tuple[Bank, Bank]:
-    """A bank in two, to learn from and to validate on: the second has what :func:`is_held_out`.
+    """A bank in two, to learn from and to validate on: the second has what :func:`is_held_out`, no random crystals.
 
     Raises:
         ValueError: if a part lacks a crystal system that the other has.
     """
-    held_out = is_held_out(bank.formula.tolist(), share)
+    held_out = is_held_out(bank.formula.tolist(), share) & ~bank.random
     parts = bank.select(~held_out), bank.select(held_out)
     if lacking := {*parts[0].label.tolist()} ^ {*parts[1].label.tolist()}:
         names = ", ".join(CRYSTAL_SYSTEMS[label] for label in sorted(lacking))

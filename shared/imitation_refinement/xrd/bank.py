@@ -28,6 +28,7 @@ class Bank:
         formula: normal forms (:mod:`imitation_refinement.data.formula`), shape (n,).
         label: crystal systems as class indices, shape (n,).
         space_group: international numbers, shape (n,).
+        random: whether it is a random crystal, in no database, shape (n,).
         lattice: rows a, b, c [Å], shape (n, 3, 3).
         operation_offsets: structure i owns operations from ``operation_offsets[i]`` on, shape (n + 1,).
         operations: proper rotations W of the Laue group: a'_i = Σ_j W_ij a_j, and indices h' = W h; shape (k, 3, 3).
@@ -40,6 +41,7 @@ class Bank:
     formula: NDArray[np.str_]
     label: NDArray[np.int8]
     space_group: NDArray[np.int16]
+    random: NDArray[np.bool_]
     lattice: NDArray[np.float64]
     operation_offsets: NDArray[np.int64]
     operations: NDArray[np.int8]
@@ -60,6 +62,7 @@ class Bank:
             self.formula[rows],
             self.label[rows],
             self.space_group[rows],
+            self.random[rows],
             self.lattice[rows],
             operation_offsets,
             self.operations[operations],

@@ -11,9 +11,12 @@ from pyxtal.symmetry import Group as Tables
 from components.collect_structures.builtin import RADIUS
 from components.collect_structures.crystals import Material, check_crystal
 from components.collect_structures.random_crystals import (
+    COMPOUNDS,
     CONTACT_RANGE,
-    MAX_ATOMS,
+    LARGE,
     PACKING,
+    SHARES,
+    low_symmetry,
     random_crystal,
     random_crystals,
     space_group,
@@ -61,6 +64,17 @@ def test_wyckoff_positions_are_orbits_of_the_group(number: int) -> None:
         assert position.fixed == (modulo(moved) == modulo(atoms))
 
 
+def test_large_ones_are_of_low_symmetry() -> None:
+    made = list(low_symmetry(50, seed=3))
+    counts = Counter(m.crystal_system for m in made)
+    assert [counts[system] for system in CRYSTAL_SYSTEMS] == [round(50 * share) for share in SHARES]
+    sizes = [len(m.crystal.numbers) for m in made]
+    assert np.median(sizes) > COMPOUNDS.atoms and max(sizes) <= LARGE.most
+    assert [m.material_id for m in low_symmetry(50, seed=3)] == [m.material_id for m in made]
+    for material in made[::10]:
+        check_crystal(material.crystal, material.material_id)
+
+
 def test_labels_are_what_pymatgen_finds(made: list[Material]) -> None:
     for material in made:
         analyzer = SpacegroupAnalyzer(as_structure(material), symprec=0.01, angle_tolerance=-1)
@@ -77,7 +91,7 @@ def test_crystals_are_sensible(made: list[Material]) -> None:
         radii = RADIUS[list(structure.atomic_numbers)]
         packing = 4 / 3 * np.pi * (radii**3).sum() / structure.volume
         assert PACKING[0] < packing < PACKING[1]
-        assert len(structure) <= MAX_ATOMS
+        assert len(structure) <= COMPOUNDS.most
         pairs = structure.get_neighbor_list(4.0)
         closest = (pairs[3] / (radii[pairs[0]] + radii[pairs[1]])).min()
         assert CONTACT_RANGE[0] - 1e-6 < closest < CONTACT_RANGE[1] + 1e-6

@@ -61,6 +61,19 @@ def test_classifier_round_trip(classifier: Classifier, patterns: np.ndarray, tmp
     assert [p.name for p in path.parent.iterdir()] == ["c.safetensors"]
 
 
+def test_weights_of_half_precision(classifier: Classifier, patterns: np.ndarray, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    save_model(whole, classifier, GRID, {}, ["NaCl"])
+    save_model(half, classifier, GRID, {}, ["NaCl"], torch.float16)
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    found = load_classifier(half)[0]
+    assert all(t.dtype != torch.float16 for t in found.state_dict().values())
+    np.testing.assert_allclose(apply(found, patterns), apply(classifier, patterns), atol=0.02)
+    check_unseen(half, ["KCl"])
+    with pytest.raises(InputError, match="has learnt 1"):
+        check_unseen(half, ["NaCl"])
+
+
 def test_refiner_round_trip(patterns: np.ndarray, tmp_path: Path) -> None:
     model = UNet(REFINER).eval()
     nn.init.normal_(model.output.weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,21 @@ def test_a_sample_depends_on_seed_and_number_alone(toy_bank: Bank) -> None:
     assert np.bincount(toy_bank.label[rows]).tolist() == [4] * 7
     assert x.dtype == torch.float32 and x.shape == (28, 512) and torch.isfinite(x).all()
     assert (x.amax(1) == 1).all() and (x.amin(1) == 0).all()
+
+
+def test_random_crystals_are_drawn_by_their_weight(toy_bank: Bank) -> None:
+    """A random crystal a quarter as often as a given one of its system; with none, nothing is drawn otherwise."""
+    random = replace(toy_bank, random=np.ones(len(toy_bank), bool))
+    both, flaws = Bank.join([toy_bank, random, random]), StreamFlaws(random_weight=0.25)
+    stream, n = Stream(both, GRID, flaws), 2100
+    rows = np.array([stream._begun(number)[3] for number in range(n)])
+    share = 0.25 * 2 / (0.25 * 2 + 1)
+    assert abs(both.random[rows].mean() - share) < 4 * np.sqrt(share * (1 - share) / n)
+    assert np.bincount(both.label[rows]).tolist() == [n // 7] * 7
+    given = Stream(both, GRID, StreamFlaws(random_weight=0, impurity_share=0)).batch(0, 7)
+    assert torch.equal(given[0], Stream(toy_bank, GRID, StreamFlaws(impurity_share=0)).batch(0, 7)[0])
+    alone = Stream(random, GRID).batch(0, 7)  # a system that has none but random ones
+    assert set(random.label[alone[1]].tolist()) == set(range(7))
 
 
 def test_workers_change_nothing(toy_bank: Bank) -> None:

@@ -82,6 +82,9 @@ def test_a_formula_is_on_one_side(toy_bank: Bank) -> None:
     assert any(found.any() != found.all() for found in chosen)
     with pytest.raises(ValueError, match="too few structures"):
         split(toy_bank.select(range(7)), 0.5)
+    random = replace(held_out, random=np.ones(len(held_out), bool))
+    again, same = split(Bank.join([toy_bank, random]), 0.4)  # no random crystal says what networks are worth
+    assert not same.random.any() and len(same) == len(held_out) and again.random.sum() == len(random)
 
 
 def test_batch_norm_is_refused() -> None:
