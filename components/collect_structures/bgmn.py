@@ -24,9 +24,11 @@ from pathlib import Path
 import gemmi
 import numpy as np
 from numpy.typing import NDArray
+from pymatgen.optimization.neighbors import find_points_in_spheres
 
+from components.collect_structures.builtin import CONTACT, RADIUS
 from components.collect_structures.cif import CELL, COORDINATES, OPERATIONS, read_block
-from components.collect_structures.crystals import Reading
+from components.collect_structures.crystals import OCCUPANCY_SLACK, SAME_SITE, SYMBOLS, Crystal, Reading
 from components.collect_structures.settings import Operations, operations_of
 from imitation_refinement.errors import InputError, shown
 from imitation_refinement.files import parse_json, read_bytes
@@ -53,7 +55,7 @@ FREE = {  # what a file must say of a cell; one angle of a monoclinic or rhomboh
 MODELS = ("RefMult", "DELTAsk", "B2", "layer", "LeBail", "GeneralCondition")  # of stacking faults, glasses, bare lines
 COMMENT = re.compile(r"//[^\n]*")
 BOUNDS = re.compile(r"[_^].*", re.DOTALL)  # of a parameter: value_lowest^highest
-SPECIES = re.compile(r"([A-Z]{1,2})(?:[+-]\d*)?(?:\((.*)\))?", re.DOTALL)
+SPECIES = re.compile(r"([A-Z][A-Za-z]?)(?:[+-]\d*)?(?:\((.*)\))?", re.DOTALL)
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError)  # what a spoilt table of settings raises
 OPERATORS: Mapping[type[ast.AST], Callable[..., float]] = {
     ast.Add: operator.add,
@@ -138,7 +140,7 @@ def read_structure(text: str, table: Path, where: object) -> Reading:
     Raises:
         InputError: if it is no structure file, or a model that is no crystal (stacking faults, glass, bare lines); if
             a setting or an expression is not understood; if an atom contradicts its Wyckoff position in every setting
-            that is meant; or as :func:`read_block`.
+            that is meant; if atoms are too near; or as :func:`read_block`.
     """
     values, atoms = _contents(text, where)
     remarks: list[str] = []
@@ -152,10 +154,31 @@ def read_structure(text: str, table: Path, where: object) -> Reading:
             if remarks:
                 remarks.append(f"taken as setting {setting.names['Setting']}")
             found = read_block(block, where)
-            return replace(found, remarks=("; ".join(remarks), *found.remarks) if remarks else found.remarks)
+            _check_distances(found.crystal, where)
+            return replace(found, remarks=(*remarks, *found.remarks))
     except ValueError as error:
         raise InputError(where, f"{error}.", REMEDY) from None
     raise InputError(where, f"{'; '.join(remarks)}.", REMEDY)
+
+
+def _check_distances(crystal: Crystal, where: object) -> None:
+    """Refuses atoms that are both there and nearer than any bond: few files say what else would tell a wrong setting.
+
+    Raises:
+        InputError: if two atoms, hydrogen aside, are nearer than the share CONTACT[0] of the sum of their covalent radii.
+    """
+    heavy = crystal.numbers > 1
+    radius, share = RADIUS[crystal.numbers[heavy]], crystal.occupancy[heavy]
+    lattice = np.ascontiguousarray(crystal.lattice)
+    places = crystal.positions[heavy] @ lattice
+    far = 2 * CONTACT[0] * radius.max(initial=SAME_SITE)
+    one, other, _, distance = find_points_in_spheres(places, places, far, np.ones(3, int), lattice, 1e-8)
+    near = distance / (radius[one] + radius[other])
+    near[(distance < SAME_SITE) | (share[one] + share[other] <= 1 + OCCUPANCY_SLACK)] = np.inf
+    if near.min(initial=np.inf) < CONTACT[0]:
+        pair = near.argmin()
+        a, b = (SYMBOLS[crystal.numbers[heavy][entry]] for entry in (one[pair], other[pair]))
+        raise InputError(where, f"has {a} and {b} {distance[pair]:.3f} Å apart.", REMEDY)
 
 
 def _contents(text: str, where: object) -> tuple[dict[str, str], list[Atom]]:
