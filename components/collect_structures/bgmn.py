@@ -54,6 +54,8 @@ FREE = {  # what a file must say of a cell; one angle of a monoclinic or rhomboh
 }
 MODELS = ("RefMult", "DELTAsk", "B2", "layer", "LeBail", "GeneralCondition")  # of stacking faults, glasses, bare lines
 COMMENT = re.compile(r"//[^\n]*")
+UNCHECKED = "check wyckoff"  # a comment of files that were converted without knowing the letters
+FULL = 0.95  # a crystal has a site that is at least so full
 BOUNDS = re.compile(r"[_^].*", re.DOTALL)  # of a parameter: value_lowest^highest
 SPECIES = re.compile(r"([A-Z][A-Za-z]?)(?:[+-]\d*)?(?:\((.*)\))?", re.DOTALL)
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError)  # what a spoilt table of settings raises
@@ -154,18 +156,22 @@ def read_structure(text: str, table: Path, where: object) -> Reading:
             if remarks:
                 remarks.append(f"taken as setting {setting.names['Setting']}")
             found = read_block(block, where)
-            _check_distances(found.crystal, where)
+            _check_sites(found.crystal, where)
             return replace(found, remarks=(*remarks, *found.remarks))
     except ValueError as error:
         raise InputError(where, f"{error}.", REMEDY) from None
     raise InputError(where, f"{'; '.join(remarks)}.", REMEDY)
 
 
-def _check_distances(crystal: Crystal, where: object) -> None:
-    """Refuses atoms that are both there and nearer than any bond: few files say what else would tell a wrong setting.
+def _check_sites(crystal: Crystal, where: object) -> None:
+    """Refuses what a wrong setting makes: atoms, hydrogen aside, that are both there and nearer than any bond.
+
+    A file without formula says nothing else that would tell. Heavy atoms of all sites thinned out stand for a structure
+    that is not known.
 
     Raises:
-        InputError: if two atoms, hydrogen aside, are nearer than the share CONTACT[0] of the sum of their covalent radii.
+        InputError: if two atoms are nearer than the share CONTACT[0] of the sum of their covalent radii, or no site is
+            full.
     """
     heavy = crystal.numbers > 1
     radius, share = RADIUS[crystal.numbers[heavy]], crystal.occupancy[heavy]
@@ -173,6 +179,9 @@ def _check_distances(crystal: Crystal, where: object) -> None:
     places = crystal.positions[heavy] @ lattice
     far = 2 * CONTACT[0] * radius.max(initial=SAME_SITE)
     one, other, _, distance = find_points_in_spheres(places, places, far, np.ones(3, int), lattice, 1e-8)
+    on_site = np.bincount(one, share[other] * (distance < SAME_SITE))
+    if on_site.max(initial=0) < FULL:
+        raise InputError(where, "has no site that is full.", "Leave it out.")
     near = distance / (radius[one] + radius[other])
     near[(distance < SAME_SITE) | (share[one] + share[other] <= 1 + OCCUPANCY_SLACK)] = np.inf
     if near.min(initial=np.inf) < CONTACT[0]:
@@ -187,6 +196,8 @@ def _contents(text: str, where: object) -> tuple[dict[str, str], list[Atom]]:
     Raises:
         InputError: if something is not understood, or there are no atoms.
     """
+    if UNCHECKED in text.lower():
+        raise InputError(where, "says of itself that its Wyckoff positions are to be checked.", "Leave it out.")
     values: dict[str, str] = {}
     atoms: list[Atom] = []
     for token in _tokens(text, where):
