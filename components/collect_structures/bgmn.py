@@ -15,11 +15,13 @@ from __future__ import annotations
 import ast
 import operator
 import re
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -36,7 +38,7 @@ from imitation_refinement.files import parse_json, read_bytes
 EXTENSION = ".str"
 REMEDY = "Correct the file or leave it out."
 LONGEST = 200  # characters of an expression
-DEEPEST = 20  # names that lead to one another
+MOST = 1000  # atoms that a file lists; real ones have up to two hundred
 SAME = 2e-3  # of the cell: coordinates that are rounded differently
 ANYWHERE = np.array([0.1357, 0.2468, 0.3911])  # free coordinates on no symmetry element
 NAMED = ("SpacegroupNo", "HermannMauguin", "Setting", "Lattice", "UniqueAxis", "CellChoice", "OriginChoice")
@@ -57,6 +59,7 @@ COMMENT = re.compile(r"//[^\n]*")
 UNCHECKED = "check wyckoff"  # a comment of files that were converted without knowing the letters
 FULL = 0.95  # a crystal has a site that is at least so full
 BOUNDS = re.compile(r"[_^].*", re.DOTALL)  # of a parameter: value_lowest^highest
+HYDROGEN = re.compile(r"\(?[HD](?![A-Za-z])")
 SPECIES = re.compile(r"([A-Z][A-Za-z]?)(?:[+-]\d*)?(?:\((.*)\))?", re.DOTALL)
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, IndexError)  # what a spoilt table of settings raises
 OPERATORS: Mapping[type[ast.AST], Callable[..., float]] = {
@@ -128,6 +131,27 @@ class Atom:
     values: dict[str, str] = field(default_factory=dict)
 
 
+class Numbers:
+    """The numbers of what a file says by name; each expression is worked out once."""
+
+    def __init__(self, said: Mapping[str, str]) -> None:
+        self._said = said
+        self._found: dict[str, float] = {}
+
+    def __getitem__(self, name: str) -> float:
+        """The number that a name stands for.
+
+        Raises:
+            ValueError: if the file does not say it, says it by itself, or says no number.
+        """
+        if name not in self._found:
+            if name not in self._said:
+                raise ValueError(f"does not say {shown(name)}")
+            self._found[name] = np.nan  # until it is found: what leads back to it is no number
+            self._found[name] = evaluated(self._said[name], self.__getitem__)
+        return self._found[name]
+
+
 def read_structure(text: str, table: Path, where: object) -> Reading:
     """The crystal of a structure file, checked as one of a CIF is.
 
@@ -149,18 +173,35 @@ def read_structure(text: str, table: Path, where: object) -> Reading:
     try:
         for setting in _settings(values, table):
             try:
-                block = _cif(values, atoms, setting)
+                found = _read(values, atoms, setting, where)
             except ValueError as error:
                 remarks.append(f"setting {setting.names['Setting']} {error}")
                 continue
             if remarks:
                 remarks.append(f"taken as setting {setting.names['Setting']}")
-            found = read_block(block, where)
             _check_sites(found.crystal, where)
             return replace(found, remarks=(*remarks, *found.remarks))
     except ValueError as error:
         raise InputError(where, f"{error}.", REMEDY) from None
     raise InputError(where, f"{'; '.join(remarks)}.", REMEDY)
+
+
+def _read(values: dict[str, str], atoms: Sequence[Atom], setting: Setting, where: object) -> Reading:
+    """What a setting makes of a file; without its hydrogen, which X-rays hardly see, where that is what is wrong.
+
+    Raises:
+        ValueError: if the file contradicts the setting.
+        InputError: as :func:`read_block`.
+    """
+    block = _cif(values, atoms, setting)
+    heavy = [atom for atom in atoms if not HYDROGEN.match(atom.species)]
+    try:
+        return read_block(block, where)
+    except InputError as error:
+        if len(heavy) in (0, len(atoms)):
+            raise
+        found = read_block(_cif(values, heavy, setting), where)
+        return replace(found, remarks=(f"{error.problem.rstrip('.')}: read without hydrogen", *found.remarks))
 
 
 def _check_sites(crystal: Crystal, where: object) -> None:
@@ -213,8 +254,8 @@ def _contents(text: str, where: object) -> tuple[dict[str, str], list[Atom]]:
             (atoms[-1].values if atoms else values)[name] = value.lstrip("=")
         elif not re.fullmatch(r"[\d.]+", token):  # a number alone says nothing, to BGMN too
             raise InputError(where, f"has {shown(token)!r}, which is no NAME=value.", REMEDY)
-    if not atoms:
-        raise InputError(where, "has no atoms.", "Leave it out.")
+    if not 0 < len(atoms) <= MOST:
+        raise InputError(where, f"lists {len(atoms):,} atoms, not 1 to {MOST:,}.", "Leave it out.")
     return values, atoms
 
 
@@ -271,7 +312,7 @@ def settings(table: Path) -> tuple[Setting, ...]:
     return tuple(found[order] for order in sorted(found))
 
 
-def _position(record: Mapping[str, object]) -> Wyckoff:
+def _position(record: Mapping[str, Any]) -> Wyckoff:
     terms = record["std_notations"][0].split()
     places = [
         [evaluated(term, dict(zip("xyz", free, strict=True)).__getitem__) for term in terms]
@@ -304,12 +345,12 @@ def _moved(position: NDArray[np.float64], operations: Operations) -> NDArray[np.
 
 
 def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether positions, shape (k, 3), differ by whole cells, shape (k,)."""
+    """Whether positions, shape (..., 3), differ by whole cells, shape (...)."""
     apart = one - other
     return np.asarray((np.abs(apart - np.rint(apart)) < SAME).all(axis=-1))
 
 
-def _cif(values: Mapping[str, str], atoms: Sequence[Atom], setting: Setting) -> gemmi.cif.Block:
+def _cif(values: dict[str, str], atoms: Sequence[Atom], setting: Setting) -> gemmi.cif.Block:
     """A structure file as the block of a CIF.
 
     Raises:
@@ -325,11 +366,11 @@ def _cif(values: Mapping[str, str], atoms: Sequence[Atom], setting: Setting) -> 
         loop.add_row([gemmi.cif.quote(triplet)])
     loop = block.init_loop("", ["_atom_site_label", "_atom_site_type_symbol", *COORDINATES, "_atom_site_occupancy"])
     for atom in atoms:
-        names = {**values, **atom.values}
-        at = [f"{coordinate:.8f}" for coordinate in _placed(atom, names, setting)]
-        for symbol, share in _shares(atom.species, names):
+        numbers = Numbers(ChainMap(atom.values, values))
+        at = [f"{coordinate:.8f}" for coordinate in _placed(atom, numbers, setting)]
+        for symbol, share in _shares(atom.species, numbers):
             if share:
-                loop.add_row([symbol, symbol.capitalize(), *at, f"{share:.6g}"])
+                loop.add_row([symbol, symbol, *at, f"{share:.6g}"])
     return block
 
 
@@ -340,7 +381,8 @@ def _cell(values: Mapping[str, str], setting: Setting) -> list[float]:
         ValueError: if one is missing or no number.
     """
     lattice = setting.names["Lattice"]
-    cell = {name: _value(values[name], values) for name in (*LENGTHS, *ANGLES) if name in values}
+    numbers = Numbers(values)
+    cell = {name: numbers[name] for name in (*LENGTHS, *ANGLES) if name in values}
     free = [*FREE[lattice]]
     if lattice == "Monoclinic":
         free.append(UNIQUE[setting.names["UniqueAxis"]])
@@ -356,7 +398,7 @@ def _cell(values: Mapping[str, str], setting: Setting) -> list[float]:
     return [*(10 * cell[name] for name in LENGTHS), *(cell[name] for name in ANGLES)]
 
 
-def _placed(atom: Atom, names: Mapping[str, str], setting: Setting) -> NDArray[np.float64]:
+def _placed(atom: Atom, numbers: Numbers, setting: Setting) -> NDArray[np.float64]:
     """Fractional coordinates of an atom, shape (3,).
 
     Three coordinates may be those of any image of the Wyckoff position; fewer are its first ones.
@@ -369,11 +411,11 @@ def _placed(atom: Atom, names: Mapping[str, str], setting: Setting) -> NDArray[n
     if letter not in setting.positions:
         raise ValueError(f"has {name}, which is none")
     position, operations = setting.positions[letter], operations_of(setting.triplets)
-    said = {axis: _value(atom.values[axis], names) for axis in "xyz" if axis in atom.values}
-    for axis, used in zip("xyz", position.matrix.any(axis=0), strict=True):
-        if used and axis not in said:
+    said = {axis: numbers[axis] for axis in "xyz" if axis in atom.values}
+    for axis, used in zip("xyz", position.matrix.T, strict=True):
+        if used.any() and axis not in said:
             raise ValueError(f"has {name} without {axis}")
-    free = np.array([said.get(axis, 0.0) for axis in "xyz"])
+    free = np.array([said.get(axis, 0.0) for axis in "xyz"]) % 1.0
     there = position.at(free)
     if len(said) == 3:
         moved = _moved(free, operations)
@@ -389,7 +431,7 @@ def _placed(atom: Atom, names: Mapping[str, str], setting: Setting) -> NDArray[n
     return there
 
 
-def _shares(text: str, names: Mapping[str, str]) -> list[tuple[str, float]]:
+def _shares(text: str, numbers: Numbers) -> list[tuple[str, float]]:
     """What is on a site, as ``(SI+4(0.75),AL+3(0.25))``; the one of several without a share has the rest.
 
     Raises:
@@ -397,7 +439,11 @@ def _shares(text: str, names: Mapping[str, str]) -> list[tuple[str, float]]:
     """
     inner = text[1:-1] if text.startswith("(") and text.endswith(")") else text
     found = [SPECIES.fullmatch(part) for part in _parts(inner)]
-    said = [(one[1], None if one[2] is None else _value(one[2], names)) for one in found if one]
+    said = [
+        (one[1].capitalize(), None if one[2] is None else evaluated(one[2], numbers.__getitem__))
+        for one in found
+        if one
+    ]
     if len(said) < len(found) or sum(share is None for _, share in said) > 1:
         raise ValueError(f"has E={shown(text)}, which does not say what is on the site")
     rest = 1.0 - sum(share for _, share in said if share is not None)
@@ -414,21 +460,6 @@ def _parts(text: str) -> list[str]:
         else:
             out[-1] += char
     return out
-
-
-def _value(text: str, names: Mapping[str, str], deep: int = 0) -> float:
-    """The number of an expression with names that a file explains.
-
-    Raises:
-        ValueError: if it is none.
-    """
-
-    def named(name: str) -> float:
-        if name not in names or deep > DEEPEST:
-            raise ValueError(f"does not say what {shown(name)} is")
-        return _value(names[name], names, deep + 1)
-
-    return evaluated(text, named)
 
 
 def evaluated(text: str, named: Callable[[str], float]) -> float:

@@ -253,8 +253,8 @@ PACKAGES = {
         "autoXRD",
         "0.0.7",
         ("autoXRD/dara/data/spglib_db/spg.json",),
-        "Doebelin and Kleeberg, Profex, Journal of Applied Crystallography 48, 1573 (2015), and, as autoXRD carries them "
-        "(MIT), Szymanski et al., Chemistry of Materials 33, 4204 (2021)",
+        "Doebelin and Kleeberg, Profex, Journal of Applied Crystallography 48, 1573 (2015); as autoXRD (MIT) carries "
+        "them, Szymanski et al., Chemistry of Materials 33, 4204 (2021)",
         _bgmn,
         _read_bgmn,
     ),
