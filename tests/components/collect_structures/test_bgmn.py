@@ -79,7 +79,7 @@ SETTINGS = [
 ]
 
 
-def write_table(path: Path) -> Path:
+def write_settings(path: Path) -> Path:
     """BGMN's settings as autoXRD has them: by a number that says nothing here, with all that is not read left out."""
 
     def position(first: str, count: int) -> Mapping[str, object]:
@@ -95,7 +95,7 @@ def write_table(path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_table(tmp_path_factory.mktemp("bgmn") / "spg.json")
+    return write_settings(tmp_path_factory.mktemp("bgmn") / "spg.json")
 
 
 def read(text: str, table: Path) -> Reading:

@@ -24,7 +24,7 @@ from components.collect_structures.stage import STAGE, materials_of
 from components.collect_structures.structures import gather
 from imitation_refinement.data.contracts import STRUCTURES, read_table
 from imitation_refinement.errors import InputError
-from tests.components.collect_structures.test_bgmn import CUBIC, RUTILE_FILE, write_table
+from tests.components.collect_structures.test_bgmn import CUBIC, RUTILE_FILE, write_settings
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 RUTILE = Structure.from_spacegroup(
@@ -154,7 +154,7 @@ def test_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_structure_files_of_bgmn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are found by suffixes in letters of either size; those of one name have their folders' before it."""
     (table,) = install(tmp_path / "site", monkeypatch, BGMN)
-    write_table(table)
+    write_settings(table)
     salt = f"{CUBIC}E=NA+1 Wyckoff=a\nE=CL-1 Wyckoff=b // of the sea, 10 \xb5m\n"
     folder = table.parents[1] / "BGMN-Templates" / "Structures"
     for name, text in {"Minerals/Halite.str": salt, "BGMN/RUTILE.STR": RUTILE_FILE, "Salts/Halite.str": "E=CL"}.items():
