@@ -45,7 +45,7 @@ clean:
 	$(LOCKED) --requirement .venv/build.lock
 	$(LOCKED) --no-build-isolation --requirement requirements.lock
 	case "$$($(BIN)/pip show torch)" in *+cpu*) ;; \
-	*) sed '/^matminer==/,/[^\\]$$/d; /^xraylarch==/,/[^\\]$$/d' docker/more.lock > .venv/cuda.lock && \
+	*) sed -E '/^(autoxrd|matminer|xraylarch)==/,/[^\\]$$/d' docker/more.lock > .venv/cuda.lock && \
 	   $(LOCKED) --requirement .venv/cuda.lock;; esac
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m components.simulate.warm

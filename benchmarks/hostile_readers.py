@@ -28,6 +28,7 @@ import torch
 from numpy.random import Generator
 
 from benchmarks import hostile_inputs as made
+from components.collect_structures.bgmn import read_structure
 from components.collect_structures.imperfect import read_imperfect
 from components.collect_structures.stage import STAGE as COLLECT
 from components.collect_structures.structures import read_structures
@@ -46,6 +47,7 @@ from imitation_refinement.data.datasets import read_ideal, sample_ideal
 from imitation_refinement.data.datasets import read_imperfect as read_gridded_imperfect
 from imitation_refinement.data.patterns import Pattern, read_patterns
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import as_text
 from imitation_refinement.learning.checkpoints import Checkpoint
 from imitation_refinement.learning.models import (
     check_unseen,
@@ -61,6 +63,7 @@ from pipelines.cluster import read_cluster
 from pipelines.compile import compile_pipeline
 from pipelines.profiles import read_profile
 from pipelines.release import read_release
+from tests.components.collect_structures.test_bgmn import QUARTZ_FILE, RUTILE_FILE, write_settings
 from tests.components.collect_structures.test_cif import cif as salt_like
 from tests.conftest import run_toy, write_toy_tables
 from tests.shared.answer.conftest import small_model
@@ -162,6 +165,7 @@ def make_specimens(folder: Path, whole: bool = True) -> None:
     (folder / "model").mkdir()
     small_model(folder / "model")
     write_toy_tables(folder)
+    write_settings(folder / "spg.json")
     for name, text in CIFS.items():
         (folder / name).write_text(text)
     sites = [{"species": [{"element": e, "occu": 1}], "abc": [x] * 3} for e, x in (("Na", 0.0), ("Cl", 0.5))]
@@ -261,6 +265,14 @@ def one_cif(folder: Path, rng: Generator) -> None:
     path = copied(str(made.some(rng, list(CIFS))), folder)
     path.write_bytes(made.some(rng, (*made.BYTES, *made.TEXT, *made.TEXT))(path.read_bytes(), rng))
     structures_of(path)
+
+
+def bgmn_file(folder: Path, rng: Generator) -> None:
+    data = made.some(rng, (RUTILE_FILE, QUARTZ_FILE)).encode()
+    data = made.some(rng, (*made.BYTES, *made.TEXT, *made.TEXT))(data, rng)
+    begin()
+    found = read_structure(as_text(data), specimens() / "spg.json", "a.str").crystal
+    finite([found.lattice.tolist(), found.positions.tolist(), found.occupancy.tolist()], "crystal")
 
 
 def archive_of_cifs(folder: Path, rng: Generator) -> None:
@@ -621,6 +633,7 @@ KINDS: dict[str, tuple[Check, float]] = {
     "patterns: Parquet table": (table_of_patterns, 60),
     "patterns: manifest": (manifest, 40),
     "structures: CIF": (one_cif, 100),
+    "structures: BGMN": (bgmn_file, 60),
     "structures: archive": (archive_of_cifs, 30),
     "structures: Parquet table": (table_of_structures, 60),
     "profile, settings": (profile, 40),

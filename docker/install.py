@@ -26,8 +26,8 @@ WHEELS, BUILT = TOOLS / "wheels", TOOLS / "built"  # as the index has them; made
 LOCK, MORE, SBOM = (TOOLS / name for name in ("requirements.lock", "more.lock", "sbom.lock"))
 HASHED = ("--require-hashes", "--no-deps", "--no-cache-dir", "--quiet")
 FROM_WHEELS = ("--find-links", str(WHEELS), "--find-links", str(BUILT), "--no-index", "--no-cache-dir", "--quiet")
-FILES_ALONE = ("minerals", "materials_project_samples")  # extras of packages that are read, not imported
-CARRIED = ("matminer", "xraylarch")  # what these are
+FILES_ALONE = ("minerals", "bgmn", "materials_project_samples")  # extras of packages that are read, not imported
+CARRIED = ("autoxrd", "matminer", "xraylarch")  # what these are
 # Parts of packages that nothing here imports: tests, what C and Cython are compiled against, Arrow's RPC, programs.
 UNUSED = (
     "**/tests",

@@ -82,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
         default="",
         metavar="SOURCE",
         help="ideal structures: a Parquet table or a folder of them, a folder or an archive of CIFs, "
-        "'minerals' or 'materials-project-samples' (of packages; what to install is told where they are missing), "
+        "'minerals', 'bgmn' or 'materials-project-samples' (of packages; what to install is told where they are "
+        "missing), "
         "'materials-project' (key in MP_API_KEY), or 'random' for random crystals (default: built-in prototypes)",
     )
     run.add_argument(
@@ -204,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="SOURCE",
         help="what the library and the networks know: tables, folders or archives of CIFs, 'minerals', "
-        "'materials-project-samples' (default: these two packages)",
+        "'bgmn', 'materials-project-samples' (default: these three packages)",
     )
     made.add_argument(
         "--keep-out",
@@ -358,8 +359,8 @@ def _submit_options(parser: argparse.ArgumentParser) -> None:
         "--structures",
         default="",
         metavar="SOURCE",
-        help="ideal structures: a path in the cluster's containers, 'minerals' or 'materials-project-samples' (the "
-        "image has them), 'materials-project' or 'random' (default: built-in prototypes)",
+        help="ideal structures: a path in the cluster's containers, 'minerals', 'bgmn' or 'materials-project-samples' "
+        "(the image has them), 'materials-project' or 'random' (default: built-in prototypes)",
     )
     parser.add_argument(
         "--imperfect",

@@ -80,7 +80,7 @@ def dag(study: Study, cluster: Cluster | None = None) -> Any:
         """The whole of imitation refinement.
 
         Args:
-            structures: Parquet table or folder of CIFs, on a cluster on its data volume; minerals,
+            structures: Parquet table or folder of CIFs, on a cluster on its data volume; minerals, bgmn,
                 materials-project-samples, materials-project or random; empty for the built-in prototypes.
             imperfect: Parquet table or folder with manifest.csv, on a cluster on its data volume; empty for virtually
                 measured specimens.

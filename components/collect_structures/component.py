@@ -22,7 +22,7 @@ def collect_structures(
         collected_structures: the structures, Parquet; very many are a folder of files.
         collected_patterns: the imperfect patterns, Parquet.
         rejected: what was left out and why, CSV.
-        structures: a Parquet table, a folder or archive of CIFs, minerals, materials-project-samples,
+        structures: a Parquet table, a folder or archive of CIFs, minerals, bgmn, materials-project-samples,
             materials-project or random; built-in structures where empty.
         imperfect: a Parquet table or a folder with manifest.csv; virtual specimens where empty.
         test: as imperfect, to be tested on alone; then no imperfect pattern is.

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from imitation_refinement.options import Seed, StageConfig
 
-MINERALS, SAMPLES = "minerals", "materials-project-samples"  # carried by packages
+MINERALS, BGMN, SAMPLES = "minerals", "bgmn", "materials-project-samples"  # carried by packages
 MATERIALS_PROJECT, RANDOM = "materials-project", "random"
-NAMED_SOURCES = (MINERALS, SAMPLES, MATERIALS_PROJECT, RANDOM)  # what `structures` may name besides a path
+NAMED_SOURCES = (MINERALS, BGMN, SAMPLES, MATERIALS_PROJECT, RANDOM)  # what `structures` may name besides a path
 MOST = 10_000_000  # structures or patterns; all that is known is below two million
 
 Symbol = Annotated[str, Field(pattern="^[A-Z][a-z]?$")]

@@ -10,6 +10,7 @@ import ast
 import json
 import sqlite3
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from components.collect_structures.bgmn import EXTENSION, read_structure
 from components.collect_structures.cif import read_single
-from components.collect_structures.config import MINERALS, SAMPLES
+from components.collect_structures.config import BGMN, MINERALS, SAMPLES
 from components.collect_structures.crystals import Material, Reading
 from components.collect_structures.structures import Entry, Reader, from_json, read_rows
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import decode, files_in
 
 QUERY = """
     SELECT cif.id, formula, a, b, c, alpha, beta, gamma, crystal_density, atoms_sites, atoms_x, atoms_y, atoms_z,
@@ -185,6 +188,26 @@ def _decoded(text: str) -> list[str]:
     return [SIGNS.get(number, f"{number:f}") for number in numbers]
 
 
+def _bgmn(file: Path, origin: str) -> list[Entry]:
+    """The structure files of BGMN and Profex, beside the table of settings that says how to read them.
+
+    Each is named after its file, with its folder where several have that name.
+    """
+    folder = file.parents[1] / "BGMN-Templates" / "Structures"
+    files = files_in(folder, (EXTENSION,), deep=True)
+    stems = Counter(path.stem for path in files)
+    out = []
+    for path in files:
+        name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}-{path.stem}"
+        source = f"BGMN ({origin}) {path.relative_to(folder).as_posix()}"
+        out.append(Entry(f"bgmn-{name}", source, source, {"file": path, "settings": file}))
+    return out
+
+
+def _read_bgmn(record: Mapping[str, Any], where: object) -> Reading:
+    return read_structure(decode(record["file"]), record["settings"], where)
+
+
 def _samples(file: Path, origin: str) -> list[Entry]:
     """The structures of a data set of matminer.
 
@@ -225,6 +248,15 @@ PACKAGES = {
         "(2003), and the papers of the entries that are shown",
         _minerals,
         _read_mineral,
+    ),
+    BGMN: Package(
+        "autoXRD",
+        "0.0.7",
+        ("autoXRD/dara/data/spglib_db/spg.json",),
+        "Doebelin and Kleeberg, Profex, Journal of Applied Crystallography 48, 1573 (2015); as autoXRD (MIT) carries "
+        "them, Szymanski et al., Chemistry of Materials 33, 4204 (2021)",
+        _bgmn,
+        _read_bgmn,
     ),
     SAMPLES: Package(
         "matminer",

@@ -22,6 +22,7 @@ from imitation_refinement.files import digest
         ("", f"built-in (imitation-refinement {__version__})"),
         ("random", f"random (imitation-refinement {__version__})"),
         ("minerals", f"minerals (xraylarch {PACKAGES['minerals'].version})"),
+        ("bgmn", f"bgmn (autoXRD {PACKAGES['bgmn'].version})"),
         (
             "materials-project-samples",
             f"materials-project-samples (matminer {PACKAGES['materials-project-samples'].version})",

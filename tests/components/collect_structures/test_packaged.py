@@ -18,12 +18,13 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from components.collect_structures.config import MINERALS, NAMED_SOURCES, SAMPLES
+from components.collect_structures.config import BGMN, MINERALS, NAMED_SOURCES, SAMPLES
 from components.collect_structures.packaged import PACKAGES, find, mineral_cifs, read_packaged
 from components.collect_structures.stage import STAGE, materials_of
 from components.collect_structures.structures import gather
 from imitation_refinement.data.contracts import STRUCTURES, read_table
 from imitation_refinement.errors import InputError
+from tests.components.collect_structures.test_bgmn import CUBIC, RUTILE_FILE, write_settings
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 RUTILE = Structure.from_spacegroup(
@@ -148,6 +149,26 @@ def test_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files[1].write_text("material_id,formula\nmp-1,NaCl\n")
     with pytest.raises(InputError, match=r"piezoelectric_tensor.csv: is no data set of structures .*'structure'"):
         read_packaged(SAMPLES)
+
+
+def test_structure_files_of_bgmn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are found by suffixes in letters of either size; those of one name have their folders' before it."""
+    (table,) = install(tmp_path / "site", monkeypatch, BGMN)
+    write_settings(table)
+    salt = f"{CUBIC}E=NA+1 Wyckoff=a\nE=CL-1 Wyckoff=b // of the sea, 10 \xb5m\n"
+    folder = table.parents[1] / "BGMN-Templates" / "Structures"
+    for name, text in {"Minerals/Halite.str": salt, "BGMN/RUTILE.STR": RUTILE_FILE, "Salts/Halite.str": "E=CL"}.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text, encoding="latin-1")
+    (folder / "Minerals" / "Halite.sav").write_text("no structure")
+    rejected: list[InputError] = []
+    found = gather(read_packaged(BGMN), BGMN, rejected)
+    assert [(m.material_id, m.formula, m.source) for m in found] == [
+        ("bgmn-RUTILE", "TiO2", "BGMN (autoXRD 0.0.7) BGMN/RUTILE.STR"),
+        ("bgmn-Minerals-Halite", "NaCl", "BGMN (autoXRD 0.0.7) Minerals/Halite.str"),
+    ]
+    (without,) = rejected
+    assert (without.where, without.problem) == ("BGMN (autoXRD 0.0.7) Salts/Halite.str", "names no space group.")
 
 
 @pytest.mark.parametrize("source", PACKAGES)
