@@ -600,6 +600,8 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
         "--set",
         "refiner.samples=600",
         "--set",
+        "random=70",
+        "--set",
         "networks=1",
         "--set",
         "measurements=42",

@@ -189,22 +189,27 @@ def _bank(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> None:
     """Makes the bank of lines, unless it is there."""
     if (output / BANK).exists():
         return
-    bank, rejected = bank_of([output / COLLECTED])
+    bank = without(_learnable(output / COLLECTED), formulas)
+    try:
+        split(bank, config.stream.held_out)
+    except ValueError as error:
+        raise InputError(output / COLLECTED, f"{error}.", "Give more, or change stream.held_out.") from None
     if config.random:
         crystals = output / RANDOM
         if not crystals.exists():
             made = list(progress(low_symmetry(config.random, config.seed), "random crystals", config.random))
             write_structures(crystals, tables(made), len(made))
-        beside, bad = bank_of([crystals], random=True)
-        bank, rejected = Bank.join([bank, beside]), [*rejected, *bad]
+        beside = without(_learnable(crystals, random=True), formulas)
+        bank = Bank.join([bank, beside.select(np.isin(beside.label, bank.label))])
+    bank.save(output / BANK)
+
+
+def _learnable(path: Path, random: bool = False) -> Bank:
+    """The lines of a table's structures; those that can't be learnt are said."""
+    bank, rejected = bank_of([path], random=random)
     for error in rejected:
         say(f"not learnt: {error}")
-    bank = without(bank, formulas)
-    try:
-        split(bank, config.stream.held_out)
-    except ValueError as error:
-        raise InputError(output / COLLECTED, f"{error}.", "Give more, or change stream.held_out.") from None
-    bank.save(output / BANK)
+    return bank
 
 
 def _refiner(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> None:

@@ -41,6 +41,7 @@ SMALL = [
     "stream.validation=14",
     "stream.held_out=0.4",
     "stream.device=cpu",
+    "random=14",
     "networks=2",
     "measurements=14",
     "refiner.network={widths = [8, 12], hidden = 8, positions = 8}",
@@ -182,7 +183,7 @@ def test_a_part_of_a_section_changes_that_part_alone() -> None:
 def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"networks: .*greater than or equal to 1"):
         read_release(["networks=0"], structures=[str(structures)])
-    assert read_release().structures == ("minerals", "materials-project-samples")
+    assert read_release().structures == ("minerals", "bgmn", "materials-project-samples")
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
     record = json.loads((folder / RECORD).read_text())
