@@ -33,7 +33,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from worth import Labelled, counted, phase_places, read_labelled, share, verdicts
 
-from imitation_refinement.answer.ensemble import Ensemble
 from imitation_refinement.answer.fusion import Opinions
 from imitation_refinement.answer.library import REFERENCE
 from imitation_refinement.answer.model import Model
@@ -168,7 +167,7 @@ def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts:
         protocol: {name: np.zeros((len(rows), N_CLASSES)) for name in [*names, *also]} for protocol in PROTOCOLS
     }
     asked = Asked(p, [[] for _ in rows], [], {})
-    first_network = Ensemble(model.ensemble.networks[:1], model.ensemble.grid)
+    first_network = replace(model.ensemble, networks=model.ensemble.networks[:1])
     for i, r in enumerate(progress(rows, "identify", unit="patterns")):
         x, y, wavelength = np.asarray(r["two_theta"]), np.asarray(r["intensity"]), float(r["wavelength"])
         start = time.process_time()

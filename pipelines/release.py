@@ -44,7 +44,6 @@ from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.bank import Bank
-from imitation_refinement.xrd.crystal import N_CLASSES
 from pipelines.library import UNFITTED, Without, cases, library_of, read_structures, virtual_measurements
 from pipelines.profiles import parse_toml, with_settings
 
@@ -68,6 +67,9 @@ class ReleaseConfig(StageConfig):
         0, ge=0, le=10_000_000, description="random crystals that networks learn beside, most of low symmetry"
     )
     networks: int = Field(3, ge=1, le=20, description="networks, each with a seed of its own")
+    given_alone: int = Field(
+        0, ge=0, le=20, description="of the networks, the last so many learn no random crystals: they err elsewhere"
+    )
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
     refiner: PairConfig = Field(PairConfig(), description="what the refiner learns from, and how")
     measurements: int = Field(1000, ge=14, le=1_000_000, description="virtual ones that the answer is fitted on")
@@ -238,7 +240,10 @@ def _beside_others() -> None:
 
 def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
     """The options of a network: all have the same held-out structures, and draws of their own."""
-    return config.stream.model_copy(update={"seed": (config.seed + number) % 2**32})
+    found = config.stream.model_copy(update={"seed": (config.seed + number) % 2**32})
+    if number < config.networks - config.given_alone:
+        return found
+    return found.model_copy(update={"flaws": found.flaws.model_copy(update={"random_weight": 0.0})})
 
 
 def _train(output: Path, name: str, config: StreamConfig) -> None:
@@ -265,14 +270,14 @@ def _fuse(
     held_out = structures.filter(pa.array(is_held_out(structures["formula"].to_pylist(), config.stream.held_out)))
     if not held_out.num_rows:
         raise InputError(output / COLLECTED, "has no formula that is held out.", "Give more structures.")
-    library, ensemble = Library.read(output / LIBRARY), Ensemble.read([output / name for name in names])
+    library = Library.read(output / LIBRARY)
+    ensemble = Ensemble.read([output / name for name in names], library.often)
     measured = virtual_measurements(held_out, config.measurements, config.seed)
     found = list(cases(Search(library, UNFITTED), held_out, measured))
     said = f"{len(found)} searches of {config.measurements} virtual measurements of {held_out.num_rows} structures, "
     said += f"seed {config.seed}"
-    often = np.bincount(library.system, minlength=N_CLASSES) / len(library)
     try:
-        ranked = ranking.fit([case for case, _, without in found if without is not Without.KIND], said, often)
+        ranked = ranking.fit([case for case, _, without in found if without is not Without.KIND], said, library.often)
     except ValueError as error:
         raise InputError(
             output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
@@ -286,7 +291,7 @@ def _fuse(
         vote = ranked.systems(case.evidence, case.system)
         opinions.append(Opinions(asked[id(one)], case.evidence, case.system, vote))
         truth.append(case.true_system)
-    fitted = fusion.fit(opinions, np.array(truth), often, said)
+    fitted = fusion.fit(opinions, np.array(truth), library.often, said)
     about = {
         "version": __version__,
         "structures": list(config.structures),

@@ -30,7 +30,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
 from imitation_refinement.xrd.bank import Bank
 from pipelines.cli import main
-from pipelines.release import BANK, COLLECTED, OPTIONS, read_release, release
+from pipelines.release import BANK, COLLECTED, OPTIONS, _seeded, read_release, release
 from tests.shared.answer.conftest import CRYSTALS, measured
 
 SMALL = [
@@ -178,6 +178,13 @@ def test_a_part_of_a_section_changes_that_part_alone() -> None:
     assert config.stream.grid == whole.stream.grid.model_copy(update={"points": 4096})
     assert config.stream.network == whole.stream.network.model_copy(update={"norm": "none"})
     assert whole.stream.grid.axis == "log_q" and whole.stream.network.architecture == "strided"
+
+
+def test_the_last_networks_learn_no_random_crystals() -> None:
+    config = read_release(["networks=3", "given_alone=2"])
+    weights = [_seeded(config, number).flaws.random_weight for number in range(3)]
+    assert weights == [config.stream.flaws.random_weight, 0, 0] and weights[0] > 0
+    assert len({_seeded(config, number).seed for number in range(3)}) == 3
 
 
 def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) -> None:

@@ -27,14 +27,21 @@ class Ensemble:
     Attributes:
         networks: in evaluation mode, at least one.
         grid: of all.
+        often: how often each crystal system is met where they are asked, shape (7,), each more than 0. They have learnt
+            all equally often, so that on their own they call too many triclinic.
     """
 
     networks: tuple[Classifier, ...]
     grid: Grid
+    often: NDArray[np.float64]
 
     @classmethod
-    def read(cls, paths: Sequence[str | Path]) -> Ensemble:
+    def read(cls, paths: Sequence[str | Path], often: NDArray[np.float64]) -> Ensemble:
         """The classifiers of model files.
+
+        Args:
+            paths: of the files.
+            often: see :class:`Ensemble`.
 
         Raises:
             InputError: if there is none, a file is no classifier, or they are on several grids.
@@ -46,11 +53,13 @@ class Ensemble:
         for path, (_, other, _) in zip(paths, found, strict=True):
             if other != grid:
                 raise InputError(path, f"is on another grid than {paths[0]}.", "Give networks of one grid.")
-        return cls(tuple(network for network, _, _ in found), grid)
+        return cls(tuple(network for network, _, _ in found), grid, often)
 
     @torch.no_grad()
     def log_probabilities(self, two_theta: ArrayLike, intensity: ArrayLike, wavelength: float) -> NDArray[np.float64]:
-        """The mean of the networks' log-probabilities, over :data:`SHIFTS`, of the seven crystal systems, shape (7,).
+        """The seven crystal systems' log-probabilities by the networks and by how often each is met, shape (7,).
+
+        Of the networks' own the mean is taken, over :data:`SHIFTS`.
 
         Args:
             two_theta: rising angles [°], shape (n,).
@@ -60,7 +69,8 @@ class Ensemble:
         seen = torch.from_numpy(measured_input(two_theta, intensity, wavelength, self.grid))
         x = torch.stack([_moved(seen, shift) for shift in SHIFTS])
         parts = [network(x).double().log_softmax(1) for network in self.networks]
-        return np.asarray(torch.cat(parts).mean(dim=0).log_softmax(0).numpy())
+        own = torch.cat(parts).mean(dim=0)
+        return np.asarray((own + torch.from_numpy(self.often).log()).log_softmax(0).numpy())
 
 
 def _moved(x: torch.Tensor, shift: int) -> torch.Tensor:

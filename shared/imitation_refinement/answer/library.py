@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from imitation_refinement.data.contracts import read_table, write_table
 from imitation_refinement.data.formula import SYMBOLS
 from imitation_refinement.errors import InputError
-from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES, CrystalSystem
 from imitation_refinement.xrd.diffractometer import Reflections
 
 MOST_Q = 6.2  # [1/Å]: to 2θ = 99° with copper; few measured patterns hold more beyond
@@ -112,6 +112,12 @@ class Library:
         """A number for each formula and space group, equal for entries of one phase, shape (n,)."""
         names = np.char.add(np.char.add(self.formula, " "), self.space_group.astype(str))
         return np.unique(names, return_inverse=True)[1]
+
+    @cached_property
+    def often(self) -> NDArray[np.float64]:
+        """The share of each crystal system among the crystals, one of each added: none is impossible; shape (7,)."""
+        counts = np.bincount(self.system, minlength=N_CLASSES) + 1.0
+        return np.asarray(counts / counts.sum())
 
     @cached_property
     def mixed(self) -> NDArray[np.bool_]:

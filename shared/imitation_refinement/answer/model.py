@@ -21,7 +21,7 @@ from imitation_refinement.learning.models import load_root_refiner
 from imitation_refinement.learning.root_refiner import RootRefiner
 
 RECORD, LIBRARY, REFINER = "model.json", "library.parquet", "refiner.safetensors"
-VERSION = 2
+VERSION = 3
 NO_RECORD = "is no record of a model"
 REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
 
@@ -80,7 +80,7 @@ class Model:
                 raise InputError(file, f"is not the file that {path} names: its SHA-256 differs.", REMEDY)
         search = Search(Library.read(folder / LIBRARY), Ranking.read(folder / RANKING))
         refiner = load_root_refiner(refiners[0])[0] if refiners else None
-        return cls(search, Ensemble.read(networks), fusion, about, tuple(networks), refiner)
+        return cls(search, Ensemble.read(networks, search.library.often), fusion, about, tuple(networks), refiner)
 
 
 def folder_of(folder: str | Path | None = None) -> Path:

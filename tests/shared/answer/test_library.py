@@ -93,6 +93,12 @@ def test_phases_are_formula_and_space_group(library: Library) -> None:
     assert len(set(library.select([0, 1, 0, 2]).phase)) == 3
 
 
+def test_no_crystal_system_is_impossible(library: Library) -> None:
+    counts = [int((library.system == k).sum()) for k in range(7)]
+    assert 0 in counts
+    np.testing.assert_allclose(library.often, [(n + 1) / (len(library) + 7) for n in counts])
+
+
 @pytest.mark.parametrize(
     ("formula", "mixed"),
     [("Mg2SiO4", False), ("C12H22O11", False), ("K4MoO8", False), ("Mg0.26Fe0.03Si0.14O0.57", True),
