@@ -94,9 +94,10 @@ def test_phases_are_formula_and_space_group(library: Library) -> None:
 
 
 def test_no_crystal_system_is_impossible(library: Library) -> None:
-    counts = [int((library.system == k).sum()) for k in range(7)]
-    assert 0 in counts
-    np.testing.assert_allclose(library.often, [(n + 1) / (len(library) + 7) for n in counts])
+    some = library.select(library.system < 3)
+    counts = [int((some.system == k).sum()) for k in range(7)]
+    assert 0 in counts and max(counts) > 0
+    np.testing.assert_allclose(some.often, [(n + 1) / (len(some) + 7) for n in counts])
 
 
 @pytest.mark.parametrize(
