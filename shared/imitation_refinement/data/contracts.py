@@ -484,10 +484,10 @@ def null_rows(patterns: NDArray[np.float32]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
 
 
-def as_csv(table: pd.DataFrame) -> str:
+def as_csv(table: pd.DataFrame, header: bool = True) -> str:
     """A table as the text of a CSV in which no spreadsheet finds a formula; see :func:`~.files.cell`."""
     texts = {name: table[name].map(cell) for name in table.columns if table[name].dtype.kind not in "biufc"}
-    return table.assign(**texts).to_csv(index=False)
+    return table.assign(**texts).to_csv(index=False, header=header)
 
 
 def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:
