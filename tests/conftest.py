@@ -49,7 +49,7 @@ def _stack() -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="session")
 def callers_by_name() -> Iterator[None]:
-    """KFP asks who calls a task's method by a stack with sources, for which all modules are looked through each time."""
+    """KFP asks who calls a task by a stack with sources, for which all modules are looked through each time."""
     from kfp.dsl import pipeline_task
 
     with pytest.MonkeyPatch.context() as monkeypatch:

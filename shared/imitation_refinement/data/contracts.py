@@ -232,10 +232,24 @@ def read_batches(
         with _readable(part), pq.ParquetFile(part) as table:
             check_schema(part, table.schema_arrow, schema)
             first = 0
-            for batch in table.iter_batches(rows, columns=columns):
-                check_values(part, batch, schema, first)
-                yield batch
-                first += len(batch)
+            for groups in _row_groups(table.metadata, rows):
+                for batch in table.iter_batches(rows, groups, columns):
+                    check_values(part, batch, schema, first)
+                    yield batch
+                    first += len(batch)
+
+
+def _row_groups(found: pq.FileMetaData, rows: int) -> Iterator[list[int]]:
+    """The row groups of a file, as many at a time as hold so many rows: Arrow (25) keeps what an iterator has read."""
+    some, n_rows = list[int](), 0
+    for group in range(found.num_row_groups):
+        some.append(group)
+        n_rows += found.row_group(group).num_rows
+        if n_rows >= rows:
+            yield some
+            some, n_rows = [], 0
+    if some:
+        yield some
 
 
 def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
