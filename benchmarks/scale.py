@@ -6,7 +6,7 @@ STRUCTURES is a table that collect_structures writes. Each number of patterns is
 formulas, cells larger or smaller by up to 2 %. 140 of them are measured by the virtual diffractometer, as there is no
 training without imperfect patterns. The network is tiny, and sees each pattern once.
 
-For each stage and number: memory of its processes at its peak, looked at every quarter of a second, without and with the
+For each stage and number: peak memory of its processes, looked at every quarter of a second, without and with the
 files that it maps (anonymous and whole PSS; the system takes mapped pages back where others need room); processors'
 time and wall time, what starting costs (a run of ten times fewer patterns than the first) taken off, and bytes written,
 a pattern. Then the ratios of each number to the first.
