@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 python=$(realpath -s "${PYTHON:-.venv/bin/python}")
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
+trap 'exit 143' INT TERM
 git clone --quiet . "$place/a clöne of it"
 cd "$place/a clöne of it"
 user=$([ "$(id -u)" = 0 ] || echo --map-root-user)

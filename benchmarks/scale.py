@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ def structures(source: pa.Table, number: int, path: Path) -> None:
     """So many variants, each with its parent's formula: the cell changed alike in all directions."""
     rng = np.random.default_rng(0)
 
-    def tables() -> list[pa.Table] | object:
+    def tables() -> Iterator[pa.Table]:
         for copy, start in enumerate(range(0, number, len(source))):
             part = source.slice(0, min(len(source), number - start))
             factors = 1 + rng.uniform(-STRAIN, STRAIN, len(part))
