@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.simulate import painting
@@ -36,6 +35,7 @@ from imitation_refinement.data.contracts import (
     to_table,
     with_sources,
     write_rejected,
+    writer_of,
 )
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
@@ -242,7 +242,7 @@ def _stream(
             bad.extend(errors)
             yield from range(table.num_rows)
 
-    with writing(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with writing(target) as temporary, writer_of(temporary, schema) as writer:
         written = sum(1 for _ in progress(rows(), label, total, "patterns"))
     return written, bad
 

@@ -169,8 +169,14 @@ def to_table(columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> pa.Ta
 def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> None:
     """Writes a Parquet table under its contract, whole or not at all; see :func:`to_table` for the columns."""
     table = to_table(columns, schema)
-    with writing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with writing(path) as temporary, writer_of(temporary, schema) as writer:
+        writer.write_table(table)
+
+
+def writer_of(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """What writes tables of a schema: dictionaries for texts alone, as those of numbers cost more than they spare."""
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts)
 
 
 def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_rows: int) -> Iterator[int]:
@@ -189,7 +195,7 @@ def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_r
 
     def file(target: Path, first: Iterable[pa.Table], most: int) -> Iterator[int]:
         n = 0
-        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        with writer_of(target, schema) as writer:
             for table in chain(first, rest):
                 writer.write_table(table)
                 yield from range(table.num_rows)

@@ -236,3 +236,13 @@ def test_of_a_long_table_a_few_rows_are_in_memory(tmp_path: Path) -> None:
         broken["intensity"] = np.ones((16_384, grid.points), np.float32)
         pq.write_table(to_table(broken, schema), path, row_group_size=1000)
         list(read_batches(path, schema, 1500))
+
+
+def test_texts_alone_have_dictionaries(tmp_path: Path) -> None:
+    """Those of intensities made a table of patterns larger by half."""
+    columns = {"material_id": ["a", "b"], "formula": ["Si", "Si"], "crystal_system": ["cubic", "cubic"]}
+    patterns = RNG.random((2, GRID.points), dtype=np.float32)
+    write_table(tmp_path / "t", columns | {"intensity": patterns}, ideal_schema(GRID))
+    group = pq.read_metadata(tmp_path / "t").row_group(0)
+    found = {(one := group.column(i)).path_in_schema: "RLE_DICTIONARY" in one.encodings for i in range(5)}
+    assert found.pop("intensity.list.element") is False and found["formula"] and found["material_id"]
