@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are too small to share
@@ -33,6 +36,25 @@ def _untrack(monkeypatch: pytest.MonkeyPatch) -> None:
 def untracked(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test logs to a store, or reports to a program, of the person who runs it."""
     _untrack(monkeypatch)
+
+
+def _stack() -> list[tuple[Any, ...]]:
+    """As :func:`inspect.stack`, without the source of each frame."""
+    frames, frame = [], sys._getframe(1)
+    while frame:
+        frames.append((frame, frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    return frames
+
+
+@pytest.fixture(scope="session")
+def callers_by_name() -> Iterator[None]:
+    """KFP asks who calls a task by a stack with sources, for which all modules are looked through each time."""
+    from kfp.dsl import pipeline_task
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(pipeline_task, "inspect", SimpleNamespace(stack=_stack))
+        yield
 
 
 def toy_patterns(per_class: int, seed: int, flawed: bool = False) -> Patterns:
@@ -158,14 +180,19 @@ def toy_bank(toy_structures: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """:func:`run_toy`, once."""
+    """:func:`run_toy`, once for all of pytest's processes."""
     from imitation_refinement.results import figures
 
-    run = tmp_path_factory.mktemp("runs") / "toy"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        _untrack(monkeypatch)
-        monkeypatch.setattr(figures, "DPI", 30)  # drawn faster
-        run_toy(run)
+    place = tmp_path_factory.getbasetemp()
+    place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
+    run, done = place / "toy_run", place / "toy_run.done"
+    with (place / "toy_run.lock").open("w") as lock, pytest.MonkeyPatch.context() as monkeypatch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _untrack(monkeypatch)
+            monkeypatch.setattr(figures, "DPI", 30)  # drawn faster
+            run_toy(run)
+            done.touch()
     return run
 
 

@@ -107,7 +107,7 @@ def test_answers_and_their_page_keep_none(planted: None, tmp_path: Path, capfd: 
     assert_clean(out, said.out, said.err)
 
 
-def test_a_compiled_pipeline_keeps_none_and_names_them(planted: None, tmp_path: Path) -> None:
+def test_a_compiled_pipeline_keeps_none_and_names_them(planted: None, callers_by_name: None, tmp_path: Path) -> None:
     out = tmp_path / "pipeline"
     out.mkdir()
     compile_pipeline(read_profile("smoke"), out / "pipeline.yaml", read_cluster(ROOT / "deploy/cluster.toml"))

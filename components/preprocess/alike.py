@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ IDENTICAL = 0.995  # cosine of √I in such bins
 WITHOUT_HYDROGEN = 0.9  # the same, of two materials that differ in hydrogen alone
 NEAR = 0.1  # share of the atoms that may differ between two refinements of one material
 COARSE, COMPONENTS = 4, 12  # bins that are put together, and directions in which pairs are looked for
-AT_A_TIME = 100_000  # pairs
+ROWS_AT_A_TIME, PAIRS_AT_A_TIME = 4096, 100_000
 
 Pairs = NDArray[np.intp]
 
@@ -45,16 +46,31 @@ def shapes(patterns: NDArray[np.float32], step: float) -> NDArray[np.float16]:
     return (root / np.maximum(np.linalg.norm(root, axis=1, keepdims=True), 1e-9)).astype(np.float16)
 
 
-def identical_pairs(found: NDArray[np.float16]) -> Pairs:
-    """Pairs of rows whose cosine is at least :data:`IDENTICAL`, shape (m, 2), the smaller row first.
+def identical_pairs(found: NDArray[np.float16], material: NDArray[np.integer]) -> Pairs:
+    """Pairs of rows of two materials whose cosine is at least :data:`IDENTICAL`, in order, the smaller row first.
 
     None is missed: a cosine c means a distance of √(2 − 2c), and no projection makes it larger, so that pairs are
     looked for in the few directions that the patterns differ most in.
+
+    Args:
+        found: :func:`shapes`, shape (n, bins); they may be mapped, and are read a few at a time.
+        material: of each row, shape (n,).
+
+    Returns:
+        Shape (m, 2).
     """
     if len(found) < 2:
         return np.empty((0, 2), np.intp)
-    pairs = cKDTree(_projected(found)).query_pairs(np.sqrt(2 - 2 * IDENTICAL) + 1e-3, output_type="ndarray")
-    return pairs[cosines(found, pairs) >= IDENTICAL]
+    near, tree = np.sqrt(2 - 2 * IDENTICAL) + 1e-3, cKDTree(projected := _projected(found))
+    kept = []
+    for start in range(0, len(found), ROWS_AT_A_TIME):
+        some = cKDTree(projected[start : start + ROWS_AT_A_TIME])
+        close = some.sparse_distance_matrix(tree, near, output_type="ndarray")
+        pairs = np.stack([close["i"] + start, close["j"]], axis=1)
+        pairs = pairs[(pairs[:, 0] < pairs[:, 1]) & (material[pairs[:, 0]] != material[pairs[:, 1]])]
+        kept.append(pairs[cosines(found, pairs) >= IDENTICAL])
+    together = np.concatenate(kept)
+    return together[np.lexsort(together.T[::-1])]
 
 
 def _projected(found: NDArray[np.float16]) -> NDArray[np.float32]:
@@ -62,50 +78,92 @@ def _projected(found: NDArray[np.float16]) -> NDArray[np.float32]:
     bins = found.shape[1] // COARSE * COARSE
     if not bins:
         return found.astype(np.float32)
-    coarse = found[:, :bins].reshape(len(found), -1, COARSE).sum(axis=2, dtype=np.float32) / np.sqrt(COARSE)
-    centred = coarse - coarse.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    return np.asarray(centred @ directions[:, -COMPONENTS:], np.float32)
+    parts = [slice(start, start + ROWS_AT_A_TIME) for start in range(0, len(found), ROWS_AT_A_TIME)]
+
+    def coarse(part: slice) -> NDArray[np.float32]:
+        together = found[part, :bins].reshape(-1, bins // COARSE, COARSE).sum(axis=2, dtype=np.float32)
+        return np.asarray(together / np.float32(np.sqrt(COARSE)))
+
+    mean = sum(coarse(part).sum(axis=0, dtype=np.float64) for part in parts) / len(found)
+    spread = sum((centred := coarse(part) - mean).T @ centred for part in parts)
+    _, directions = np.linalg.eigh(spread)
+    chosen = directions[:, -COMPONENTS:]
+    return np.concatenate([((coarse(part) - mean) @ chosen).astype(np.float32) for part in parts])
 
 
 def cosines(found: NDArray[np.float16], pairs: Pairs) -> NDArray[np.float32]:
     """The cosine of each pair, shape (m,)."""
     out = np.empty(len(pairs), np.float32)
-    for start in range(0, len(pairs), AT_A_TIME):
-        one, other = pairs[start : start + AT_A_TIME].T
-        out[start : start + AT_A_TIME] = np.einsum("ij,ij->i", found[one], found[other], dtype=np.float32)
+    for start in range(0, len(pairs), PAIRS_AT_A_TIME):
+        one, other = pairs[start : start + PAIRS_AT_A_TIME].T
+        out[start : start + PAIRS_AT_A_TIME] = np.einsum("ij,ij->i", found[one], found[other], dtype=np.float32)
     return out
 
 
-def hydrogen_pairs(names: Sequence[str], found: NDArray[np.float16]) -> Pairs:
-    """Pairs of rows that differ in hydrogen alone and look it: one may have lost it on its way, shape (m, 2)."""
-    families: dict[str, list[int]] = defaultdict(list)
-    family_of = but_for_hydrogen(names)
-    for row, name in enumerate(names):
-        if name in family_of:
-            families[family_of[name]].append(row)
-    apart = [(i, j) for rows in families.values() for i, j in combinations(rows, 2) if names[i] != names[j]]
-    pairs = np.array(apart, np.intp).reshape(-1, 2)
-    return pairs[cosines(found, pairs) >= WITHOUT_HYDROGEN]
-
-
-def pairs_to_join(names: Sequence[str], found: NDArray[np.float16], identical: Pairs, of_all: bool = False) -> Pairs:
-    """Pairs of rows that must not stand on two sides of a split, shape (m, 2).
+def hydrogen_pairs(names: Sequence[str], material: NDArray[np.integer], found: NDArray[np.float16]) -> Pairs:
+    """Rows of materials that differ in hydrogen alone and look it: one may have lost it on its way, shape (m, 2).
 
     Args:
-        names: the material of each row.
-        found: their :func:`shapes`.
+        names: of the materials; one name may be that of several, whose rows make no pairs.
+        material: of each row, its number among the names, shape (n,).
+        found: the rows' :func:`shapes`.
+
+    Returns:
+        One pair of rows of each two such materials.
+    """
+    families: dict[str, list[int]] = defaultdict(list)
+    family_of = but_for_hydrogen(names)
+    for number, name in enumerate(names):
+        if name in family_of:
+            families[family_of[name]].append(number)
+    order = np.argsort(material, kind="stable")
+    first = np.searchsorted(material[order], np.arange(len(names) + 1))
+    pairs = []
+    for family in families.values():
+        rows = {number: order[first[number] : first[number + 1]] for number in family}
+        for one, other in combinations((number for number in family if len(rows[number])), 2):
+            if names[one] != names[other]:
+                pairs += _lookalikes(found, rows[one], rows[other])
+    return np.array(pairs, np.intp).reshape(-1, 2)
+
+
+def _lookalikes(found: NDArray[np.float16], some: NDArray[np.intp], others: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """The first of some rows and of others that are as alike as :data:`WITHOUT_HYDROGEN`; nothing if none are."""
+    for one in some.tolist():
+        for start in range(0, len(others), ROWS_AT_A_TIME):
+            part = others[start : start + ROWS_AT_A_TIME]
+            alike = found[part].astype(np.float32) @ found[one].astype(np.float32) >= WITHOUT_HYDROGEN
+            if alike.any():
+                return [(one, int(part[alike.argmax()]))]
+    return []
+
+
+def pairs_to_join(
+    names: Sequence[str],
+    material: NDArray[np.integer],
+    found: NDArray[np.float16],
+    identical: Pairs,
+    of_all: bool = False,
+) -> Pairs:
+    """Pairs of rows whose materials must not stand on two sides of a split, one of each two materials, shape (m, 2).
+
+    Args:
+        names: of the materials.
+        material: of each row, its number among the names, shape (n,).
+        found: the rows' :func:`shapes`.
         identical: their :func:`identical_pairs`. They may be two refinements of one material where all but
             :data:`NEAR` of the atoms are the same.
         of_all: take all of them.
     """
+    _, first = np.unique(np.sort(material[identical], axis=1), axis=0, return_index=True)
+    identical = identical[first]
     if not of_all:
-        may_be_one = [difference(names[i], names[j]) <= NEAR for i, j in identical.tolist()]
+        may_be_one = [difference(names[i], names[j]) <= NEAR for i, j in material[identical].tolist()]
         identical = identical[np.array(may_be_one, bool)]
-    return np.concatenate([identical, hydrogen_pairs(names, found)])
+    return np.concatenate([identical, hydrogen_pairs(names, material, found)])
 
 
-def joined(groups: NDArray[np.str_], pairs: Pairs) -> NDArray[np.str_]:
+def joined(groups: NDArray[Any], pairs: Pairs) -> NDArray[Any]:
     """The groups after those of each pair of rows have become one, each called by its first row, shape (n,)."""
     if not len(pairs):
         return groups

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +23,7 @@ BROAD = 2.5  # features that are broader than this [°] are background
 ROWS_AT_A_TIME = 512
 
 
-def grouped_split(
-    groups: NDArray[np.str_], labels: NDArray[np.str_], folds: int, seed: int, where: object
-) -> NDArray[np.str_]:
+def grouped_split(groups: NDArray[Any], labels: NDArray[Any], folds: int, seed: int, where: object) -> NDArray[np.str_]:
     """Training, validation and test part; one fold each for the last two.
 
     Args:
@@ -48,7 +48,7 @@ def grouped_split(
         # A class with fewer members than folds is spread as far as it goes; the manifest shows the counts.
         warnings.filterwarnings("ignore", message="The least populated class")
         try:
-            parts = list(splitter.split(np.zeros(len(groups)), labels, groups))
+            parts = list(islice(splitter.split(np.zeros(len(groups)), labels, groups), 2))
         except ValueError as error:
             raise InputError(where, f"can't be split {folds} ways ({error}).", "Give more, or lower `folds`.") from None
     out[parts[0][1]] = TEST
@@ -87,8 +87,8 @@ def groups_of(
 
 
 def split_ideal(
-    groups: NDArray[np.str_],
-    labels: NDArray[np.str_],
+    groups: NDArray[Any],
+    labels: NDArray[Any],
     held_out: NDArray[np.bool_],
     folds: int,
     seed: int,

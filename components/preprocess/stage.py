@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from imitation_refinement.data.contracts import (
     measured_schema,
     null_rows,
     read_batches,
+    read_columns,
     read_grid,
     read_remarked,
     read_sources,
@@ -33,10 +35,11 @@ from imitation_refinement.data.contracts import (
     write_table,
     written,
 )
+from imitation_refinement.data.datasets import mapped_file
 from imitation_refinement.data.formula import but_for_hydrogen, one_material
 from imitation_refinement.data.patterns import Pattern, check_coverage
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import write_text
+from imitation_refinement.files import writable, writing
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
@@ -44,6 +47,7 @@ from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
 
 ROWS_AT_A_TIME = 4096
+IDENTITY = ("material_id", "formula", "crystal_system")
 KEPT_OUT = "kept_out"  # the part of rows that are there for their material alone
 
 
@@ -53,21 +57,18 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
     imperfect, kept_out, rejected = _imperfect(paths["imperfect"], grid, config)
     schema = with_sources(gridded_schema(grid), read_sources(paths["imperfect"][0]))
     write_table(paths["imperfect_dataset"], imperfect, schema)
-    ideal, pairs = _ideal(paths["ideal"], imperfect, kept_out, grid, config)
-    split_of = dict(zip(ideal["formula"], ideal["split"], strict=True))  # a material is on one side
+    ideal, twins = _ideal(paths["ideal"], imperfect, kept_out, grid, config)
+    pairs_of = ideal.group_by(["formula", "split"]).aggregate([]).to_pydict()  # one each: a material is on one side
+    split_of = dict(zip(pairs_of["formula"], pairs_of["split"], strict=True))
     _write_ideal(paths["ideal"], split_of, grid, paths["ideal_dataset"])
-    manifest = pd.concat(
-        [
-            ideal.rename(columns={"material_id": "id"}).assign(table="ideal"),
-            pd.DataFrame({c: imperfect[c] for c in ("formula", "crystal_system", "split")}).assign(
-                id=imperfect["pattern_id"], table="imperfect"
-            ),
-        ]
-    )[["table", "id", "formula", "crystal_system", "split", "identical_to"]]
-    write_text(paths["manifest"], as_csv(manifest))
+    _write_manifest(paths["manifest"], ideal, imperfect)
     write_rejected(paths["rejected"], rejected)
-    counts = {f"{table}_{split}": len(part) for (table, split), part in manifest.groupby(["table", "split"])}
-    tracker.log_metrics(counts | {"identical_on_two_sides": pairs})
+    counts = {
+        f"{table}_{split}": int(count)
+        for table, splits in (("ideal", ideal["split"].to_numpy()), ("imperfect", imperfect["split"]))
+        for split, count in zip(*np.unique(splits.astype(str), return_counts=True), strict=True)
+    }
+    tracker.log_metrics(counts | {"identical_on_two_sides": twins})
     tracker.log_artifact(paths["manifest"], name="manifest.csv")
     say("patterns by split: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
     training = (
@@ -75,6 +76,21 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
     )
     left_out = f"; {len(rejected)} left out" if rejected else ""
     return f"{training}, {counts.get('imperfect_test', 0)} to test on{left_out}"
+
+
+def _write_manifest(path: Path, ideal: pa.Table, imperfect: Mapping[str, Any]) -> None:
+    """Every id with its material, crystal system and split, a few thousand rows at a time."""
+    names = ["table", "id", "formula", "crystal_system", "split", "identical_to"]
+
+    def pieces() -> Iterator[pd.DataFrame]:
+        for batch in ideal.rename_columns({"material_id": "id"}).to_batches(ROWS_AT_A_TIME):
+            yield batch.to_pandas().assign(table="ideal")[names]
+        columns = {name: imperfect[name] for name in ("formula", "crystal_system", "split")}
+        yield pd.DataFrame(columns | {"id": imperfect["pattern_id"], "table": "imperfect"}).reindex(columns=names)
+
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for number, piece in enumerate(pieces()):
+            stream.write(as_csv(piece, header=not number))
 
 
 def _imperfect(
@@ -169,9 +185,11 @@ def _groups(
     group = groups_of(np.array([same.get(name, name) for name in material]), unknown, intensity, grid.step)
     known = np.flatnonzero(~np.isnan(theory[:, 0]))
     found = alike.shapes(theory[known], grid.step)
-    pairs = known[alike.pairs_to_join(material[known].tolist(), found, alike.identical_pairs(found), of_all=True)]
+    names, number = np.unique(material[known], return_inverse=True)
+    pairs = alike.pairs_to_join(names.tolist(), number, found, alike.identical_pairs(found, number), of_all=True)
+    pairs = known[pairs]
     if of_others := int((group[pairs[:, 0]] != group[pairs[:, 1]]).sum()):
-        say(f"{of_others} pairs of imperfect patterns have one theory under two names: kept on one side")
+        say(f"{of_others} pairs of materials of imperfect patterns have one theory: kept on one side")
     # Nothing but its name tells what a pattern without a structure is, and names lose their hydrogen.
     family_of = but_for_hydrogen(material)
     family = np.array([family_of.get(name, name) for name in material])
@@ -190,63 +208,85 @@ def _convert(two_theta: NDArray[np.float64] | None, wavelength: float, grid: Gri
 
 def _ideal(
     shards: list[Path], imperfect: Mapping[str, Any], kept_out: Mapping[str, Any], grid: Grid, config: PreprocessConfig
-) -> tuple[pd.DataFrame, int]:
+) -> tuple[pa.Table, int]:
     """Identity and split of every ideal pattern in the order of the shards' rows; near-identical pairs on two sides.
 
     Set aside are the materials of the imperfect patterns and those that are kept out, by name and by theory. What is
     left on two sides are other compounds that nobody could tell apart; ``identical_to`` names one.
     """
-    rows, found = _read_ideal(shards, grid)
-    # In the order of the ids, so that sharded and unsharded data are split alike.
-    order = np.argsort(rows["material_id"].to_numpy(str), kind="stable")
-    rows, found = rows.iloc[order], found[order]
-    material, apart = rows["formula"].to_numpy(str), [*imperfect["formula"], *kept_out["formula"].to_pylist()]
+    rows = pa.concat_tables([read_columns(shard, ideal_schema(grid), IDENTITY) for shard in shards])
+    apart = [*imperfect["formula"], *kept_out["formula"].to_pylist()]
     theories = pa.chunked_array([imperfect["theory"]]), kept_out["theory"]
     theory = np.concatenate([matrix(column, grid.points) for column in theories])
     known = np.flatnonzero(~np.isnan(theory[:, 0]))
+    # In the order of the ids, so that sharded and unsharded data are split alike.
+    order = pc.sort_indices(rows["material_id"]).to_numpy()
+    rows, n = rows.take(order), len(rows)
+    place = np.argsort(order)
+
+    # A material is its number among the names, in their order; that of a theory that is set apart comes after all.
+    names = sorted({*rows["formula"].unique().to_pylist(), *apart})
+    material, own = _numbered(rows["formula"], names), _numbered(pa.array(apart, pa.string()), names)
+    same = one_material(names)
+    name_of = _numbered(pa.array([same.get(name, name) for name in names], pa.string()), names)
+    family_of = but_for_hydrogen(names)
+    unsure = {family_of[apart[i]] for i in np.flatnonzero(np.isnan(theory[:, 0])) if apart[i] in family_of}
+    like_apart = np.array([family_of.get(name) in unsure for name in names], bool)
+    by_name = (np.isin(name_of, name_of[own]) | like_apart)[material]
 
     # Ideal patterns first, then the theory of what is set apart.
-    n, names = len(rows), [*material.tolist(), *(apart[i] for i in known)]
-    everything = np.concatenate([found, alike.shapes(theory[known], grid.step)])
-    identical = alike.identical_pairs(everything)
-    own = identical[(identical < n).all(axis=1)]
-    same = one_material([*material, *apart])
-    by_name = np.isin([same.get(name, name) for name in material], [same.get(name, name) for name in apart])
-    family_of = but_for_hydrogen([*material, *apart])
-    unsure = {family_of[apart[i]] for i in np.flatnonzero(np.isnan(theory[:, 0])) if apart[i] in family_of}
-    by_name |= np.array([family_of.get(name) in unsure for name in material], bool)
+    found = _shapes(shards, place, theory[known], grid)
+    everything = np.concatenate([material, len(names) + own[known]])
+    identical = alike.identical_pairs(found, everything)
+    across = alike.pairs_to_join([*names, *names], everything, found, identical, of_all=True)
     by_theory = by_name.copy()
-    across = alike.pairs_to_join(names, everything, identical, of_all=True)
-    by_theory[np.unique(across[(across < n).sum(axis=1) == 1].min(axis=1))] = True
-    within = alike.pairs_to_join(names[:n], found, own)
-    group = alike.joined(np.array([same.get(name, name) for name in material]), within)
-    labels = rows["crystal_system"].to_numpy(str)
+    by_theory[across[(across < n).sum(axis=1) == 1].min(axis=1)] = True
+    identical = identical[(identical < n).all(axis=1)]
+    within = alike.pairs_to_join(names, material, found[:n], identical)
+    group = alike.joined(name_of[material], within)
+    labels = _numbered(rows["crystal_system"], sorted(CRYSTAL_SYSTEMS))
     split = split_ideal(group, labels, by_theory, config.folds, config.seed, shards[0])
     if more := int(np.isin(group, group[by_theory]).sum() - np.isin(group, group[by_name]).sum()):
         say(f"{more} ideal patterns are set aside since they are the theory of imperfect ones of other names")
 
-    parted = own[split[own[:, 0]] != split[own[:, 1]]]
-    twin = np.full(n, None, object)
-    ids = rows["material_id"].to_numpy(object)
-    for one, other in parted.tolist():
-        twin[one], twin[other] = ids[other], ids[one]
+    parted = identical[split[identical[:, 0]] != split[identical[:, 1]]]
+    ids, twin = rows["material_id"], np.full(n, -1)
+    for one, other in (parted.T, parted.T[::-1]):
+        twin[one] = other
     example = (
-        f", as {ids[parted[0, 0]]} and {ids[parted[0, 1]]}: see identical_to in the manifest" if len(parted) else ""
+        f", as {ids[int(parted[0, 0])]} and {ids[int(parted[0, 1])]}: see identical_to in the manifest"
+        if len(parted)
+        else ""
     )
     say(f"near-identical ideal patterns of other compounds on two sides of the split: {len(parted)} pairs{example}")
-    return rows.assign(split=split, identical_to=twin).iloc[np.argsort(order)], len(parted)
+    rows = rows.append_column("split", pa.array(split))
+    rows = rows.append_column("identical_to", ids.take(pa.array(twin, mask=twin < 0)))
+    return rows.take(place), len(parted)
 
 
-def _read_ideal(shards: list[Path], grid: Grid) -> tuple[pd.DataFrame, NDArray[np.float16]]:
-    """Identity and shape of every ideal pattern."""
-    parts, found = [], []
+def _numbered(values: pa.Array | pa.ChunkedArray, names: Sequence[str]) -> NDArray[np.int32]:
+    """The place of each value among the names, shape (n,)."""
+    return np.asarray(pc.index_in(values, value_set=pa.array(names, pa.string())).to_numpy())
+
+
+def _shapes(
+    shards: list[Path], place: NDArray[np.int64], theory: NDArray[np.float32], grid: Grid
+) -> NDArray[np.float16]:
+    """The shapes of all ideal patterns, each at its place, and of theory after them.
+
+    They are in a file that goes with this process, of which the system keeps in memory what there is room for.
+    """
+    last = alike.shapes(theory, grid.step)
+    with writable(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
+        found = mapped_file(file, np.float16, (len(place) + len(last), last.shape[1]))
+    found[len(place) :] = last
+    first = 0
     for shard in shards:
-        read_grid(shard, grid)
-        for batch in read_batches(shard, ideal_schema(grid), ROWS_AT_A_TIME):
-            table = pa.Table.from_batches([batch])
-            parts.append(table.select(["material_id", "formula", "crystal_system"]).to_pandas())
-            found.append(alike.shapes(matrix(table["intensity"], grid.points), grid.step))
-    return pd.concat(parts, ignore_index=True), np.concatenate(found)
+        for batch in read_batches(shard, ideal_schema(read_grid(shard, grid)), ROWS_AT_A_TIME):
+            patterns = matrix(pa.chunked_array([batch["intensity"]]), grid.points)
+            found[place[first : first + len(batch)]] = alike.shapes(patterns, grid.step)
+            first += len(batch)
+    return found
 
 
 def _write_ideal(shards: list[Path], split_of: Mapping[str, str], grid: Grid, path: Path) -> None:

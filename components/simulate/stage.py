@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.simulate import painting
@@ -36,6 +35,7 @@ from imitation_refinement.data.contracts import (
     to_table,
     with_sources,
     write_rejected,
+    writer_of,
 )
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
@@ -45,7 +45,6 @@ from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.line import REACH
 
-ROWS_AT_A_TIME = 4096  # of the structures' table, while a shard's own are looked for
 CHUNK = 256  # rows at a time, and a row group of the output
 LEAST, MOST = 0.01, 179.9  # 2θ [°] that is asked for at all
 OUT_OF_REACH = 360.0  # 2θ [°] of a line that the grid's wavelength can't reach: nowhere near the grid
@@ -82,18 +81,18 @@ def run(paths: dict[str, Any], config: SimulateConfig, tracker: Tracker) -> str:
 
 def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
     """Ideal patterns of a shard of the structures; returns (patterns written, structures left out)."""
-    table = _own_rows(source, config)
-    if not has_structure(table).all():
-        row = config.shard + config.shards * int(np.flatnonzero(~has_structure(table))[0])
-        raise InputError(
-            source, f"row {row} has no lattice or sites.", "Give the table that collect_structures writes."
-        )
     grid, reach = config.grid, REACH * config.profile.fwhm
-    schema = with_sources(ideal_schema(grid, table.num_rows - table["remark"].null_count), read_sources(source))
+    remarks = [chunk["remark"] for _, chunk in _own_rows(source, config, ["remark"])]
+    n_rows, remarked = sum(map(len, remarks)), sum(len(chunk) - chunk.null_count for chunk in remarks)
+    schema = with_sources(ideal_schema(grid, remarked), read_sources(source))
     low, high = max(LEAST, grid.start - reach), min(MOST, grid.stop + reach)
 
-    def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
-        chunk = table.slice(start, CHUNK)
+    def simulate(part: tuple[int, pa.Table]) -> tuple[pa.Table, list[InputError]]:
+        first, chunk = part
+        if not (there := has_structure(chunk)).all():
+            row = first + config.shards * int(np.flatnonzero(~there)[0])
+            remedy = "Give the table that collect_structures writes."
+            raise InputError(source, f"row {row} has no lattice or sites.", remedy)
         structures = Structures.from_arrow(chunk)
         usable = ~unsupported(structures, config.mode)
         found = peaks(structures.select(usable), grid.wavelength, low, high, config.mode)
@@ -105,36 +104,37 @@ def _ideal(source: Path, target: Path, config: SimulateConfig) -> tuple[int, lis
         columns = dict(zip(kept.column_names, kept.columns, strict=True))
         return to_table({**columns, "intensity": patterns[seen]}, schema), bad
 
-    starts = range(0, table.num_rows, CHUNK)
-    return _stream(simulate, starts, table.num_rows, target, schema, "ideal patterns", config.threads)
+    parts = _own_rows(source, config)
+    return _stream(simulate, parts, n_rows, target, schema, "ideal patterns", config.threads)
 
 
 def _library(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
     """The lines of a shard's structures; returns (entries written, none left out that has an ideal pattern)."""
-    table = _own_rows(source, config)
 
-    def simulate(start: int) -> tuple[pa.Table, list[InputError]]:
-        chunk = table.slice(start, CHUNK)
+    def simulate(part: tuple[int, pa.Table]) -> tuple[pa.Table, list[InputError]]:
+        _, chunk = part
         structures = Structures.from_arrow(chunk)
         usable = ~unsupported(structures)
         made = entries(chunk.filter(pa.array(usable)), structures.select(usable))
         return pa.Table.from_pylist(made, schema=LIBRARY), []
 
-    starts = range(0, table.num_rows, CHUNK)
     schema = with_sources(LIBRARY, read_sources(source))
-    return _stream(simulate, starts, table.num_rows, target, schema, "library", config.threads)
+    n_rows = sum(len(chunk) for _, chunk in _own_rows(source, config, ["material_id"]))
+    return _stream(simulate, _own_rows(source, config), n_rows, target, schema, "library", config.threads)
 
 
-def _own_rows(source: Path, config: SimulateConfig) -> pa.Table:
-    """A shard's rows of the structures; of the others a few thousand at a time are in memory."""
-    first, parts = 0, []
-    for batch in read_batches(source, STRUCTURES, ROWS_AT_A_TIME):
+def _own_rows(
+    source: Path, config: SimulateConfig, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """A shard's rows of the structures, :data:`CHUNK` at a time, each after the number of its first in the table."""
+    first = 0
+    for batch in read_batches(source, STRUCTURES, CHUNK * config.shards, columns):
         own = np.arange((config.shard - first) % config.shards, len(batch), config.shards)
-        parts.append(pa.Table.from_batches([batch]).take(own))
+        if len(own):
+            yield first + int(own[0]), pa.Table.from_batches([batch]).take(own)
         first += len(batch)
     if not first:
         raise InputError(source, "has no rows.", "Give at least one.")
-    return pa.concat_tables(parts)
 
 
 def _imperfect(source: Path, target: Path, config: SimulateConfig) -> tuple[int, list[InputError]]:
@@ -223,7 +223,7 @@ def _theory(
 
 def _stream(
     work: Callable[[T], tuple[pa.Table, list[InputError]]],
-    parts: Sequence[T],
+    parts: Iterable[T],
     total: int,
     target: Path,
     schema: pa.Schema,
@@ -242,7 +242,7 @@ def _stream(
             bad.extend(errors)
             yield from range(table.num_rows)
 
-    with writing(target) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with writing(target) as temporary, writer_of(temporary, schema) as writer:
         written = sum(1 for _ in progress(rows(), label, total, "patterns"))
     return written, bad
 

@@ -169,8 +169,14 @@ def to_table(columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> pa.Ta
 def write_table(path: str | Path, columns: pd.DataFrame | dict[str, Any], schema: pa.Schema) -> None:
     """Writes a Parquet table under its contract, whole or not at all; see :func:`to_table` for the columns."""
     table = to_table(columns, schema)
-    with writing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with writing(path) as temporary, writer_of(temporary, schema) as writer:
+        writer.write_table(table)
+
+
+def writer_of(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """What writes tables of a schema: dictionaries for texts alone, as those of numbers cost more than they spare."""
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=texts)
 
 
 def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_rows: int) -> Iterator[int]:
@@ -189,7 +195,7 @@ def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_r
 
     def file(target: Path, first: Iterable[pa.Table], most: int) -> Iterator[int]:
         n = 0
-        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        with writer_of(target, schema) as writer:
             for table in chain(first, rest):
                 writer.write_table(table)
                 yield from range(table.num_rows)
@@ -232,10 +238,24 @@ def read_batches(
         with _readable(part), pq.ParquetFile(part) as table:
             check_schema(part, table.schema_arrow, schema)
             first = 0
-            for batch in table.iter_batches(rows, columns=columns):
-                check_values(part, batch, schema, first)
-                yield batch
-                first += len(batch)
+            for groups in _row_groups(table.metadata, rows):
+                for batch in table.iter_batches(rows, groups, columns):
+                    check_values(part, batch, schema, first)
+                    yield batch
+                    first += len(batch)
+
+
+def _row_groups(found: pq.FileMetaData, rows: int) -> Iterator[list[int]]:
+    """The row groups of a file, as many at a time as hold so many rows: Arrow (25) keeps what an iterator has read."""
+    some, n_rows = list[int](), 0
+    for group in range(found.num_row_groups):
+        some.append(group)
+        n_rows += found.row_group(group).num_rows
+        if n_rows >= rows:
+            yield some
+            some, n_rows = [], 0
+    if some:
+        yield some
 
 
 def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
@@ -484,10 +504,10 @@ def null_rows(patterns: NDArray[np.float32]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(patterns.ravel()), patterns.shape[1], mask=missing)
 
 
-def as_csv(table: pd.DataFrame) -> str:
+def as_csv(table: pd.DataFrame, header: bool = True) -> str:
     """A table as the text of a CSV in which no spreadsheet finds a formula; see :func:`~.files.cell`."""
     texts = {name: table[name].map(cell) for name in table.columns if table[name].dtype.kind not in "biufc"}
-    return table.assign(**texts).to_csv(index=False)
+    return table.assign(**texts).to_csv(index=False, header=header)
 
 
 def write_rejected(path: str | Path, rejected: Sequence[InputError]) -> None:

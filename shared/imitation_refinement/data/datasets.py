@@ -5,18 +5,19 @@ from __future__ import annotations
 import atexit
 import fcntl
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from imitation_refinement.data.contracts import (
     ideal_schema,
@@ -34,7 +35,7 @@ from imitation_refinement.xrd.grid import Grid
 
 UNLABELLED = -1
 ROWS_AT_A_TIME = 4096
-MAPPED_BYTES = 16 << 30  # patterns that are larger are mapped, not read
+MAPPED_BYTES = 1 << 30  # patterns that are larger are mapped, not read
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,14 @@ def read_ideal(path: str | Path, split: str | None = None) -> Dataset:
     """
     grid = read_grid(path)
     schema = ideal_schema(grid)
-    rows = read_columns(path, schema, [name for name in schema.names if name != "intensity"]).to_pandas()
-    if not len(rows):
+    table = read_columns(path, schema, [name for name in schema.names if name != "intensity"])
+    if not len(table):
         raise InputError(path, "has no rows.", "Give at least one.")
-    labels = _labels(rows, path)
-    _check_training(path, rows)
-    chosen = np.ones(len(rows), bool) if split is None else (rows["split"] == split).to_numpy()
+    splits = table["split"].to_numpy()
+    _check_training(path, splits)
+    chosen = np.ones(len(table), bool) if split is None else splits == split
+    rows = table.filter(pa.array(chosen)).to_pandas()
+    labels = _labels(rows.set_index(np.flatnonzero(chosen)), path)
     shape = (int(chosen.sum()), grid.points)
 
     def fill(out: NDArray[np.float32]) -> None:
@@ -103,7 +106,7 @@ def read_ideal(path: str | Path, split: str | None = None) -> Dataset:
     else:
         intensity = np.empty(shape, np.float32)
         fill(intensity)
-    return Dataset(rows[chosen].reset_index(drop=True), grid, intensity, None, labels[chosen])
+    return Dataset(rows, grid, intensity, None, labels)
 
 
 def mapped(
@@ -121,18 +124,30 @@ def mapped(
 
     Returns:
         The array; what is written to it stays in this process.
+
+    Raises:
+        InputError: if the disk is full.
     """
     name = hashlib.sha256(f"{key} {shape}".encode()).hexdigest()[:32]
     path = Path(tempfile.gettempdir()) / f"imitation-refinement-{os.getuid()}-{name}.float32"
+    for left in (path, path.with_suffix(".lock")):
+        atexit.register(left.unlink, missing_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            with writing(path) as temporary:
-                fill(np.memmap(temporary, np.float32, "w+", shape=shape))
-        found = np.memmap(path, np.float32, "c", shape=shape)
-    for file in (path, path.with_suffix(".lock")):
-        atexit.register(file.unlink, missing_ok=True)
-    return found
+            with writing(path) as temporary, temporary.open("r+b") as file:
+                fill(mapped_file(file, np.float32, shape))
+        return np.memmap(path, np.float32, "c", shape=shape)
+
+
+def mapped_file(file: BinaryIO, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """An array in an empty file that is open for writing, which takes all its room on the disk here.
+
+    Raises:
+        OSError: if the disk is full; what is mapped without room ends the process as it is written.
+    """
+    os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * np.dtype(dtype).itemsize))
+    return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -152,7 +167,7 @@ def read_imperfect(path: str | Path, grid: Grid | None = None) -> Dataset:
     """
     rows, own, patterns = read_gridded(path, "imperfect")
     labels = _labels(rows, path)
-    _check_training(path, rows)
+    _check_training(path, rows["split"].to_numpy())
     if grid is not None and own != grid:
         raise InputError(path, f"is on the grid {own}, the model on {grid}.", "Preprocess it on the model's grid.")
     return Dataset(rows, own, patterns["intensity"], patterns["theory"], labels)
@@ -196,6 +211,6 @@ def _labels(rows: pd.DataFrame, path: str | Path) -> NDArray[np.int64]:
     return labels
 
 
-def _check_training(path: str | Path, rows: pd.DataFrame) -> None:
-    if not (rows["split"] == "train").any():
+def _check_training(path: str | Path, splits: NDArray[np.object_]) -> None:
+    if not (splits == "train").any():
         raise InputError(path, "has no row with split 'train'.", "Give the table that preprocess writes.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from components.preprocess import alike
 from components.preprocess.alike import (
     IDENTICAL,
     cosines,
@@ -33,7 +34,9 @@ def drawn(n: int, seed: int) -> np.ndarray:
     return np.stack([pattern(*zip(*pair, strict=True)) for pair in [*lines, *moved]])
 
 
-def test_no_identical_pair_is_missed() -> None:
+@pytest.mark.parametrize("rows", [4096, 50])
+def test_no_identical_pair_is_missed(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alike, "ROWS_AT_A_TIME", rows)
     patterns = drawn(120, 0)
     found = shapes(patterns, STEP)
     binned = np.sqrt(patterns[:, : len(AXIS) // 4 * 4].reshape(len(patterns), -1, 4).mean(2).astype(float))
@@ -41,32 +44,42 @@ def test_no_identical_pair_is_missed() -> None:
     cosine = binned @ binned.T
     expected = {(i, j) for i, j in zip(*np.nonzero(np.triu(cosine, 1) >= IDENTICAL), strict=True)}
     close = {(i, j) for i, j in zip(*np.nonzero(np.abs(np.triu(cosine, 1) - IDENTICAL) < 2e-4), strict=True)}
-    pairs = {(i, j) for i, j in identical_pairs(found).tolist()}
+    in_order = identical_pairs(found, np.arange(len(found))).tolist()
+    pairs = {(i, j) for i, j in in_order}
+    assert in_order == sorted(in_order) and len(pairs) == len(in_order)
     assert pairs ^ expected <= close  # half precision
     assert 10 < len(pairs) < 120
+    material = np.arange(len(found)) % 120 + 120 * (np.arange(len(found)) % 7 < 3)
+    of_two = identical_pairs(found, material).tolist()
+    assert of_two == [[i, j] for i, j in in_order if material[i] != material[j]] and len(of_two) > 5
     np.testing.assert_allclose(cosines(found, np.array([[0, 120], [3, 5]])), cosine[[0, 3], [120, 5]], atol=2e-3)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
 def test_few_rows_make_no_pairs(rows: int) -> None:
     found = shapes(drawn(1, 0)[:rows], STEP)
-    assert identical_pairs(found).shape == hydrogen_pairs(["MnO2"] * rows, found).shape == (0, 2)
+    material = np.zeros(rows, int)
+    assert identical_pairs(found, material).shape == hydrogen_pairs(["MnO2"], material, found).shape == (0, 2)
+    assert pairs_to_join(["MnO2"], material, found, np.empty((0, 2), int)).shape == (0, 2)
 
 
 def test_lost_hydrogen_and_other_compounds() -> None:
     """A refinement without its hydrogen has other weak lines; an isotypic compound has the same ones."""
     lines = [(20.0, 1.0), (30.0, 0.8), (41.0, 0.6)]
     other = [(22.0, 1.0), (33.0, 0.8), (47.0, 0.6)]
-    patterns = np.stack([pattern(*lines), pattern(*lines, (50.0, 0.05)), pattern(*lines), pattern(*other)])
-    names = ["Mn(HO)2", "MnO2", "InRh", "MnO2"]
-    found = shapes(patterns, STEP)
-    identical = identical_pairs(found)
+    weak = (50.0, 0.05)
+    patterns = [pattern(*lines), pattern(*lines, weak), pattern(*lines), pattern(*other), pattern(*lines, weak)]
+    names, material = ["Mn(HO)2", "MnO2", "InRh"], np.array([0, 1, 2, 1, 1])
+    found = shapes(np.stack(patterns), STEP)
+    identical = identical_pairs(found, material)
     assert identical.tolist() == [[0, 2]]
-    assert sorted(map(sorted, hydrogen_pairs(names, found).tolist())) == [[0, 1]]
-    assert sorted(map(sorted, pairs_to_join(names, found, identical).tolist())) == [[0, 1]]
-    assert sorted(map(sorted, pairs_to_join(names, found, identical, of_all=True).tolist())) == [[0, 1], [0, 2]]
-    renamed = ["Mg0.45Fe0.05O0.5", "CaO", "Mg0.44Fe0.06O0.5", "CaO"]  # 2 % of the atoms
-    assert pairs_to_join(renamed, found, identical).tolist() == [[0, 2]]
+    assert hydrogen_pairs(names, material, found).tolist() == [[0, 1]]  # of each two materials one
+    assert hydrogen_pairs(["MnO2"] * 3, material, found).tolist() == []
+    assert pairs_to_join(names, material, found, identical).tolist() == [[0, 1]]
+    assert sorted(pairs_to_join(names, material, found, identical, of_all=True).tolist()) == [[0, 1], [0, 2]]
+    assert pairs_to_join(["Mg0.45Fe0.05O0.5", "CaO", "Mg0.44Fe0.06O0.5"], material, found, identical).tolist() == [
+        [0, 2]
+    ]  # 2 % of the atoms
 
 
 def test_joined_groups_are_called_by_their_first_row() -> None:

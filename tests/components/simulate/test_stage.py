@@ -167,7 +167,7 @@ def test_remarks_are_counted(tables: dict[str, Path], tmp_path: Path) -> None:
 
 def test_structures_in_several_files(tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As collect_structures writes very many; each shard looks for its rows a few at a time."""
-    monkeypatch.setattr(stage, "ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr(stage, "CHUNK", 2)
     table, folder = read_table(tables["structures"], STRUCTURES), tmp_path / "folder"
     folder.mkdir()
     for number, rows in enumerate((slice(0, 4), slice(4, 5), slice(5, 9))):

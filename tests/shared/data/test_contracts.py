@@ -213,3 +213,36 @@ def test_parts_pass_hidden_files_over(tmp_path: Path) -> None:
     for name in ("part-1.parquet", "part-0.parquet", "._part-0.parquet", ".part-2.parquet.x", "part-0.parquet~"):
         (tmp_path / name).touch()
     assert [path.name for path in parts(tmp_path)] == ["part-0.parquet", "part-1.parquet"]
+
+
+def test_of_a_long_table_a_few_rows_are_in_memory(tmp_path: Path) -> None:
+    """As many row groups at a time as hold the rows that are asked for; row groups of uneven sizes."""
+    grid, path = Grid(points=512), tmp_path / "long.parquet"
+    schema, names = ideal_schema(grid), [f"m{i:05}" for i in range(16_384)]
+    with pq.ParquetWriter(path, schema) as writer:
+        for start, stop in ((0, 300), (300, 301), *((i, i + 256) for i in range(301, 16_384, 256))):
+            own = names[start:stop]
+            columns = {"material_id": own, "formula": own, "crystal_system": ["cubic"] * len(own)}
+            columns["intensity"] = np.ones((len(own), grid.points), np.float32)
+            writer.write_table(to_table(columns, schema))
+    before, most, found = pa.total_allocated_bytes(), 0, []
+    for batch in read_batches(path, schema, 512):
+        assert len(batch) <= 512
+        found += batch["material_id"].to_pylist()
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert found == names and most < 8 << 20  # of 32 MiB
+    with pytest.raises(InputError, match=r"row 16384: unknown crystal_system 'x'"):
+        broken = pq.read_table(path).to_pydict() | {"crystal_system": ["cubic"] * 16_383 + ["x"]}
+        broken["intensity"] = np.ones((16_384, grid.points), np.float32)
+        pq.write_table(to_table(broken, schema), path, row_group_size=1000)
+        list(read_batches(path, schema, 1500))
+
+
+def test_texts_alone_have_dictionaries(tmp_path: Path) -> None:
+    """Those of intensities made a table of patterns larger by half."""
+    columns = {"material_id": ["a", "b"], "formula": ["Si", "Si"], "crystal_system": ["cubic", "cubic"]}
+    patterns = RNG.random((2, GRID.points), dtype=np.float32)
+    write_table(tmp_path / "t", columns | {"intensity": patterns}, ideal_schema(GRID))
+    group = pq.read_metadata(tmp_path / "t").row_group(0)
+    found = {(one := group.column(i)).path_in_schema: "RLE_DICTIONARY" in one.encodings for i in range(5)}
+    assert found.pop("intensity.list.element") is False and found["formula"] and found["material_id"]

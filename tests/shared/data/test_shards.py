@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -169,6 +170,22 @@ def test_preprocess_makes_shards_of_many_patterns(tmp_path: Path, monkeypatch: p
     np.testing.assert_array_equal(one[2]["intensity"], many[2]["intensity"])
     for name in ("imperfect_dataset", "manifest"):
         assert digest(found["file"][name]) == digest(found["folder"][name])
+
+
+def test_a_full_disk_is_one_message_and_no_signal(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is mapped has its room before it is written."""
+    monkeypatch.setattr(datasets, "MAPPED_BYTES", 0)
+    monkeypatch.setattr(datasets.tempfile, "tempdir", str(tmp_path))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"float32: can't be written \(File too large\)"):
+            read_ideal(sharded, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.glob("*.float32"))
 
 
 MAPPING = """

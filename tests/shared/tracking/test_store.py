@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
-import subprocess
-import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,29 +16,27 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.running.tracking import EXPERIMENT, Tracker
 from imitation_refinement.tracking.store import open_store, sqlite_uri
 
-START = """
-import sys, time
-from pathlib import Path
-import mlflow, mlflow.store.tracking.sqlalchemy_store
-from imitation_refinement.tracking.store import open_store
 
-folder = Path(sys.argv[1])
-(folder / f"{sys.argv[2]}.ready").touch()
-while len(list(folder.glob("*.ready"))) < 3:
-    time.sleep(0.001)
-client, experiment = open_store(f"sqlite:///{folder / 'mlflow.db'}")
-client.create_run(experiment, run_name=sys.argv[2])
-"""
+def begin(folder: Path, name: str) -> None:
+    """A pipeline run's first step, in a process of its own, when all three are ready."""
+    (folder / f"{name}.ready").touch()
+    while len(list(folder.glob("*.ready"))) < 3:
+        time.sleep(0.001)
+    client, experiment = open_store(f"sqlite:///{folder / 'mlflow.db'}")
+    client.create_run(experiment, run_name=name)
 
 
 def test_pipeline_runs_that_begin_at_once_in_a_new_store(tmp_path: Path) -> None:
-    import mlflow
+    import mlflow.store.tracking.sqlalchemy_store  # each of them has it then
 
     names = ("a", "b", "c")
-    command = [sys.executable, "-c", START, str(tmp_path)]
-    all_three = [subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True) for name in names]
-    ended = [(p.communicate()[1], p.returncode) for p in all_three]
-    assert [code for _, code in ended] == [0, 0, 0], ended
+    fork = multiprocessing.get_context("fork")
+    all_three = [fork.Process(target=begin, args=(tmp_path, name)) for name in names]
+    for process in all_three:
+        process.start()
+    for process in all_three:
+        process.join()
+    assert [process.exitcode for process in all_three] == [0, 0, 0]
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     experiment = client.get_experiment_by_name(EXPERIMENT)
     runs = client.search_runs([experiment.experiment_id])
