@@ -8,7 +8,7 @@ printed, a line a fault and what it was done to; the exit status is 1 if one doe
 the whole run are containers. ``--short`` is for tests: one stage, few moments.
 
 What needs root, or a tool, and is not had, is named as not tried: small disks are mounted (else limits on a file's size
-stand for them), rights are another user's, the clock is set back for a process alone, by libfaketime.
+stand for them), rights are another user's, the clock is set back for its processes alone (``clock.c``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -41,7 +41,6 @@ ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "benchmarks" / "faults.toml"
 COMMAND = [str(Path(sys.executable).with_name("imitation-refinement"))]
 END_S = 5.0  # for what was asked to end
-NOBODY = 65534
 # Of a run's folder: what says when and how, not what.
 PASSING = re.compile(r"log\.txt|run\.json|tracking/.*|answers\.journal")
 TOKEN = "FAULTS_TOKEN"  # in the environment of all that is started, by which it is found again
@@ -72,8 +71,11 @@ class Work:
         return [word.replace("{out}", str(out)) for word in self.command]
 
     def next(self, out: Path) -> list[str]:
-        """The command that goes on."""
-        return self.again(out) if self.again else self.first(out)
+        """The command that goes on; the first one where nothing was begun."""
+        try:
+            return self.again(out) if self.again else self.first(out)
+        except StopIteration:
+            return self.first(out)
 
     def digests(self, out: Path) -> dict[str, str]:
         """SHA-256 of all that it made, by relative path."""
@@ -122,8 +124,8 @@ class Faults:
         self._number += 1
         return (base or self.place) / f"out{self._number}"
 
-    def start(self, command: Sequence[str], **how: Any) -> Running:
-        """Starts a command."""
+    def start(self, command: Sequence[str], more: Mapping[str, str] | None = None, **how: Any) -> Running:
+        """Starts a command, with more in its environment."""
         self._number += 1
         log = self.place / f"said{self._number}.txt"
         with log.open("wb") as stream:
@@ -133,7 +135,7 @@ class Faults:
                 stdout=stream,
                 stderr=stream,
                 cwd=self.place,
-                env={**environment(), TOKEN: self.token},
+                env={**environment(), TOKEN: self.token, **(more or {})},
                 start_new_session=True,
                 **how,
             )
@@ -148,11 +150,15 @@ class Faults:
         work.seconds, work.expected = time.monotonic() - started, work.digests(out)
         print(f"{work.name}: {work.seconds:.1f} s undisturbed, {len(work.expected)} files", flush=True)
 
-    def ended(self, work: Work, out: Path, first: bool = False) -> str:
+    def ended(self, work: Work, out: Path) -> str:
         """Lets something end that was cut; what is wrong then, empty if nothing is."""
-        running = self.start(work.first(out) if first else work.next(out))
+        return self.same(self.start(work.next(out)), work, out)
+
+    @staticmethod
+    def same(running: Running, work: Work, out: Path) -> str:
+        """Waits for the end; what is wrong then, empty if nothing is."""
         if (code := running.wait()) != 0:
-            return f"goes on with status {code}: {running.last()}"
+            return f"status {code}: {running.last()}"
         found = work.digests(out)
         wrong = sorted(n for n in {**found, **work.expected} if found.get(n) != work.expected.get(n))
         return f"{len(wrong)} files are others: {', '.join(wrong[:3])}" if wrong else ""
@@ -176,26 +182,16 @@ class Faults:
         # What keeps what it finished is cut often on its way; a stage at any moment of it.
         left, problems, most = self.kills, [], (0.3 if work.again else 1.1) * work.seconds
         while left:
-            out, begun = self.out(), False
+            out = self.out()
             for _ in range(min(left, 7)):  # one after the other in the same folder
                 moment = self.rng.uniform(0.05 * most, most)
-                running = self.start(work.next(out) if begun else work.first(out))
+                running = self.start(work.next(out))
                 problems.append("" if running.killed(moment) else "processes are left")
                 left -= 1
-                begun = begun or self.begun(work, out)
-            if problem := self.ended(work, out, not begun):
+            if problem := self.ended(work, out):
                 problems[-1] = problem
             shutil.rmtree(out, ignore_errors=True)
         self.note("SIGKILL at random moments, again and again", work.name, problems)
-
-    @staticmethod
-    def begun(work: Work, out: Path) -> bool:
-        """Whether there is something to go on with."""
-        try:
-            work.next(out)
-        except (StopIteration, IndexError):
-            return False
-        return True
 
     def stopped(self, work: Work, moments: int = 3) -> None:
         """SIGTERM and Ctrl-C: ends soon, says the command that goes on, leaves no process, and that command works."""
@@ -271,7 +267,7 @@ class Faults:
                     wrong = "what was there is gone"
                 (out / "before.txt").unlink()
                 disk_size(disk, 1 << 30)
-                problems.append(wrong or self.ended(work, out, not self.begun(work, out)))
+                problems.append(wrong or self.ended(work, out))
                 shutil.rmtree(out)
         self.note("disk full: one message, then room and again", work.name, problems)
 
@@ -290,7 +286,7 @@ class Faults:
         running = self.start(
             work.first(out), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2)
         )
-        wrong = running.refused("File too large") or self.ended(work, out, True)
+        wrong = running.refused("File too large") or self.ended(work, out)
         self.note("a file too large: one message, then again", work.name, [wrong])
 
     def forbidden(self, work: Work) -> None:
@@ -322,20 +318,25 @@ class Faults:
         self.note("two at once into one folder", work.name, [wrong], "one refused" if 2 in codes else "both done")
 
     def clock(self, work: Work) -> None:
-        """Killed, and gone on with a day earlier."""
-        faketime = shutil.which("faketime")
-        if not faketime:
-            self.skipped("clock set back by a day", "faketime is not installed")
+        """A clock that is set back by a day: while it is at work, and between a cut and what goes on."""
+        compiler = shutil.which("cc")
+        if not compiler:
+            self.skipped("clock set back by a day", "no C compiler is installed")
             return
-        out = self.out()
-        running = self.start(work.first(out))
-        running.killed(0.6 * work.seconds)
-        again = [faketime, "-f", "-1d", *(work.next(out) if self.begun(work, out) else work.first(out))]
-        running = self.start(again)
-        code = running.wait()
-        found = work.digests(out)
-        wrong = "" if code == 0 and found == work.expected else f"status {code}: {running.last()}"
-        self.note("clock set back by a day", work.name, [wrong])
+        clock = clock_of(self.place, compiler)
+        back = Path(clock["FAULTS_CLOCK"])
+        for when, cut in (("while it is at work", False), ("before it goes on", True)):
+            out = self.out()
+            running = self.start(work.first(out), clock)
+            time.sleep(0.5 * work.seconds)
+            if cut:
+                running.killed(0)
+            back.touch()
+            if cut:
+                running = self.start(work.next(out), clock)
+            self.note(f"clock set back by a day, {when}", work.name, [self.same(running, work, out)])
+            back.unlink()
+            shutil.rmtree(out)
 
     def replaced_model(self, work: Work) -> None:
         """A classifier replaced after it was trained: noticed, done again, and the result is the same."""
@@ -457,6 +458,13 @@ def alive(token: str) -> list[int]:
         if token.encode() in started and state != "Z" and b"tracking.upload" not in command:
             found.append(int(place.name))
     return found
+
+
+def clock_of(place: Path, compiler: str) -> dict[str, str]:
+    """The environment of a process whose clock is a day back once the file ``FAULTS_CLOCK`` is there."""
+    library = place / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, ROOT / "benchmarks" / "clock.c"], check=True)
+    return {"LD_PRELOAD": str(library), "FAULTS_CLOCK": str(place / "set-back")}
 
 
 @contextmanager
@@ -648,8 +656,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = ["stage collect_structures"] if arguments.short else arguments.only
         for work in works(place / "data", arguments.docker, chosen):
             faults.whole(work)
-            alone = [faults.killed, faults.stopped, faults.full, faults.file_too_large, faults.forbidden, faults.two]
-            of_run = [faults.clock, faults.replaced_model, faults.replaced_while_running, faults.finished_again]
+            alone = [
+                faults.killed,
+                faults.stopped,
+                faults.full,
+                faults.file_too_large,
+                faults.forbidden,
+                faults.two,
+                faults.clock,
+            ]
+            of_run = [faults.replaced_model, faults.replaced_while_running, faults.finished_again]
             if arguments.short:
                 alone = [faults.killed]
             for fault in [*alone, *(of_run if work.name == "run" else [])]:
