@@ -208,7 +208,7 @@ class Faults:
                     pass
                 asked = time.monotonic()
                 os.kill(running.process.pid, number)
-                code = running.wait()
+                code = running.wait(6 * END_S)
                 took = time.monotonic() - asked
                 longest = max(longest, took)
                 said = running.said()
@@ -400,9 +400,13 @@ class Running:
     log: Path
     token: str
 
-    def wait(self) -> int:
-        """Its exit status; as a shell's where a signal ended it."""
-        code = self.process.wait(1800)
+    def wait(self, seconds: float = 1800) -> int:
+        """Its exit status; as a shell's where a signal ended it, which one does after so long."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
         return code if code >= 0 else 128 - code
 
     def refused(self, *reasons: str) -> str:
