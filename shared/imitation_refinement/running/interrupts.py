@@ -47,8 +47,8 @@ def signals(handler: Callable[[int, FrameType | None], None], *numbers: signal.S
 def stoppable(command: Sequence[str]) -> Iterator[None]:
     """An interrupt or a termination in the block ends the process in order, with one line that says how to go on.
 
-    If that takes more than three seconds, it ends all the same, as if killed: a library may swallow the exception, and
-    one that was raised in the middle of an import leaves a lock behind that other threads wait for.
+    In the middle of an import it ends at once, as if killed: an exception there may be lost, or leave a lock that other
+    threads wait for. So it does after three seconds, where a library has swallowed the exception.
 
     Args:
         command: the program and its arguments, which given again go on, or begin anew where little is lost; or nothing.
@@ -62,10 +62,12 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
+        if _importing(frame):
+            end()
         signal.setitimer(signal.ITIMER_REAL, ORDERLY_S)
         stop(number, frame)
 
-    def end(number: int, frame: FrameType | None) -> None:
+    def end(*_: object) -> None:
         os.write(2, f"{text}\n".encode())
         os._exit(128 + asked[0])
 
@@ -81,6 +83,12 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
             raise error if isinstance(error, Stopped) else Stopped(asked[0] if asked else signal.SIGINT) from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def run_stage(package: str) -> None:

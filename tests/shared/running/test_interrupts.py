@@ -43,6 +43,18 @@ class STAGE:
         except BaseException:
             lock.acquire()
 """
+IMPORTED = """
+import time
+from pathlib import Path
+
+class Lost:
+    def __del__(self):
+        Path("begun").touch()
+        time.sleep(60)  # an exception here is told, and ignored
+
+lost = Lost()
+del lost
+"""
 MAIN = "from imitation_refinement.running.interrupts import run_stage\nrun_stage(__package__)\n"
 
 
@@ -70,10 +82,11 @@ def test_a_stage_that_is_stopped_names_the_command_that_goes_on(tmp_path: Path, 
     assert (tmp_path / "tidy").exists()
 
 
-def test_a_stage_that_does_not_heed_it_ends_all_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [DEAF, IMPORTED], ids=["swallowed", "imported"])
+def test_a_stage_that_does_not_heed_it_ends_all_the_same(tmp_path: Path, text: str) -> None:
     """As where a library swallows the exception, or a thread waits for ever."""
     told = "stopped; go on with: python -m toy --output 'my file'\n"
-    assert stopped_stage(tmp_path, DEAF, signal.SIGTERM) == (143, told)
+    assert stopped_stage(tmp_path, text, signal.SIGTERM) == (143, told)
 
 
 def test_an_interrupt_that_a_library_has_made_another_error_of(capsys: pytest.CaptureFixture[str]) -> None:
