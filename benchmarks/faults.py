@@ -1,6 +1,6 @@
 """What becomes of work that is cut: kills, signals, full disks, missing rights, a wrong clock, two at once.
 
-    python benchmarks/faults.py [--kills 20] [--seed S] [--only NAME …] [--docker] [--short]
+    python benchmarks/faults.py [--kills 20] [--stops 3] [--seed S] [--only NAME …] [--docker] [--short]
 
 Each stage alone, ``refine``, ``identify``, ``batch run``, ``release`` and a whole run (``benchmarks/faults.toml``) are
 done once undisturbed; then again, disturbed, until they end; all that they leave is compared by SHA-256. A table is
@@ -111,10 +111,11 @@ class Faults:
         place: a folder for all.
         rng: draws moments.
         kills: how many moments.
+        stops: how many of each signal that asks for an end.
     """
 
-    def __init__(self, place: Path, rng: random.Random, kills: int) -> None:
-        self.place, self.rng, self.kills = place, rng, kills
+    def __init__(self, place: Path, rng: random.Random, kills: int, stops: int) -> None:
+        self.place, self.rng, self.kills, self.stops = place, rng, kills, stops
         self.token = uuid.uuid4().hex
         self.rows: list[Row] = []
         self._number = 0
@@ -193,13 +194,13 @@ class Faults:
             shutil.rmtree(out, ignore_errors=True)
         self.note("SIGKILL at random moments, again and again", work.name, problems)
 
-    def stopped(self, work: Work, moments: int = 3) -> None:
+    def stopped(self, work: Work) -> None:
         """SIGTERM and Ctrl-C: ends soon, says the command that goes on, leaves no process, and that command works."""
         for number in (signal.SIGTERM, signal.SIGINT):
             problems, longest = [], 0.0
-            for _ in range(moments):
+            for _ in range(self.stops):
                 out = self.out()
-                moment = work.seconds * self.rng.uniform(0.35, 0.9) if moments > 1 else work.seconds * 0.6
+                moment = work.seconds * self.rng.uniform(0.35, 0.9)
                 running = self.start(work.first(out))
                 try:
                     running.process.wait(moment)
@@ -644,6 +645,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Does all, prints the table; 1 if something does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="random moments of each")
+    parser.add_argument("--stops", type=int, default=3, help="of each, by SIGTERM and by Ctrl-C")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as 'run' or 'stage simulate'")
     parser.add_argument("--faults", nargs="+", default=[], metavar="NAME", help="as killed stopped full")
@@ -656,7 +658,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         place = Path(folder)
         patterns(place / "data" / "patterns", 5, rng)
-        faults = Faults(place, rng, 2 if arguments.short else arguments.kills)
+        faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.stops)
         chosen = ["stage collect_structures"] if arguments.short else arguments.only
         for work in works(place / "data", arguments.docker, chosen):
             faults.whole(work)
