@@ -144,7 +144,7 @@ class Faults:
 
     def whole(self, work: Work) -> None:
         """Does something undisturbed: how long it takes, and what comes of it."""
-        out, started = self.out(), time.monotonic()
+        out, started = self.reference(work), time.monotonic()
         running = self.start(work.first(out))
         if running.wait() != 0:
             sys.exit(f"{work.name} fails undisturbed:\n{running.said()}")
@@ -273,11 +273,8 @@ class Faults:
         self.note("disk full: one message, then room and again", work.name, problems)
 
     def reference(self, work: Work) -> Path:
-        """What something made undisturbed, done once."""
-        out = self.place / f"reference-{re.sub(r'[^a-z]+', '-', work.name)}"
-        if not out.exists():
-            self.start(work.first(out)).wait()
-        return out
+        """The folder of what something makes undisturbed."""
+        return self.place / f"reference-{re.sub(r'[^a-z]+', '-', work.name)}"
 
     def file_too_large(self, work: Work) -> None:
         """As a full disk, where none can be mounted: a limit on the size of a file."""
