@@ -488,12 +488,15 @@ def disk_size(place: Path, size: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
 
 
-def stage_works(data: Path, make: bool) -> list[Work]:
+MADE = ("collect", "simulate", "preprocess", "classifier", "refiner", "baselines")  # what stages begin with, in order
+
+
+def stage_works(data: Path, make: Sequence[str]) -> list[Work]:
     """Each stage alone, on what those before it made.
 
     Args:
         data: the folder for that.
-        make: whether it is made now.
+        make: what of it is made now.
     """
     options = read_profile(str(PROFILE)).parameters()
 
@@ -503,7 +506,7 @@ def stage_works(data: Path, make: bool) -> list[Work]:
     def task(loop: str, number: int = 0) -> list[str]:
         return ["--config", json.dumps(options[loop][number]["config"])]
 
-    made = {name: data / name for name in ("collect", "simulate", "preprocess", "classifier", "refiner", "baselines")}
+    made = {name: data / name for name in MADE}
     tables = {name: str(made["preprocess"] / name) for name in ("ideal_dataset", "imperfect_dataset")}
     classifier, refiner = str(made["classifier"] / "classifier"), str(made["refiner"] / "refiner")
     ideal, imperfect = (
@@ -570,7 +573,7 @@ def stage_works(data: Path, make: bool) -> list[Work]:
     for name, place, outputs, arguments in plan:
         given = [word for output in outputs for word in (f"--{output.replace('_', '-')}", f"{{out}}/{output}")]
         work = Work(f"stage {name}", [sys.executable, "-m", f"components.{name}", *arguments, *given])
-        if place and make:
+        if place in make:
             subprocess.run(work.first(made[place]), check=True, env=environment(), capture_output=True)
         works.append(work)
     return works
@@ -616,9 +619,10 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
         "--structures",
         str(data / "collect" / "collected_structures"),
     ]
-    without = ("stage collect_structures", "stage identify", "refine", "identify", "batch run", "run")
+    without = {"stage collect_structures", "stage identify", "refine", "identify", "batch run", "run"}
+    more = set(chosen) - without
     everything = [
-        *stage_works(data, make=not chosen or not set(chosen) <= set(without)),
+        *stage_works(data, MADE if more - {"release"} or not chosen else MADE[: len(more)]),
         Work("refine", [*COMMAND, "refine", given, "--output", "{out}", *wavelength]),
         Work("identify", [*COMMAND, "identify", given, "--output", "{out}", *wavelength]),
         Work(
