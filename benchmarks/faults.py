@@ -606,6 +606,8 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
     def run_folder(out: Path) -> Path:
         return next((path for path in sorted(out.glob("2*")) if (path / "run.json").exists()), out)
 
+    structures = data / "structures.parquet"  # that they are a table, release knows by the name
+    structures.symlink_to(data / "collect" / "collected_structures")
     runner = ["--runner", "docker"] if docker else []
     release = [
         "--set",
@@ -617,7 +619,7 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
         "--set",
         "measurements=42",
         "--structures",
-        str(data / "collect" / "collected_structures"),
+        str(structures),
     ]
     without = {"stage collect_structures", "stage identify", "refine", "identify", "batch run", "run"}
     more = set(chosen) - without
