@@ -36,6 +36,7 @@ from typing import Any
 
 from imitation_refinement.files import digest
 from pipelines.profiles import read_profile
+from tests.pipelines.test_release import SMALL
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "benchmarks" / "faults.toml"
@@ -199,14 +200,7 @@ class Faults:
         for number in (signal.SIGTERM, signal.SIGINT):
             problems, longest = [], 0.0
             for _ in range(self.stops):
-                out = self.out()
-                moment = work.seconds * self.rng.uniform(0.35, 0.9)
-                running = self.start(work.first(out))
-                try:
-                    running.process.wait(moment)
-                    continue  # it was faster
-                except subprocess.TimeoutExpired:
-                    pass
+                out, running = self._at_work(work)
                 asked = time.monotonic()
                 os.kill(running.process.pid, number)
                 code = running.wait(6 * END_S)
@@ -234,6 +228,18 @@ class Faults:
                 problems,
                 f"{longest:.1f} s at most",
             )
+
+    def _at_work(self, work: Work) -> tuple[Path, Running]:
+        """Something in the middle of its work, and its folder."""
+        moment = work.seconds * self.rng.uniform(0.35, 0.9)
+        while True:
+            out = self.out()
+            running = self.start(work.first(out))
+            try:
+                running.process.wait(moment)
+            except subprocess.TimeoutExpired:
+                return out, running
+            moment /= 2  # it was faster
 
     def _told_works(self, work: Work, out: Path, told: str) -> str:
         words = shlex.split(told)
@@ -609,18 +615,8 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
     structures = data / "structures.parquet"  # that they are a table, release knows by the name
     structures.symlink_to(data / "collect" / "collected_structures")
     runner = ["--runner", "docker"] if docker else []
-    release = [
-        "--set",
-        "stream.samples=3000",
-        "--set",
-        "refiner.samples=600",
-        "--set",
-        "networks=1",
-        "--set",
-        "measurements=42",
-        "--structures",
-        str(structures),
-    ]
+    settings = (*SMALL, "networks=1", "stream.samples=2100", "stream.checkpoint_seconds=0", "refiner.samples=640")
+    release = ["--structures", str(structures), *(f"--set={setting}" for setting in settings)]
     without = {"stage collect_structures", "stage identify", "refine", "identify", "batch run", "run"}
     more = set(chosen) - without
     everything = [
