@@ -1,6 +1,6 @@
 """What becomes of work that is cut: kills, signals, full disks, missing rights, a wrong clock, two at once.
 
-    python benchmarks/faults.py [--kills 20] [--stops 3] [--seed S] [--only NAME …] [--docker] [--short]
+    python -m benchmarks.faults [--kills 20] [--stops 3] [--seed S] [--only NAME …] [--docker] [--short]
 
 Each stage alone, ``refine``, ``identify``, ``batch run``, ``release`` and a whole run (``benchmarks/faults.toml``) are
 done once undisturbed; then again, disturbed, until they end; all that they leave is compared by SHA-256. A table is
@@ -8,7 +8,7 @@ printed, a line a fault and what it was done to; the exit status is 1 if one doe
 the whole run are containers. ``--short`` is for tests: one stage, few moments.
 
 What needs root, or a tool, and is not had, is named as not tried: small disks are mounted (else limits on a file's size
-stand for them), rights are another user's, the clock is set back for its processes alone (``clock.c``).
+stand for them), read only where nothing may be written, the clock is set back for its processes alone (``clock.c``).
 """
 
 from __future__ import annotations
