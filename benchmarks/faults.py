@@ -1,6 +1,6 @@
 """What becomes of work that is cut: kills, signals, full disks, missing rights, a wrong clock, two at once.
 
-    python benchmarks/faults.py [--kills 20] [--seed S] [--only NAME …] [--docker] [--short]
+    python -m benchmarks.faults [--kills 20] [--stops 3] [--seed S] [--only NAME …] [--docker] [--short]
 
 Each stage alone, ``refine``, ``identify``, ``batch run``, ``release`` and a whole run (``benchmarks/faults.toml``) are
 done once undisturbed; then again, disturbed, until they end; all that they leave is compared by SHA-256. A table is
@@ -8,7 +8,7 @@ printed, a line a fault and what it was done to; the exit status is 1 if one doe
 the whole run are containers. ``--short`` is for tests: one stage, few moments.
 
 What needs root, or a tool, and is not had, is named as not tried: small disks are mounted (else limits on a file's size
-stand for them), rights are another user's, the clock is set back for a process alone, by libfaketime.
+stand for them), read only where nothing may be written, the clock is set back for its processes alone (``clock.c``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -36,12 +36,12 @@ from typing import Any
 
 from imitation_refinement.files import digest
 from pipelines.profiles import read_profile
+from tests.pipelines.test_release import SMALL
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "benchmarks" / "faults.toml"
 COMMAND = [str(Path(sys.executable).with_name("imitation-refinement"))]
 END_S = 5.0  # for what was asked to end
-NOBODY = 65534
 # Of a run's folder: what says when and how, not what.
 PASSING = re.compile(r"log\.txt|run\.json|tracking/.*|answers\.journal")
 TOKEN = "FAULTS_TOKEN"  # in the environment of all that is started, by which it is found again
@@ -72,8 +72,11 @@ class Work:
         return [word.replace("{out}", str(out)) for word in self.command]
 
     def next(self, out: Path) -> list[str]:
-        """The command that goes on."""
-        return self.again(out) if self.again else self.first(out)
+        """The command that goes on; the first one where nothing was begun."""
+        try:
+            return self.again(out) if self.again else self.first(out)
+        except StopIteration:
+            return self.first(out)
 
     def digests(self, out: Path) -> dict[str, str]:
         """SHA-256 of all that it made, by relative path."""
@@ -109,10 +112,11 @@ class Faults:
         place: a folder for all.
         rng: draws moments.
         kills: how many moments.
+        stops: how many of each signal that asks for an end.
     """
 
-    def __init__(self, place: Path, rng: random.Random, kills: int) -> None:
-        self.place, self.rng, self.kills = place, rng, kills
+    def __init__(self, place: Path, rng: random.Random, kills: int, stops: int) -> None:
+        self.place, self.rng, self.kills, self.stops = place, rng, kills, stops
         self.token = uuid.uuid4().hex
         self.rows: list[Row] = []
         self._number = 0
@@ -122,8 +126,8 @@ class Faults:
         self._number += 1
         return (base or self.place) / f"out{self._number}"
 
-    def start(self, command: Sequence[str], **how: Any) -> Running:
-        """Starts a command."""
+    def start(self, command: Sequence[str], more: Mapping[str, str] | None = None, **how: Any) -> Running:
+        """Starts a command, with more in its environment."""
         self._number += 1
         log = self.place / f"said{self._number}.txt"
         with log.open("wb") as stream:
@@ -133,7 +137,7 @@ class Faults:
                 stdout=stream,
                 stderr=stream,
                 cwd=self.place,
-                env={**environment(), TOKEN: self.token},
+                env={**environment(), TOKEN: self.token, **(more or {})},
                 start_new_session=True,
                 **how,
             )
@@ -141,18 +145,22 @@ class Faults:
 
     def whole(self, work: Work) -> None:
         """Does something undisturbed: how long it takes, and what comes of it."""
-        out, started = self.out(), time.monotonic()
+        out, started = self.reference(work), time.monotonic()
         running = self.start(work.first(out))
         if running.wait() != 0:
             sys.exit(f"{work.name} fails undisturbed:\n{running.said()}")
         work.seconds, work.expected = time.monotonic() - started, work.digests(out)
         print(f"{work.name}: {work.seconds:.1f} s undisturbed, {len(work.expected)} files", flush=True)
 
-    def ended(self, work: Work, out: Path, first: bool = False) -> str:
+    def ended(self, work: Work, out: Path) -> str:
         """Lets something end that was cut; what is wrong then, empty if nothing is."""
-        running = self.start(work.first(out) if first else work.next(out))
+        return self.same(self.start(work.next(out)), work, out)
+
+    @staticmethod
+    def same(running: Running, work: Work, out: Path) -> str:
+        """Waits for the end; what is wrong then, empty if nothing is."""
         if (code := running.wait()) != 0:
-            return f"goes on with status {code}: {running.last()}"
+            return f"status {code}: {running.last()}"
         found = work.digests(out)
         wrong = sorted(n for n in {**found, **work.expected} if found.get(n) != work.expected.get(n))
         return f"{len(wrong)} files are others: {', '.join(wrong[:3])}" if wrong else ""
@@ -176,43 +184,26 @@ class Faults:
         # What keeps what it finished is cut often on its way; a stage at any moment of it.
         left, problems, most = self.kills, [], (0.3 if work.again else 1.1) * work.seconds
         while left:
-            out, begun = self.out(), False
+            out = self.out()
             for _ in range(min(left, 7)):  # one after the other in the same folder
                 moment = self.rng.uniform(0.05 * most, most)
-                running = self.start(work.next(out) if begun else work.first(out))
+                running = self.start(work.next(out))
                 problems.append("" if running.killed(moment) else "processes are left")
                 left -= 1
-                begun = begun or self.begun(work, out)
-            if problem := self.ended(work, out, not begun):
+            if problem := self.ended(work, out):
                 problems[-1] = problem
             shutil.rmtree(out, ignore_errors=True)
         self.note("SIGKILL at random moments, again and again", work.name, problems)
 
-    @staticmethod
-    def begun(work: Work, out: Path) -> bool:
-        """Whether there is something to go on with."""
-        try:
-            work.next(out)
-        except (StopIteration, IndexError):
-            return False
-        return True
-
-    def stopped(self, work: Work, moments: int = 3) -> None:
+    def stopped(self, work: Work) -> None:
         """SIGTERM and Ctrl-C: ends soon, says the command that goes on, leaves no process, and that command works."""
         for number in (signal.SIGTERM, signal.SIGINT):
             problems, longest = [], 0.0
-            for _ in range(moments):
-                out = self.out()
-                moment = work.seconds * self.rng.uniform(0.35, 0.9) if moments > 1 else work.seconds * 0.6
-                running = self.start(work.first(out))
-                try:
-                    running.process.wait(moment)
-                    continue  # it was faster
-                except subprocess.TimeoutExpired:
-                    pass
+            for _ in range(self.stops):
+                out, running = self._at_work(work)
                 asked = time.monotonic()
                 os.kill(running.process.pid, number)
-                code = running.wait()
+                code = running.wait(6 * END_S)
                 took = time.monotonic() - asked
                 longest = max(longest, took)
                 said = running.said()
@@ -237,6 +228,18 @@ class Faults:
                 problems,
                 f"{longest:.1f} s at most",
             )
+
+    def _at_work(self, work: Work) -> tuple[Path, Running]:
+        """Something in the middle of its work, and its folder."""
+        moment = work.seconds * self.rng.uniform(0.35, 0.9)
+        while True:
+            out = self.out()
+            running = self.start(work.first(out))
+            try:
+                running.process.wait(moment)
+            except subprocess.TimeoutExpired:
+                return out, running
+            moment /= 2  # it was faster
 
     def _told_works(self, work: Work, out: Path, told: str) -> str:
         words = shlex.split(told)
@@ -271,16 +274,13 @@ class Faults:
                     wrong = "what was there is gone"
                 (out / "before.txt").unlink()
                 disk_size(disk, 1 << 30)
-                problems.append(wrong or self.ended(work, out, not self.begun(work, out)))
+                problems.append(wrong or self.ended(work, out))
                 shutil.rmtree(out)
         self.note("disk full: one message, then room and again", work.name, problems)
 
     def reference(self, work: Work) -> Path:
-        """What something made undisturbed, done once."""
-        out = self.place / f"reference-{re.sub(r'[^a-z]+', '-', work.name)}"
-        if not out.exists():
-            self.start(work.first(out)).wait()
-        return out
+        """The folder of what something makes undisturbed."""
+        return self.place / f"reference-{re.sub(r'[^a-z]+', '-', work.name)}"
 
     def file_too_large(self, work: Work) -> None:
         """As a full disk, where none can be mounted: a limit on the size of a file."""
@@ -290,7 +290,7 @@ class Faults:
         running = self.start(
             work.first(out), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2)
         )
-        wrong = running.refused("File too large") or self.ended(work, out, True)
+        wrong = running.refused("File too large") or self.ended(work, out)
         self.note("a file too large: one message, then again", work.name, [wrong])
 
     def forbidden(self, work: Work) -> None:
@@ -322,20 +322,25 @@ class Faults:
         self.note("two at once into one folder", work.name, [wrong], "one refused" if 2 in codes else "both done")
 
     def clock(self, work: Work) -> None:
-        """Killed, and gone on with a day earlier."""
-        faketime = shutil.which("faketime")
-        if not faketime:
-            self.skipped("clock set back by a day", "faketime is not installed")
+        """A clock that is set back by a day: while it is at work, and between a cut and what goes on."""
+        compiler = shutil.which("cc")
+        if not compiler:
+            self.skipped("clock set back by a day", "no C compiler is installed")
             return
-        out = self.out()
-        running = self.start(work.first(out))
-        running.killed(0.6 * work.seconds)
-        again = [faketime, "-f", "-1d", *(work.next(out) if self.begun(work, out) else work.first(out))]
-        running = self.start(again)
-        code = running.wait()
-        found = work.digests(out)
-        wrong = "" if code == 0 and found == work.expected else f"status {code}: {running.last()}"
-        self.note("clock set back by a day", work.name, [wrong])
+        clock = clock_of(self.place, compiler)
+        back = Path(clock["FAULTS_CLOCK"])
+        for when, cut in (("while it is at work", False), ("before it goes on", True)):
+            out = self.out()
+            running = self.start(work.first(out), clock)
+            time.sleep(0.5 * work.seconds)
+            if cut:
+                running.killed(0)
+            back.touch()
+            if cut:
+                running = self.start(work.next(out), clock)
+            self.note(f"clock set back by a day, {when}", work.name, [self.same(running, work, out)])
+            back.unlink()
+            shutil.rmtree(out)
 
     def replaced_model(self, work: Work) -> None:
         """A classifier replaced after it was trained: noticed, done again, and the result is the same."""
@@ -399,9 +404,13 @@ class Running:
     log: Path
     token: str
 
-    def wait(self) -> int:
-        """Its exit status; as a shell's where a signal ended it."""
-        code = self.process.wait(1800)
+    def wait(self, seconds: float = 1800) -> int:
+        """Its exit status; as a shell's where a signal ended it, which one does after so long."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
         return code if code >= 0 else 128 - code
 
     def refused(self, *reasons: str) -> str:
@@ -459,6 +468,13 @@ def alive(token: str) -> list[int]:
     return found
 
 
+def clock_of(place: Path, compiler: str) -> dict[str, str]:
+    """The environment of a process whose clock is a day back once the file ``FAULTS_CLOCK`` is there."""
+    library = place / "clock.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, ROOT / "benchmarks" / "clock.c"], check=True)
+    return {"LD_PRELOAD": str(library), "FAULTS_CLOCK": str(place / "set-back")}
+
+
 @contextmanager
 def small_disk(place: Path) -> Iterator[Path | None]:
     """A file system in memory whose size is set; None where none can be mounted."""
@@ -478,12 +494,15 @@ def disk_size(place: Path, size: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
 
 
-def stage_works(data: Path, make: bool) -> list[Work]:
+MADE = ("collect", "simulate", "preprocess", "classifier", "refiner", "baselines")  # what stages begin with, in order
+
+
+def stage_works(data: Path, make: Sequence[str]) -> list[Work]:
     """Each stage alone, on what those before it made.
 
     Args:
         data: the folder for that.
-        make: whether it is made now.
+        make: what of it is made now.
     """
     options = read_profile(str(PROFILE)).parameters()
 
@@ -493,7 +512,7 @@ def stage_works(data: Path, make: bool) -> list[Work]:
     def task(loop: str, number: int = 0) -> list[str]:
         return ["--config", json.dumps(options[loop][number]["config"])]
 
-    made = {name: data / name for name in ("collect", "simulate", "preprocess", "classifier", "refiner", "baselines")}
+    made = {name: data / name for name in MADE}
     tables = {name: str(made["preprocess"] / name) for name in ("ideal_dataset", "imperfect_dataset")}
     classifier, refiner = str(made["classifier"] / "classifier"), str(made["refiner"] / "refiner")
     ideal, imperfect = (
@@ -560,7 +579,7 @@ def stage_works(data: Path, make: bool) -> list[Work]:
     for name, place, outputs, arguments in plan:
         given = [word for output in outputs for word in (f"--{output.replace('_', '-')}", f"{{out}}/{output}")]
         work = Work(f"stage {name}", [sys.executable, "-m", f"components.{name}", *arguments, *given])
-        if place and make:
+        if place in make:
             subprocess.run(work.first(made[place]), check=True, env=environment(), capture_output=True)
         works.append(work)
     return works
@@ -593,24 +612,15 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
     def run_folder(out: Path) -> Path:
         return next((path for path in sorted(out.glob("2*")) if (path / "run.json").exists()), out)
 
+    structures = data / "structures.parquet"  # that they are a table, release knows by the name
+    structures.symlink_to(data / "collect" / "collected_structures")
     runner = ["--runner", "docker"] if docker else []
-    release = [
-        "--set",
-        "stream.samples=3000",
-        "--set",
-        "refiner.samples=600",
-        "--set",
-        "random=70",
-        "--set",
-        "networks=1",
-        "--set",
-        "measurements=42",
-        "--structures",
-        str(data / "collect" / "collected_structures"),
-    ]
-    without = ("stage collect_structures", "stage identify", "refine", "identify", "batch run", "run")
+    settings = (*SMALL, "networks=1", "stream.samples=2100", "stream.checkpoint_seconds=0", "refiner.samples=640")
+    release = ["--structures", str(structures), *(f"--set={setting}" for setting in settings)]
+    without = {"stage collect_structures", "stage identify", "refine", "identify", "batch run", "run"}
+    more = set(chosen) - without
     everything = [
-        *stage_works(data, make=not chosen or not set(chosen) <= set(without)),
+        *stage_works(data, MADE if more - {"release"} or not chosen else MADE[: len(more)]),
         Work("refine", [*COMMAND, "refine", given, "--output", "{out}", *wavelength]),
         Work("identify", [*COMMAND, "identify", given, "--output", "{out}", *wavelength]),
         Work(
@@ -634,6 +644,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Does all, prints the table; 1 if something does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20, help="random moments of each")
+    parser.add_argument("--stops", type=int, default=3, help="of each, by SIGTERM and by Ctrl-C")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as 'run' or 'stage simulate'")
     parser.add_argument("--faults", nargs="+", default=[], metavar="NAME", help="as killed stopped full")
@@ -646,12 +657,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         place = Path(folder)
         patterns(place / "data" / "patterns", 5, rng)
-        faults = Faults(place, rng, 2 if arguments.short else arguments.kills)
+        faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.stops)
         chosen = ["stage collect_structures"] if arguments.short else arguments.only
         for work in works(place / "data", arguments.docker, chosen):
             faults.whole(work)
-            alone = [faults.killed, faults.stopped, faults.full, faults.file_too_large, faults.forbidden, faults.two]
-            of_run = [faults.clock, faults.replaced_model, faults.replaced_while_running, faults.finished_again]
+            alone = [
+                faults.killed,
+                faults.stopped,
+                faults.full,
+                faults.file_too_large,
+                faults.forbidden,
+                faults.two,
+                faults.clock,
+            ]
+            of_run = [faults.replaced_model, faults.replaced_while_running, faults.finished_again]
             if arguments.short:
                 alone = [faults.killed]
             for fault in [*alone, *(of_run if work.name == "run" else [])]:

@@ -12,7 +12,7 @@ and counted as a failure is everything else: a traceback (another exception), an
 or of several lines, numbers that are not finite, more than 20 s of the processor or 2 min in all, more than 2 GiB, a
 process that died, a file written outside of the input's folder or left half-written in it, a program started, an
 address asked for, something unpickled.
-Prints a Markdown table of counts and what failed; exit status 1 if anything did.
+Prints what failed, and a Markdown table of counts; exit status 1 if anything did.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ class Counts:
     outcomes: Counter[str] = field(default_factory=Counter)
     longest: float = 0.0
     largest: int = 0
+
+    def failures(self) -> int:
+        """How many were neither read nor refused."""
+        return self.outcomes.total() - sum(self.outcomes[outcome] for outcome in OUTCOMES)
 
 
 class Watched:
@@ -127,12 +131,9 @@ def plan(inputs: int, only: Sequence[str]) -> list[tuple[str, int]]:
     return [(kind, number) for number in range(max(numbers.values())) for kind in kinds if number < numbers[kind]]
 
 
-def run(
-    asked: Sequence[tuple[str, int]], seed: int, workers: int, minutes: float
-) -> tuple[dict[str, Counts], list[tuple[str, int, str, str]]]:
-    """What comes of inputs, counted, and those that failed."""
+def run(asked: Sequence[tuple[str, int]], seed: int, workers: int, minutes: float) -> dict[str, Counts]:
+    """What comes of inputs, counted; what fails is told as soon as it has."""
     counts: dict[str, Counts] = defaultdict(Counts)
-    failures: list[tuple[str, int, str, str]] = []
     waiting: Queue[tuple[str, int]] = Queue()
     for item in asked:
         waiting.put(item)
@@ -156,7 +157,7 @@ def run(
                         found.outcomes[outcome] += 1
                         found.longest, found.largest = max(found.longest, seconds), max(found.largest, peak)
                         if outcome not in OUTCOMES:
-                            failures.append((kind, number, outcome, text))
+                            print(f"{outcome}: --seed {seed} --input {kind!r} {number}\n{text}\n", flush=True)
 
         threads = [threading.Thread(target=serve, args=(process,)) for process in watched]
         for thread in threads:
@@ -165,31 +166,28 @@ def run(
             thread.join()
         for process in watched:
             process.close()
-    return counts, failures
+    return counts
 
 
 def table(counts: dict[str, Counts]) -> Iterator[str]:
     """The counts as Markdown."""
     yield "| reader | inputs | read | refused | failures | longest, s | most memory, MiB |"
     yield "|---|--:|--:|--:|--:|--:|--:|"
-    total: Counter[str] = Counter()
+    everything = Counts()
     for kind in KINDS:
         if kind in counts:
             found = counts[kind]
-            total.update(found.outcomes)
-            yield _line(kind, found.outcomes, f"{found.longest:.1f}", f"{found.largest / 2**20:.0f}")
-    yield _line(
-        "all",
-        total,
-        f"{max((c.longest for c in counts.values()), default=0.0):.1f}",
-        f"{max((c.largest for c in counts.values()), default=0) / 2**20:.0f}",
-    )
+            everything.outcomes.update(found.outcomes)
+            everything.longest = max(everything.longest, found.longest)
+            everything.largest = max(everything.largest, found.largest)
+            yield _line(kind, found)
+    yield _line("all", everything)
 
 
-def _line(name: str, outcomes: Counter[str], *more: str) -> str:
-    bad = sum(n for outcome, n in outcomes.items() if outcome not in OUTCOMES)
-    cells = (name, outcomes.total(), outcomes["read"], outcomes["refused"], bad, *more)
-    return "| " + " | ".join(f"{cell:,}" if isinstance(cell, int) else cell for cell in cells) + " |"
+def _line(name: str, found: Counts) -> str:
+    numbers = (found.outcomes.total(), found.outcomes["read"], found.outcomes["refused"], found.failures())
+    cells = [name, *(f"{n:,}" for n in numbers), f"{found.longest:.1f}", f"{found.largest / 2**20:.0f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -209,12 +207,11 @@ def main() -> None:
         [(arguments.input[0], int(arguments.input[1]))] if arguments.input else plan(arguments.inputs, arguments.only)
     )
     began = time.perf_counter()
-    counts, failures = run(asked, seed, arguments.workers, arguments.minutes)
+    counts = run(asked, seed, arguments.workers, arguments.minutes)
     print("\n".join(table(counts)))
     done = sum(found.outcomes.total() for found in counts.values())
-    print(f"\n{done:,} inputs in {time.perf_counter() - began:.0f} s, {len(failures)} failures")
-    for kind, number, outcome, text in sorted(failures):
-        print(f"\n{outcome}: --seed {seed} --input {kind!r} {number}\n{text}")
+    failures = sum(found.failures() for found in counts.values())
+    print(f"\n{done:,} inputs in {time.perf_counter() - began:.0f} s, {failures} failures")
     raise SystemExit(int(bool(failures)))
 
 

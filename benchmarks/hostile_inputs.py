@@ -436,7 +436,7 @@ def odd_column(rng: Generator, column: pa.ChunkedArray) -> pa.Array | pa.Chunked
             if isinstance(values[0], list)
             else pa.array(["y"] * n)
         ),
-        lambda: pa.array(values, pa.large_list(pa.float32())) if isinstance(values[0], list) else pa.array([1.5] * n),
+        lambda: pa.array([[1.5]] * n, pa.large_list(pa.float32())),
         lambda: pa.array([None, *values[1:]], column.type),
         lambda: pa.array([some(rng, FLOATS) for _ in values]),
     )

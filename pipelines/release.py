@@ -299,6 +299,7 @@ def _fuse(
         "formulas_kept_out": len(set(formulas)),
         "crystals_in_the_library": len(library),
         "samples_a_network": config.stream.samples,
+        "random_crystals": config.random,
         "library": library.digest,
         "cite": [PACKAGES[source].citation for source in config.structures if source in PACKAGES],
     }

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from benchmarks import faults
@@ -19,3 +25,20 @@ def test_what_does_not_hold_is_told(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setattr(faults.Faults, "killed", lambda self, work: self.note("kill", work.name, ["", "is another"]))
     assert faults.main(["--short"]) == 1
     assert "| kill | stage collect_structures | 2 | 1 | is another |" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
+def test_the_clock_of_a_process_is_set_back(tmp_path: Path) -> None:
+    clock = faults.clock_of(tmp_path, "cc")
+    asked = "import datetime, time; print(time.time(), datetime.datetime.now().timestamp(), time.monotonic())"
+
+    def told() -> list[float]:
+        said = subprocess.run(
+            [sys.executable, "-c", asked], env={**os.environ, **clock}, capture_output=True, text=True
+        )
+        return [float(number) for number in said.stdout.split()]
+
+    before = told()
+    Path(clock["FAULTS_CLOCK"]).touch()
+    after = told()
+    assert [round((b - a) / 3600) for a, b in zip(after, before, strict=True)] == [24, 24, 0]

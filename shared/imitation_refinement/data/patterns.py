@@ -46,6 +46,7 @@ ALL = "all"  # scans of a file
 MOST_LISTED = 12  # scans of a file
 LONGEST_ID = 500  # characters of a pattern's id
 MOST_POINTS = 2_000_000  # of a pattern; a day's scan has 100,000
+FINEST = 1e-6  # step [°]
 LARGEST = 1e30  # intensity; sums of squares are finite, in single precision those of its root
 MANIFEST_ALIASES = {
     "file": "pattern",
@@ -419,6 +420,8 @@ def check_pattern(pattern: Pattern, wavelength: float | None = None) -> Pattern:
             f"angles run from {x[0]:g} to {x[-1]:g}, not within 0 to 180°: this is no 2θ in degrees.",
             OTHER_AXIS,
         )
+    if (step := float(np.median(steps))) < FINEST:
+        raise InputError(where, f"angles are {step:g}° apart: this is no 2θ in degrees.", OTHER_AXIS)
     if len(bad := np.flatnonzero(y < 0)):
         raise InputError(
             where,

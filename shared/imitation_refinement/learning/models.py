@@ -173,10 +173,16 @@ def _load(
         grid = Grid.model_validate(record["grid"])
         model = build(record["config"], grid)
         weights = {name: stored.get_tensor(name) for name in set(stored.keys()) - {MATERIALS}}
-        if not all(bool((weight.abs() < LARGEST).all()) for weight in weights.values() if weight.is_floating_point()):
+        if not all(_possible(name, weight) for name, weight in weights.items() if weight.is_floating_point()):
             raise ValueError("it has weights that no training gives")
         model.load_state_dict(weights)
     return model.eval(), grid, record["about"]
+
+
+def _possible(name: str, weight: Tensor) -> bool:
+    """Whether a training may have given these numbers: what is too large, or a variance below 0, makes outputs NaN."""
+    usual = bool((weight.abs() < LARGEST).all())
+    return usual and not (name.endswith("running_var") and bool((weight < 0).any()))
 
 
 def frozen(model: N) -> N:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 
+ORDERLY_S = 3.0  # that an end in order may take
 TOLD = "the person knows how to go on"  # a note of what stopped a command
 
 
@@ -32,9 +33,9 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Interrupt and termination go to ``handler`` in the block."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+def signals(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Signals, interrupt and termination if none is given, go to ``handler`` in the block."""
+    before = {number: signal.signal(number, handler) for number in numbers or (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -46,6 +47,9 @@ def signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 def stoppable(command: Sequence[str]) -> Iterator[None]:
     """An interrupt or a termination in the block ends the process in order, with one line that says how to go on.
 
+    In the middle of an import it ends at once, as if killed: an exception there may be lost, or leave a lock that other
+    threads wait for. So it does after three seconds, where a library has swallowed the exception.
+
     Args:
         command: the program and its arguments, which given again go on, or begin anew where little is lost; or nothing.
             It is not told where somebody has told it already (:data:`TOLD`).
@@ -54,12 +58,20 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
         SystemExit: 130 after an interrupt, 143 after a termination.
     """
     asked: list[int] = []
+    text = f"stopped; go on with: {shlex.join(command)}" if command else "stopped"
 
     def note(number: int, frame: FrameType | None) -> None:
         asked.append(number)
+        if _importing(frame):
+            end()
+        signal.setitimer(signal.ITIMER_REAL, ORDERLY_S)
         stop(number, frame)
 
-    with signals(note):
+    def end(*_: object) -> None:
+        os.write(2, f"{text}\n".encode())
+        os._exit(128 + asked[0])
+
+    with signals(note), signals(end, signal.SIGALRM):
         try:
             yield
         except BaseException as error:
@@ -67,9 +79,16 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
             if not (stopped or asked):
                 raise  # else a library, as it was imported, has made another error of the interrupt
             if TOLD not in getattr(error, "__notes__", ()):
-                text = f"stopped; go on with: {shlex.join(command)}" if command else "stopped"
                 print(text, file=sys.stderr, flush=True)
             raise error if isinstance(error, Stopped) else Stopped(asked[0] if asked else signal.SIGINT) from None
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 def run_stage(package: str) -> None:

@@ -26,6 +26,7 @@ from uuid import uuid4
 from imitation_refinement.files import write_text
 
 EVENTS, FILES, SENT, REFUSED = "events.jsonl", "files", "sent.json", "refused.jsonl"
+SAMPLE = b'{"kind": "system"'  # how the line of what the machine does begins; the uploader adds it
 TAIL = 1 << 16  # bytes in which the last event is looked for
 SILENT = "store-is-silent"  # a file beside the journals while their store does not answer; it says why
 
@@ -198,7 +199,7 @@ class Known:
         try:
             with (self.folder / EVENTS).open("rb") as stream:
                 stream.seek(max(0, self.size - TAIL))
-                lines = [line for line in stream.read().split(b"\n")[:-1] if not line.startswith(b'{"kind": "system"')]
+                lines = [line for line in stream.read().split(b"\n")[:-1] if not line.startswith(SAMPLE)]
         except FileNotFoundError:
             return True
         return bool(lines) and lines[-1].startswith(b'{"kind": "end"')
@@ -221,14 +222,14 @@ class Known:
 
 
 def journals(root: Path) -> list[Known]:
-    """The journals in a folder and below, in the order in which their runs began; a parent's before its children's."""
+    """The journals in a folder and below, all parents' before children's, whatever the clock was when they began."""
     found = []
     for path in root.rglob(EVENTS):
         # It may be removed meanwhile, or its writer killed before the first line was whole.
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError), path.open("rb") as stream:
             event = json.loads(stream.readline())
             found.append(Known(path.parent, int(event["time"]), {"uuid": event["data"]["uuid"], **event["data"]}))
-    return sorted(found, key=lambda known: (known.time, bool(known.parent), known.folder.name))
+    return sorted(found, key=lambda known: (bool(known.parent), known.time, known.folder.name))
 
 
 def waiting(root: Path, uuid: str = "") -> int:

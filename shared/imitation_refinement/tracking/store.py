@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sqlite3
+import tempfile
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from imitation_refinement.errors import InputError
+from imitation_refinement.files import sweep, writable
 from imitation_refinement.running.tracking import ARTIFACT, EXPERIMENT
 
 SQLITE = "sqlite:///"
@@ -40,6 +42,7 @@ def open_store(tracking_uri: str, artifacts: Path | None = None) -> tuple[Any, s
     for name, value in LIMITS.items():
         os.environ.setdefault(name, value)
     with _alone(tracking_uri):
+        _make(tracking_uri)
         client = _client(tracking_uri)
         return client, _experiment(client, artifacts.resolve().as_uri() if artifacts else None)
 
@@ -144,6 +147,17 @@ def _client(uri: str) -> Any:
     except Exception as error:  # of MLflow, of SQLAlchemy, of a driver, of what parses addresses
         raise refusal(error) from None
     return client
+
+
+def _make(tracking_uri: str) -> None:
+    """Makes the file of a SQLite store that is not there yet, whole: MLflow goes on with none that it made in part."""
+    file = sqlite_file(tracking_uri)
+    if file is None or file.exists() or not file.parent.is_dir():
+        return
+    sweep(file.parent, file.name)
+    with writable(file), tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
+        _client(sqlite_uri(made := Path(folder, file.name)))
+        made.replace(file)
 
 
 @contextmanager

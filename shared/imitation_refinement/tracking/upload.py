@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -31,7 +32,7 @@ from typing import Any
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say, warn
-from imitation_refinement.running.journal import EVENTS, FILES, REFUSED, SILENT, Known, journals, waiting
+from imitation_refinement.running.journal import EVENTS, FILES, REFUSED, SAMPLE, SILENT, Known, journals, waiting
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import NOTE_TAG, PATIENCE_S, PATIENCE_VARIABLE, without_login
 from imitation_refinement.tracking import pipeline_run
@@ -584,20 +585,20 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         """Samples until it is over."""
         monitor = self._monitor
-        interval = float(monitor.sampling_interval)
+        # Counted, as MLflow counts its own: a clock may be set back. A run that goes on counts on.
+        steps = itertools.count(sum(line.startswith(SAMPLE) for _, line in self._known.lines()))
         while not self.over.is_set():
             monitor.collect_metrics()
             values = {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
             for each in monitor.monitors:
                 each.clear_metrics()
-            now = int(time.time() * 1000)
-            data = {"step": round((now - self._known.time) / 1000 / interval), "values": values}
-            line = json.dumps({"kind": "system", "time": now, "data": data}).encode() + b"\n"
+            event = {"kind": "system", "time": int(time.time() * 1000), "data": {"step": next(steps), "values": values}}
+            line = json.dumps(event).encode() + b"\n"
             if self.over.is_set() or self._known.ended():
                 return
             with suppress(OSError), (self._known.folder / EVENTS).open("ab", buffering=0) as stream:
                 stream.write(line)
-            self.over.wait(interval)
+            self.over.wait(float(monitor.sampling_interval))
 
 
 def follow(root: Path, name: str, check: bool) -> None:

@@ -21,8 +21,8 @@ def test_it_is_small(released: Model) -> None:
 
 
 def test_it_says_what_to_cite() -> None:
-    assert [name for text in cited() for name in ("Downs", "Materials Project") if name in text]
-    assert len(cited()) == 2
+    assert [name for text in cited() for name in ("Downs", "Doebelin", "Materials Project") if name in text]
+    assert len(cited()) == 3
 
 
 @pytest.mark.parametrize(("name", "formula", "system"), [("NaCl", "NaCl", "cubic"), ("BaSO4", "BaSO4", "orthorhombic")])

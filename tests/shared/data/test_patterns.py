@@ -49,6 +49,7 @@ def changed(values: np.ndarray, index: int, value: float) -> np.ndarray:
         (pattern(x=ANGLES + 110), "not within 0 to 180"),
         (pattern(x=ANGLES - 11), "not within 0 to 180"),
         (pattern(x=ANGLES[:63], y=COUNTS[:63]), "has 63 points"),
+        (pattern(x=ANGLES * 1e-310), "angles are .*e-311° apart"),
         (pattern(y=0 * COUNTS), "all intensities are zero"),
         (pattern(y=COUNTS[:-1]), "100 angles but 99 intensities"),
         (pattern(wavelength=None), "does not say its wavelength"),

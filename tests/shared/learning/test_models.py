@@ -122,6 +122,19 @@ def test_what_is_no_model_is_refused(classifier: Classifier, tmp_path: Path) -> 
         load_refiner(tmp_path / "nowhere.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("name", "number"), [("output.weight", torch.nan), ("output.weight", -1e10), ("running_var", -0.5)]
+)
+def test_weights_that_give_no_numbers_are_refused(
+    classifier: Classifier, tmp_path: Path, name: str, number: float
+) -> None:
+    state = classifier.state_dict()
+    next(tensor for key, tensor in state.items() if key.endswith(name)).view(-1)[0] = number
+    save_model(tmp_path / "c.safetensors", classifier, GRID, {})
+    with pytest.raises(InputError, match="weights that no training gives"):
+        load_classifier(tmp_path / "c.safetensors")
+
+
 def test_frozen(classifier: Classifier) -> None:
     model = frozen(classifier.train())
     before = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

@@ -25,26 +25,68 @@ class STAGE:
         finally:
             Path("tidy").touch()
 """
+DEAF = """
+import threading, time
+from pathlib import Path
+from imitation_refinement.running import interrupts
+
+interrupts.ORDERLY_S = 0.3
+
+class STAGE:
+    def main():
+        lock = threading.Lock()
+        lock.acquire()
+        threading.Thread(target=lock.acquire).start()
+        try:
+            Path("begun").touch()
+            time.sleep(60)
+        except BaseException:
+            lock.acquire()
+"""
+IMPORTED = """
+import time
+from pathlib import Path
+
+class Lost:
+    def __del__(self):
+        Path("begun").touch()
+        time.sleep(60)  # an exception here is told, and ignored
+
+lost = Lost()
+del lost
+"""
 MAIN = "from imitation_refinement.running.interrupts import run_stage\nrun_stage(__package__)\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stage_that_is_stopped_names_the_command_that_goes_on(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "toy").mkdir()
-    for name, text in (("__init__", ""), ("stage", STAGE), ("__main__", MAIN)):
-        (tmp_path / "toy" / f"{name}.py").write_text(text)
+def stopped_stage(folder: Path, text: str, number: signal.Signals) -> tuple[int, str]:
+    """The status of a stage that is stopped once it has begun, and what it says."""
+    (folder / "toy").mkdir()
+    for name, content in (("__init__", ""), ("stage", text), ("__main__", MAIN)):
+        (folder / "toy" / f"{name}.py").write_text(content)
     command = [sys.executable, "-m", "toy", "--output", "my file"]
-    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    paths = os.pathsep.join([str(folder), *filter(None, sys.path)])
     environment = {**os.environ, "PYTHONPATH": paths}
-    stage = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "begun").exists():
+    stage = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (folder / "begun").exists():
         assert stage.poll() is None
         time.sleep(0.01)
     stage.send_signal(number)
     _, said = stage.communicate()
-    assert stage.returncode == 128 + number
-    assert said == "stopped; go on with: python -m toy --output 'my file'\n"
+    return stage.returncode, said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stage_that_is_stopped_names_the_command_that_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    told = "stopped; go on with: python -m toy --output 'my file'\n"
+    assert stopped_stage(tmp_path, STAGE, number) == (128 + number, told)
     assert (tmp_path / "tidy").exists()
+
+
+@pytest.mark.parametrize("text", [DEAF, IMPORTED], ids=["swallowed", "imported"])
+def test_a_stage_that_does_not_heed_it_ends_all_the_same(tmp_path: Path, text: str) -> None:
+    """As where a library swallows the exception, or a thread waits for ever."""
+    told = "stopped; go on with: python -m toy --output 'my file'\n"
+    assert stopped_stage(tmp_path, text, signal.SIGTERM) == (143, told)
 
 
 def test_an_interrupt_that_a_library_has_made_another_error_of(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,11 @@ def test_files_are_kept_as_they_are(tmp_path: Path) -> None:
     assert len(list((journal.folder / "files").iterdir())) == 3
 
 
-def test_a_parent_comes_before_its_children(tmp_path: Path) -> None:
+@pytest.mark.parametrize("later", [0, 60, -86_400])  # the clock may be set back in between
+def test_a_parent_comes_before_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: float) -> None:
     parent = begun(tmp_path, "z")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + later)
     child = begun(tmp_path, "a", parent=parent.uuid)
     other = begun(tmp_path / "below", "b")
     found = journals(tmp_path)

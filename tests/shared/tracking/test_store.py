@@ -43,6 +43,19 @@ def test_pipeline_runs_that_begin_at_once_in_a_new_store(tmp_path: Path) -> None
     assert sorted(run.info.run_name for run in runs) == list(names)
 
 
+def test_a_store_that_was_cut_while_it_was_made_is_made_anew(tmp_path: Path) -> None:
+    """MLflow refuses one that has a part of its tables: `out-of-date database schema`."""
+    file = tmp_path / "mlflow.db"
+    script = "import sys; from imitation_refinement.tracking.store import open_store; open_store(sys.argv[1])"
+    making = subprocess.Popen([sys.executable, "-c", script, sqlite_uri(file)], stderr=subprocess.DEVNULL)
+    while not any(path.stat().st_size > 50_000 for path in tmp_path.rglob("*.db")):
+        assert making.poll() is None
+    making.kill()
+    making.wait()
+    _, experiment = open_store(sqlite_uri(file))
+    assert experiment and [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
 class Refusal(BaseHTTPRequestHandler):
     """A server that knows nobody."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -537,3 +538,28 @@ import imitation_refinement.tracking.upload
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_samples_of_the_machine_are_counted_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a run that goes on count on; a day less on the clock makes no step negative."""
+    journal = Journal(tmp_path, "a stage")
+    journal.append("begin", {"uuid": journal.uuid, "name": "a stage"})
+    (known,) = journals(tmp_path)
+    now = time.time()
+
+    def steps(number: int) -> list[int]:
+        """Of all samples, when there are so many."""
+        sampler = upload.Sampler(known)
+        taken = itertools.count(1)
+        sampler.over = SimpleNamespace(is_set=lambda: False, wait=lambda _: next(taken) == number and sys.exit())
+        with pytest.raises(SystemExit):
+            sampler.run()
+        events = [json.loads(line) for _, line in known.lines()]
+        assert all(event["data"]["values"] for event in events if event["kind"] == "system")
+        return [event["data"]["step"] for event in events if event["kind"] == "system"]
+
+    assert steps(2) == [0, 1]
+    monkeypatch.setattr(time, "time", lambda: now - 86_400)
+    assert steps(3) == [0, 1, 2, 3, 4]

@@ -27,7 +27,7 @@ from imitation_refinement.data.readers import (
 from imitation_refinement.data.scans import Format, Scan
 from imitation_refinement.errors import InputError
 
-RAW_DATA = re.compile(r"(?P<above>(?:.*/)?)Experiment(?P<experiment>\d+)/RawData(?P<number>\d+)\.xml")
+RAW_DATA = re.compile(r"(?P<above>(?:.*/)?)Experiment(?P<experiment>\d{1,9})/RawData(?P<number>\d{1,9})\.xml")
 
 
 def read(path: Path) -> Iterator[Scan | InputError]:

@@ -17,7 +17,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import decode
 
 EXTENSIONS = (".gsas", ".gsa", ".gda", ".gss", ".xra", ".fxye", ".std", ".esd", ".raw", ".dat", ".txt", ".xye")
-BANK = re.compile(r"^(#?)[ \t]*BANK[ \t]+(\d+)[ \t]+(\d+)[ \t]+\d+[ \t]+[A-Za-z]", re.MULTILINE)
+BANK = re.compile(r"^(#?)[ \t]*BANK[ \t]+(\d{1,9})[ \t]+(\d{1,9})[ \t]+\d+[ \t]+[A-Za-z]", re.MULTILINE)
 
 FAR = 3000  # characters above the first BANK that rietx surely looks past
 

@@ -127,10 +127,10 @@ def _numbers(block: Any, tag: str) -> tuple[NDArray[np.float64], NDArray[np.floa
     """A column, NaN where it holds no number, and its standard deviations where every value has one in brackets."""
     fields = list(block.find_values(tag))
     values = np.array([_cif().as_number(field) for field in fields], float)
-    found = [re.fullmatch(r"[+-]?\d*\.?(\d*)\((\d+)\)(?:[eE]([+-]?\d+))?", field) for field in fields]
+    found = [re.fullmatch(r"[+-]?\d*(?:\.(\d*))?\((\d+)\)(?:[eE]([+-]?\d{1,4}))?", field) for field in fields]
     if not fields or not all(found):
         return values, None
-    return values, np.array([float(f"{m[2]}e{int(m[3] or 0) - len(m[1])}") for m in found if m])
+    return values, np.array([float(f"{m[2]}e{int(m[3] or 0) - len(m[1] or '')}") for m in found if m])
 
 
 def _axis(block: Any, points: int, where: str) -> tuple[NDArray[np.float64], Axis, tuple[str, ...], tuple[str, ...]]:

@@ -26,7 +26,7 @@ from imitation_refinement.data.scans import Format, Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import as_text
 
-PROFILE = re.compile(r"(?P<above>(?:.*/)?)Data(?P<group>\d+)/Profile(?P<number>\d+)\.txt")
+PROFILE = re.compile(r"(?P<above>(?:.*/)?)Data(?P<group>\d{1,9})/Profile(?P<number>\d{1,9})\.txt")
 CONDITIONS = re.compile(r"Mea?surementConditions\d+\.xml", re.IGNORECASE)
 USED = {"ka1": "a1", "ka2": "a2", "ka": "a", "kb": "b", "kb1": "b"}
 

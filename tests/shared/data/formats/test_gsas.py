@@ -87,6 +87,12 @@ def test_fewer_points_than_the_bank_says(tmp_path: Path) -> None:
     assert isinstance(error, InputError) and "holds 73 of the 80 points that BANK 1 says" in str(error)
 
 
+def test_a_bank_of_a_number_without_end_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.gsa").write_text("by hand".ljust(80) + "\n" + std().replace("BANK 1 ", f"BANK {'9' * 5000} "))
+    with pytest.raises(InputError, match="is no GSAS powder data"):
+        list(read_scans(tmp_path / "a.gsa"))
+
+
 @pytest.mark.parametrize("bintype", ["SLOG", "RALF"])
 def test_times_of_flight_have_no_way_to_two_theta(tmp_path: Path, bintype: str) -> None:
     (found,) = scans_of(tmp_path, fxye(bintype=bintype, x=1000 + 20.0 * np.arange(73)))

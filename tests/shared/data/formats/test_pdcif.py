@@ -77,6 +77,14 @@ def test_sigma(tmp_path: Path) -> None:
     assert only(tmp_path, loop(total | {"_pd_proc_ls_weight": np.zeros(70)})).sigma is None
 
 
+def test_digits_and_exponents_without_end_are_no_sigma(tmp_path: Path) -> None:
+    """Such digits are also read soon: they took the square of their number."""
+    for endless in ("1" * 40_000, f"1(2)e{'9' * 5000}"):
+        counts = [f"{c}(3)" for c in COUNTS[:-1]] + [endless]
+        found = only(tmp_path, loop(SCAN | {"_pd_meas_counts_total": counts}))
+        assert found.sigma is None and found.intensity[:-1].tolist() == COUNTS[:-1].tolist()
+
+
 def test_other_axes(tmp_path: Path) -> None:
     intensities = {"_pd_meas_intensity_total": COUNTS}
     q = 4 * np.pi * np.sin(np.radians(ANGLES / 2)) / 1.5406
