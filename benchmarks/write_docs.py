@@ -111,7 +111,8 @@ def card(options: argparse.Namespace) -> None:
     about, library = own[0].results["model"], own[0].results["library"]
     made = (
         f"{own[0].results['networks']} networks of {about.get('samples_a_network', 0):,} samples each, from "
-        f"{about.get('number_of_structures', 0):,} structures, {about.get('formulas_kept_out', 0):,} formulas kept out;"
+        f"{about.get('number_of_structures', 0):,} structures and {about.get('random_crystals', 0):,} random crystals, "
+        f"{about.get('formulas_kept_out', 0):,} formulas kept out;"
         f" searched: {library['crystals']:,} crystals (`{library['digest'][:16]}`)."
     )
     if options.model:
