@@ -115,9 +115,13 @@ class Library:
 
     @cached_property
     def often(self) -> NDArray[np.float64]:
-        """The share of each crystal system among the crystals, one of each added: none is impossible; shape (7,)."""
-        counts = np.bincount(self.system, minlength=N_CLASSES) + 1.0
-        return np.asarray(counts / counts.sum())
+        """How often each crystal system is taken to be met, shape (7,); all more than 0.
+
+        Halfway between the crystals' shares and equal ones: databases have few triclinic crystals, 2 % of these, and
+        the world more, 8 % of measured minerals.
+        """
+        shares = np.bincount(self.system, minlength=N_CLASSES) / len(self)
+        return np.asarray((shares + 1 / N_CLASSES) / 2)
 
     @cached_property
     def mixed(self) -> NDArray[np.bool_]:

@@ -97,7 +97,7 @@ def test_no_crystal_system_is_impossible(library: Library) -> None:
     some = library.select(library.system < 3)
     counts = [int((some.system == k).sum()) for k in range(7)]
     assert 0 in counts and max(counts) > 0
-    np.testing.assert_allclose(some.often, [(n + 1) / (len(some) + 7) for n in counts])
+    np.testing.assert_allclose(some.often, [n / len(some) / 2 + 1 / 14 for n in counts])
 
 
 @pytest.mark.parametrize(
