@@ -9,7 +9,7 @@ finds at the end, which may be more than was drawn. The Wyckoff positions are py
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache, partial
@@ -126,7 +126,8 @@ def random_crystals(
         workers: processes; 0 for as many as there are cores.
     """
     wanted = {system: part_of(count, index) for index, system in enumerate(CRYSTAL_SYSTEMS)}
-    chunks = ordered_map(partial(_chunk, seed, stream), count_from(0, CHUNK), workers if count > IN_ONE else 1)
+    indices = (range(start, start + CHUNK) for start in count_from(0, CHUNK))
+    chunks = ordered_map(partial(_chunk, seed, stream, COMPOUNDS), indices, workers if count > IN_ONE else 1)
     with closing(chunks):
         for material in chain.from_iterable(chunks) if count else ():
             if wanted[material.crystal_system] and material.formula not in avoid:
@@ -148,16 +149,13 @@ def low_symmetry(count: int, seed: int, workers: int = 0) -> Iterator[Material]:
     wanted = np.diff(np.rint(count * np.cumsum([0, *SHARES]))).astype(int).tolist()
     indices = [systems * k + system for system, n in enumerate(wanted) for k in range(n)]
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-    with closing(ordered_map(partial(_of_indices, seed), chunks, workers if count > IN_ONE else 1)) as made:
+    one = partial(_chunk, seed, LOW_SYMMETRY, LARGE)
+    with closing(ordered_map(one, chunks, workers if count > IN_ONE else 1)) as made:
         yield from chain.from_iterable(made)
 
 
-def _of_indices(seed: int, indices: list[int]) -> list[Material]:
-    return [random_crystal(seed, LOW_SYMMETRY, index, LARGE) for index in indices]
-
-
-def _chunk(seed: int, stream: int, start: int) -> list[Material]:
-    return [random_crystal(seed, stream, index) for index in range(start, start + CHUNK)]
+def _chunk(seed: int, stream: int, sizes: Sizes, indices: Sequence[int]) -> list[Material]:
+    return [random_crystal(seed, stream, index, sizes) for index in indices]
 
 
 def random_crystal(seed: int, stream: int, index: int, sizes: Sizes = COMPOUNDS) -> Material:
