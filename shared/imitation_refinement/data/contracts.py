@@ -235,27 +235,14 @@ def read_batches(
         InputError: if a file is not there, is no Parquet table, or breaks ``schema``'s contract.
     """
     for part in parts(path):
-        with _readable(part), pq.ParquetFile(part) as table:
+        # What is buffered before it is asked for, Arrow (25) keeps: in the end the whole file.
+        with _readable(part), pq.ParquetFile(part, pre_buffer=False) as table:
             check_schema(part, table.schema_arrow, schema)
             first = 0
-            for groups in _row_groups(table.metadata, rows):
-                for batch in table.iter_batches(rows, groups, columns):
-                    check_values(part, batch, schema, first)
-                    yield batch
-                    first += len(batch)
-
-
-def _row_groups(found: pq.FileMetaData, rows: int) -> Iterator[list[int]]:
-    """The row groups of a file, as many at a time as hold so many rows: Arrow (25) keeps what an iterator has read."""
-    some, n_rows = list[int](), 0
-    for group in range(found.num_row_groups):
-        some.append(group)
-        n_rows += found.row_group(group).num_rows
-        if n_rows >= rows:
-            yield some
-            some, n_rows = [], 0
-    if some:
-        yield some
+            for batch in table.iter_batches(rows, columns=columns):
+                check_values(part, batch, schema, first)
+                yield batch
+                first += len(batch)
 
 
 def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:

@@ -216,7 +216,7 @@ def test_parts_pass_hidden_files_over(tmp_path: Path) -> None:
 
 
 def test_of_a_long_table_a_few_rows_are_in_memory(tmp_path: Path) -> None:
-    """As many row groups at a time as hold the rows that are asked for; row groups of uneven sizes."""
+    """Nothing that was read is kept; row groups of uneven sizes."""
     grid, path = Grid(points=512), tmp_path / "long.parquet"
     schema, names = ideal_schema(grid), [f"m{i:05}" for i in range(16_384)]
     with pq.ParquetWriter(path, schema) as writer:
