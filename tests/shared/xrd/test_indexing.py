@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from imitation_refinement.xrd.indexing import index
+from imitation_refinement.xrd.lattices import Family
+from tests.shared.xrd.test_lattices import CELLS, all_lines
+
+WAVELENGTH = 1.5406
+
+
+def lines(family: Family, centring: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The first lines of a cell, every third not seen, with a zero error and some scatter [°]."""
+    q = all_lines(CELLS[family], centring, 0.5)
+    q = q[np.sort(rng.permutation(len(q))[: 2 * len(q) // 3])][:30]
+    exact = 2 * np.degrees(np.arcsin(WAVELENGTH * np.sqrt(q) / 2))
+    return np.asarray(exact + 0.06 + 0.008 * rng.standard_normal(len(q)))
+
+
+@pytest.mark.parametrize(
+    ("family", "centring"),
+    [
+        (Family.CUBIC, "F"), (Family.TETRAGONAL, "P"), (Family.HEXAGONAL, "P"), (Family.HEXAGONAL, "R"),
+        (Family.ORTHORHOMBIC, "P"), (Family.ORTHORHOMBIC, "F"), (Family.MONOCLINIC, "C"), (Family.TRICLINIC, "P"),
+    ],
+)  # fmt: skip
+def test_a_cell_is_found_again(family: Family, centring: str) -> None:
+    two_theta = lines(family, centring, np.random.default_rng(1))
+    everything = np.ones(len(two_theta), bool)
+    found = index(two_theta, np.full(len(two_theta), 0.1), everything, WAVELENGTH)
+    assert found == sorted(found, key=lambda one: -one.score)
+    of_family = [one for one in found if one.family is family]
+    volume = CELLS[family].volume
+    same = [one for one in of_family if np.prod(one.cell[:3]) > 0]
+    right = [
+        one
+        for one in same
+        if abs(1 / np.sqrt(np.linalg.det(one.reciprocal_metric)) / volume - 1) < 0.003
+        and one.zero_error == pytest.approx(0.06, abs=0.03)
+    ]
+    assert right, [(one.centring, one.cell, round(one.score)) for one in of_family]
+    assert right[0].score > found[0].score - 8, "nearly as good as any of fewer constraints"
+    rest = [one.score for one in found if one.family < family and one.family is not Family.HEXAGONAL]
+    assert right[0].score > max(rest, default=-np.inf) - 1, "better than any of more symmetry"
+
+
+def test_lines_of_no_lattice_score_low() -> None:
+    rng = np.random.default_rng(0)
+    two_theta = np.sort(rng.uniform(10, 60, 25))
+    found = index(two_theta, np.full(25, 0.1), np.ones(25, bool), WAVELENGTH)
+    assert found[0].score < 30
+    true = lines(Family.ORTHORHOMBIC, "P", rng)[:25]
+    assert index(true, np.full(len(true), 0.1), np.ones(len(true), bool), WAVELENGTH)[0].score > 45
