@@ -75,6 +75,10 @@ class ClassifierConfig(StageConfig):
         description="length of the map that the dense head sees whole; 0: average and maximum of eight stretches of it",
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the embedding")
+    embedding_norm: bool = Field(
+        False,
+        description="embeddings of mean 0 and variance 1, so that distances stay what they are as weights grow",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -212,9 +212,11 @@ class Classifier(nn.Module):
         """F(x), shape (n, m), of intensities of shape (n, points)."""
         hidden = self._layers(x)
         if self.config.positions:
-            return self.head(F.adaptive_avg_pool2d(hidden, (1, self.config.positions)))
-        pooled = torch.cat([F.adaptive_avg_pool2d(hidden, (1, 8)), F.adaptive_max_pool2d(hidden, (1, 8))], dim=1)
-        return self.head(pooled)
+            pooled = F.adaptive_avg_pool2d(hidden, (1, self.config.positions))
+        else:
+            pooled = torch.cat([F.adaptive_avg_pool2d(hidden, (1, 8)), F.adaptive_max_pool2d(hidden, (1, 8))], dim=1)
+        embedding = self.head(pooled)
+        return F.layer_norm(embedding.float(), embedding.shape[1:]) if self.config.embedding_norm else embedding
 
     def forward(self, x: Tensor) -> Tensor:
         """Class logits, shape (n, 7), of intensities of shape (n, points)."""
