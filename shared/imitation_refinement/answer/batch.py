@@ -54,6 +54,7 @@ from imitation_refinement.data.scans import Scan
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import cell, digest, output_folder, sweep, unused_name, writing
 from imitation_refinement.progress import progress, say
+from imitation_refinement.running.interrupts import check_stopped
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.radiation import parse_wavelength
 
@@ -362,6 +363,7 @@ class Answerer:
         except Exception as error:  # of whatever reads or answers: one pattern shall not stop a thousand
             problem = f"could not be answered ({type(error).__name__}: {error})."
             rejected = [InputError(item.where, problem, "This is a fault of the program: report it with the file.")]
+        check_stopped()  # an interrupt of which a library has made another error is no fault of the item
         entry.rejected.extend((error.where, error.problem, error.remedy) for error in rejected)
         return entry
 

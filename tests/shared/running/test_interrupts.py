@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from numba.core.serialize import _numba_unpickle  # noqa: TID251
 
 from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop, stoppable
 
@@ -98,6 +102,31 @@ def test_an_interrupt_that_a_library_has_made_another_error_of(capsys: pytest.Ca
             raise ValueError("can't build it") from None
     assert end.value.code == 130
     assert capsys.readouterr().err == "stopped; go on with: x 'a b'\n"
+
+
+def test_an_interrupt_that_a_library_has_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Stopped) as end, stoppable(["x"]), suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped; go on with: x\n"
+
+
+class Sends:
+    """What sends a signal to its process when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
+        return signal.raise_signal, (signal.SIGTERM,)
+
+
+def test_numba_hands_over_what_it_has_made_before_it_is_stopped() -> None:
+    """Where a signal comes while a compiled function is at work: of an exception its C code makes a SystemError."""
+    handed_over = False
+    with pytest.raises(Stopped), signals(stop):
+        _numba_unpickle(0, pickle.dumps(Sends()), b"")
+        handed_over = True
+        while True:
+            time.sleep(0.01)
+    assert handed_over
 
 
 def test_what_was_told_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
