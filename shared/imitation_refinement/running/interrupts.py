@@ -14,6 +14,9 @@ from types import CodeType, FrameType
 
 ORDERLY_S = 3.0  # that an end in order may take
 AGAIN_S = 0.01  # after which a signal comes again that could not be heeded
+# Short functions that C code calls, which loses an exception: numba, as it hands over the result of a compiled
+# function, fails then with a SystemError; llvmlite, as it compiles, and an object's end tell it in a traceback.
+LOSING = {"_numba_unpickle", "_raw_object_cache_notify", "_raw_object_cache_getbuffer", "__del__"}
 TOLD = "the person knows how to go on"  # a note of what stopped a command
 _asked: list[int] = []  # the signals that came
 
@@ -26,15 +29,13 @@ class Stopped(SystemExit):
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Ends what runs in this process, by a signal; soon, where numba hands over the result of a compiled function.
-
-    There its C code loses an exception: the function fails with a SystemError.
+    """Ends what runs in this process, by a signal; soon, where an exception would be lost (:data:`LOSING`).
 
     Raises:
         KeyboardInterrupt: for an interrupt.
         Stopped: for another.
     """
-    if any(code.co_name == "_numba_unpickle" for code in _codes(frame)):
+    if any(code.co_name in LOSING for code in _codes(frame)):
         main = threading.main_thread().ident
         assert main is not None
         threading.Timer(AGAIN_S, signal.pthread_kill, (main, number)).start()

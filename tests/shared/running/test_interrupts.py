@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from numba.core.serialize import _numba_unpickle  # noqa: TID251
+from llvmlite.binding import ExecutionEngine
+from numba.core import serialize  # noqa: TID251
 
-from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop, stoppable
+from imitation_refinement.running.interrupts import LOSING, TOLD, Stopped, signals, stop, stoppable
 
 STAGE = """
 import time
@@ -118,15 +119,26 @@ class Sends:
         return signal.raise_signal, (signal.SIGTERM,)
 
 
-def test_numba_hands_over_what_it_has_made_before_it_is_stopped() -> None:
-    """Where a signal comes while a compiled function is at work: of an exception its C code makes a SystemError."""
-    handed_over = False
+class Dies:
+    """What sends a signal to its process in its end."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "deed", [lambda: serialize._numba_unpickle(0, pickle.dumps(Sends()), b""), Dies], ids=["numba", "end"]
+)
+def test_where_an_exception_is_lost_it_comes_later(deed: Callable[[], object]) -> None:
+    """Numba's is called where a signal comes while a compiled function is at work."""
+    done = False
     with pytest.raises(Stopped), signals(stop):
-        _numba_unpickle(0, pickle.dumps(Sends()), b"")
-        handed_over = True
+        deed()
+        done = True
         while True:
             time.sleep(0.01)
-    assert handed_over
+    assert done
+    assert LOSING - {"__del__"} <= {*vars(serialize), *vars(ExecutionEngine)}
 
 
 def test_what_was_told_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:
