@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 import signal
@@ -137,6 +138,19 @@ def test_an_interrupt_that_a_library_has_lost_is_no_fault_of_a_file(
         asked(model_folder, patterns, tmp_path / "cut")
     asked(model_folder, patterns, tmp_path / "cut")
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_a_full_disk_is_no_fault_of_a_file(
+    model_folder: Path, patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken, pytest.raises(InputError, match=r"can't be written \(No space left"):
+        broken.setattr("matplotlib.figure.Figure.savefig", full)
+        asked(model_folder, patterns, tmp_path, pictures=True)
+    summary = asked(model_folder, patterns, tmp_path, pictures=True)
+    assert (summary.answered, summary.rejected) == (3, 2)
 
 
 def test_tables_and_paths_that_are_none(model_folder: Path, patterns: Path, tmp_path: Path) -> None:
