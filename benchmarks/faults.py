@@ -182,17 +182,22 @@ class Faults:
     def killed(self, work: Work) -> None:
         """SIGKILL at random moments, each time gone on with; begun anew where it ends before all are used up."""
         # What keeps what it finished is cut often on its way; a stage at any moment of it.
-        left, problems, most = self.kills, [], (0.3 if work.again else 1.1) * work.seconds
-        while left:
+        cuts, bad, most = 0, [], (0.3 if work.again else 1.0) * work.seconds
+        while cuts < self.kills:
             out = self.out()
-            for _ in range(min(left, 7)):  # one after the other in the same folder
+            for attempt in range(min(self.kills - cuts, 7)):  # one after the other in the same folder
                 moment = self.rng.uniform(0.05 * most, most)
                 running = self.start(work.next(out))
-                problems.append("" if running.killed(moment) else "processes are left")
-                left -= 1
-            if problem := self.ended(work, out):
-                problems[-1] = problem
+                bad.append("" if running.killed(moment) else "processes are left")
+                if (code := running.process.returncode) != -signal.SIGKILL:  # it was faster, which is no case
+                    bad.append(f"status {code}: {running.last()}" if code else "")
+                    most = most if attempt else moment
+                    break
+                cuts += 1
+            bad.append(self.ended(work, out))
             shutil.rmtree(out, ignore_errors=True)
+        bad = list(filter(None, bad))
+        problems = [*bad, *[""] * (cuts - len(bad))]
         self.note("SIGKILL at random moments, again and again", work.name, problems)
 
     def stopped(self, work: Work) -> None:

@@ -16,6 +16,7 @@ import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +305,7 @@ def other_values(data: bytes, rng: Generator) -> bytes:
                 if rng.random() < 0.2:
                     del place[key]
                 else:
-                    place[key] = some(rng, odd)
+                    place[key] = deepcopy(some(rng, odd))  # else the next one may put a list into itself
                 break
             place = place[key]
     return json.dumps(record).encode("utf-8", "surrogatepass")
@@ -432,7 +433,7 @@ def odd_column(rng: Generator, column: pa.ChunkedArray) -> pa.Array | pa.Chunked
         lambda: pa.array([0] * n, pa.timestamp("ns")),
         lambda: pa.array([str(value)[:50] for value in values]).dictionary_encode(),
         lambda: (
-            pa.array([[str(v) for v in value] if isinstance(value, list) else "y" for value in values])
+            pa.array([[str(v) for v in value] if isinstance(value, list) else ["y"] for value in values])
             if isinstance(values[0], list)
             else pa.array(["y"] * n)
         ),

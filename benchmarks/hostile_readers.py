@@ -553,6 +553,7 @@ def command(folder: Path, rng: Generator) -> None:
     if kind < 2:
         path = made.mutated_pattern(str(made.some(rng, list(made.PATTERNS))), folder, rng)
         wavelength = str(made.some(rng, ("1.5406", "1.5406", *made.IDS[2:]))).encode("utf-8", "replace").decode()
+        wavelength = wavelength.partition("\0")[0]  # no word of a command line goes on after it
         words = ["refine", str(path), "--run", str(specimens() / "run")]
         if kind == 1:
             words = ["identify", str(path), "--model", str(specimens() / "model"), "--no-pictures", "--processes", "1"]

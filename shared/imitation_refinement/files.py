@@ -89,12 +89,16 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
 
 
+class Unwritable(InputError):
+    """Nothing can be written to a place: the disk is full, or it may not be. What was to be written is not at fault."""
+
+
 @contextmanager
 def writable(path: object) -> Iterator[None]:
     """In the block ``path`` is written.
 
     Raises:
-        InputError: if the disk is full, or the path may not be written.
+        Unwritable: if the disk is full, or the path may not be written.
     """
     try:
         yield
@@ -104,7 +108,7 @@ def writable(path: object) -> Iterator[None]:
         raise refused from None
 
 
-def refusal(error: Exception, where: object) -> InputError | None:
+def refusal(error: Exception, where: object) -> Unwritable | None:
     """Bad input in the place of an error: of a full disk or a missing right. None for one of another kind.
 
     Args:
@@ -118,9 +122,9 @@ def refusal(error: Exception, where: object) -> InputError | None:
         number = int(found[1]) if found else None
     if number in _FULL:
         remedy = "Make room, then give the command again; what was there before is as it was."
-        return InputError(where, f"can't be written ({os.strerror(number)}).", remedy)
+        return Unwritable(where, f"can't be written ({os.strerror(number)}).", remedy)
     if number in _FORBIDDEN:
-        return InputError(where, f"can't be used ({os.strerror(number)}).", "Allow it, or give another place.")
+        return Unwritable(where, f"can't be used ({os.strerror(number)}).", "Allow it, or give another place.")
     return None
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.hostile import plan
+from benchmarks.hostile_inputs import other_values
 from benchmarks.hostile_readers import KINDS, OUTCOMES, Failure, check_said, make_specimens, one
 from imitation_refinement.errors import InputError
 
@@ -37,6 +40,11 @@ def test_each_input_is_read_or_refused_in_one_sentence(kind: str, root: Path) ->
     assert [(number, *found) for number, found in enumerate(outcomes) if found[0] not in OUTCOMES] == []
     mended = kind == "journal"  # what is damaged in it is answered again
     assert mended or "refused" in {outcome for outcome, _ in outcomes}  # they are hostile
+
+
+def test_other_values_put_nothing_into_itself() -> None:
+    made = other_values(b'{"a": [1]}', np.random.default_rng(114))  # {"a": 1}, and in it another one
+    assert json.loads(made) == {"a": {"a": {"a": 1}}}
 
 
 def test_a_failure_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,9 @@ from imitation_refinement.data.patterns import (
 )
 from imitation_refinement.data.scans import Scan
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import cell, digest, output_folder, sweep, unused_name, writing
+from imitation_refinement.files import Unwritable, cell, digest, output_folder, sweep, unused_name, writing
 from imitation_refinement.progress import progress, say
+from imitation_refinement.running.interrupts import check_stopped
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.radiation import parse_wavelength
 
@@ -350,18 +351,25 @@ class Answerer:
         self._allowed = asked.elements.allowed(model.search.library) if asked.elements else None
 
     def __call__(self, item: Item) -> Entry:
-        """What comes of an item; what can't be read, or makes the program fail, is its rejection."""
+        """What comes of an item; what can't be read, or makes the program fail, is its rejection.
+
+        Raises:
+            Unwritable: if its picture can't be written.
+        """
         entry = Entry(item.key, [], [])
         try:
             patterns, rejected = self._patterns(item)
             for number, pattern in enumerate(patterns):
                 name = f"{item.name}-{number + 1}" if len(patterns) > 1 else item.name
                 entry.found.append(self._found(pattern, name))
+        except Unwritable:
+            raise
         except InputError as error:
             rejected = [error]
         except Exception as error:  # of whatever reads or answers: one pattern shall not stop a thousand
             problem = f"could not be answered ({type(error).__name__}: {error})."
             rejected = [InputError(item.where, problem, "This is a fault of the program: report it with the file.")]
+        check_stopped()  # an interrupt of which a library has made another error is no fault of the item
         entry.rejected.extend((error.where, error.problem, error.remedy) for error in rejected)
         return entry
 

@@ -7,12 +7,18 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from types import FrameType
+from types import CodeType, FrameType
 
 ORDERLY_S = 3.0  # that an end in order may take
+AGAIN_S = 0.01  # after which a signal comes again that could not be heeded
+# Short functions that C code calls, which loses an exception: numba, as it hands over the result of a compiled
+# function, fails then with a SystemError; llvmlite, as it compiles, and an object's end tell it in a traceback.
+LOSING = {"_numba_unpickle", "_raw_object_cache_notify", "_raw_object_cache_getbuffer", "__del__"}
 TOLD = "the person knows how to go on"  # a note of what stopped a command
+_asked: list[int] = []  # the signals that came
 
 
 class Stopped(SystemExit):
@@ -23,12 +29,17 @@ class Stopped(SystemExit):
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Ends what runs in this process, by a signal.
+    """Ends what runs in this process, by a signal; soon, where an exception would be lost (:data:`LOSING`).
 
     Raises:
         KeyboardInterrupt: for an interrupt.
         Stopped: for another.
     """
+    if any(code.co_name in LOSING for code in _codes(frame)):
+        main = threading.main_thread().ident
+        assert main is not None
+        threading.Timer(AGAIN_S, signal.pthread_kill, (main, number)).start()
+        return
     raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
 
@@ -48,7 +59,8 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
     """An interrupt or a termination in the block ends the process in order, with one line that says how to go on.
 
     In the middle of an import it ends at once, as if killed: an exception there may be lost, or leave a lock that other
-    threads wait for. So it does after three seconds, where a library has swallowed the exception.
+    threads wait for. So it does after three seconds, where a library has swallowed the exception. A block that has come
+    to its end with the exception swallowed is not taken for whole.
 
     Args:
         command: the program and its arguments, which given again go on, or begin anew where little is lost; or nothing.
@@ -57,38 +69,51 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
     Raises:
         SystemExit: 130 after an interrupt, 143 after a termination.
     """
-    asked: list[int] = []
+    _asked.clear()
     text = f"stopped; go on with: {shlex.join(command)}" if command else "stopped"
 
     def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        if _importing(frame):
+        _asked.append(number)
+        if any(code.co_filename.startswith("<frozen importlib") for code in _codes(frame)):
             end()
         signal.setitimer(signal.ITIMER_REAL, ORDERLY_S)
         stop(number, frame)
 
     def end(*_: object) -> None:
         os.write(2, f"{text}\n".encode())
-        os._exit(128 + asked[0])
+        os._exit(128 + _asked[0])
 
     with signals(note), signals(end, signal.SIGALRM):
         try:
             yield
+            check_stopped()
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | Stopped)
-            if not (stopped or asked):
+            if not (stopped or _asked):
                 raise  # else a library, as it was imported, has made another error of the interrupt
             if TOLD not in getattr(error, "__notes__", ()):
                 print(text, file=sys.stderr, flush=True)
-            raise error if isinstance(error, Stopped) else Stopped(asked[0] if asked else signal.SIGINT) from None
+            raise error if isinstance(error, Stopped) else Stopped(_asked[0] if _asked else signal.SIGINT) from None
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            _asked.clear()
 
 
-def _importing(frame: FrameType | None) -> bool:
-    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+def check_stopped() -> None:
+    """Ends what runs in a block of :func:`stoppable` that was told to end, where a library has swallowed the exception.
+
+    Raises:
+        Stopped: if it was.
+    """
+    if _asked:
+        raise Stopped(_asked[0])
+
+
+def _codes(frame: FrameType | None) -> Iterator[CodeType]:
+    """What a frame runs, what has called it, and so on."""
+    while frame:
+        yield frame.f_code
         frame = frame.f_back
-    return frame is not None
 
 
 def run_stage(package: str) -> None:

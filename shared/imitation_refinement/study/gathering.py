@@ -12,10 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wilcoxon
 
+from imitation_refinement.errors import InputError
 from imitation_refinement.results.metrics import mcnemar
 from imitation_refinement.results.paper import paper_accuracy, paper_change, paper_distance
 from imitation_refinement.results.wording import CLOSER, FARTHER, NOISE, SIGNIFICANT, in_words
-from imitation_refinement.study.runs import Row, Run
+from imitation_refinement.study.runs import AGAIN, Row, Run
 from imitation_refinement.vocabulary import Distance, Method, Supervision
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
@@ -154,8 +155,15 @@ def _wide(answers: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _means(runs: Sequence[Run], name: str, key: str) -> Json:
-    """Mean and standard deviation over seeds of a row's field; None where a run has none."""
+    """Mean and standard deviation over seeds of a row's field; None where a run has none.
+
+    Raises:
+        InputError: if it is no number in one of them.
+    """
     found = [getattr(run.rows[name], key, None) for run in runs]
+    for run, value in zip(runs, found, strict=True):
+        if value is not None and type(value) not in (int, float):
+            raise InputError(run.folder / "results.json", f"has a {key} of {name} that is no number.", AGAIN)
     values = [float(v) for v in found if v is not None]
     if len(values) < len(found):
         return {"mean": None, "sd": None, "by_seed": found}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
+import signal
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -20,6 +22,7 @@ from imitation_refinement.answer.batch import JOURNAL, Answerer, Asked, Item, id
 from imitation_refinement.data.patterns import write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.results import figures
+from imitation_refinement.running.interrupts import Stopped, stoppable
 from tests.shared.answer.conftest import measured
 
 SALT, EVIL = "NaCl", "<b>Ti & O2"
@@ -118,6 +121,36 @@ def test_a_fault_of_the_program_is_told_of_its_file(
     with (tmp_path / "rejected.csv").open(newline="") as stream:
         why = {Path(row["item"]).name: row["reason"] for row in csv.DictReader(stream)}
     assert why[f"{SALT}.xy"] == "could not be answered (ZeroDivisionError: by nothing)."
+
+
+def test_an_interrupt_that_a_library_has_lost_is_no_fault_of_a_file(
+    model_folder: Path, patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise SystemError("returned a result with an exception set") from None
+
+    asked(model_folder, patterns, tmp_path / "whole")
+    with monkeypatch.context() as broken, pytest.raises(Stopped), stoppable(["x"]):
+        broken.setattr(batch, "identify", lost)
+        asked(model_folder, patterns, tmp_path / "cut")
+    asked(model_folder, patterns, tmp_path / "cut")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_a_full_disk_is_no_fault_of_a_file(
+    model_folder: Path, patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken, pytest.raises(InputError, match=r"can't be written \(No space left"):
+        broken.setattr("matplotlib.figure.Figure.savefig", full)
+        asked(model_folder, patterns, tmp_path, pictures=True)
+    summary = asked(model_folder, patterns, tmp_path, pictures=True)
+    assert (summary.answered, summary.rejected) == (3, 2)
 
 
 def test_tables_and_paths_that_are_none(model_folder: Path, patterns: Path, tmp_path: Path) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from llvmlite.binding import ExecutionEngine
+from numba.core import serialize  # noqa: TID251
 
-from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop, stoppable
+from imitation_refinement.running.interrupts import LOSING, TOLD, Stopped, signals, stop, stoppable
 
 STAGE = """
 import time
@@ -98,6 +103,42 @@ def test_an_interrupt_that_a_library_has_made_another_error_of(capsys: pytest.Ca
             raise ValueError("can't build it") from None
     assert end.value.code == 130
     assert capsys.readouterr().err == "stopped; go on with: x 'a b'\n"
+
+
+def test_an_interrupt_that_a_library_has_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Stopped) as end, stoppable(["x"]), suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped; go on with: x\n"
+
+
+class Sends:
+    """What sends a signal to its process when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
+        return signal.raise_signal, (signal.SIGTERM,)
+
+
+class Dies:
+    """What sends a signal to its process in its end."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "deed", [lambda: serialize._numba_unpickle(0, pickle.dumps(Sends()), b""), Dies], ids=["numba", "end"]
+)
+def test_where_an_exception_is_lost_it_comes_later(deed: Callable[[], object]) -> None:
+    """Numba's is called where a signal comes while a compiled function is at work."""
+    done = False
+    with pytest.raises(Stopped), signals(stop):
+        deed()
+        done = True
+        while True:
+            time.sleep(0.01)
+    assert done
+    assert LOSING - {"__del__"} <= {*vars(serialize), *vars(ExecutionEngine)}
 
 
 def test_what_was_told_is_not_told_again(capsys: pytest.CaptureFixture[str]) -> None:

@@ -387,6 +387,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no results": (lambda f: (f / "results.json").unlink(), "holds no results.json: no finished run"),
     "no profile": (lambda f: (f / "profile.json").unlink(), "holds no profile.json: no finished run"),
     "no predictions": (lambda f: (f / "predictions.csv").unlink(), "holds no predictions.csv: no finished run"),
+    "no distance": (change_results(lambda r: r["rows"][1].update(l1=[1.0])), "a l1 of densenet-targeted that is no"),
     "half a file": (lambda f: (f / "results.json").write_text('{"rows": ['), "is no JSON"),
     "older rows": (change_results(lambda r: r["rows"][1].pop("name")), "rows.1.name: Field required"),
     "older answers": (change_answers(lambda a: a.drop(columns="material")), "has no column material"),
