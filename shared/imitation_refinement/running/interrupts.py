@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import FrameType
+from typing import Any
 
-ORDERLY_S = 3.0  # that an end in order may take
+ORDERLY_S = 4.0  # that an end in order may take: of a run 2 for its tasks, and 2 for a store
 TOLD = "the person knows how to go on"  # a note of what stopped a command
 
 
@@ -33,9 +34,16 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def signals(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    """Signals, interrupt and termination if none is given, go to ``handler`` in the block."""
-    before = {number: signal.signal(number, handler) for number in numbers or (signal.SIGINT, signal.SIGTERM)}
+def first(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """An interrupt or a termination in the block goes to ``handler``, then where it went before, or to :func:`stop`."""
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def both(number: int, frame: FrameType | None) -> None:
+        handler(number, frame)
+        (before[number] if callable(before[number]) else stop)(number, frame)
+
+    for number in before:
+        signal.signal(number, both)
     try:
         yield
     finally:
@@ -44,11 +52,44 @@ def signals(handler: Callable[[int, FrameType | None], None], *numbers: signal.S
 
 
 @contextmanager
-def stoppable(command: Sequence[str]) -> Iterator[None]:
-    """An interrupt or a termination in the block ends the process in order, with one line that says how to go on.
+def guarded(text: str, person: int = 2) -> Iterator[list[int]]:
+    """An interrupt or a termination in the block is an exception, and ends the process where that does not.
 
     In the middle of an import it ends at once, as if killed: an exception there may be lost, or leave a lock that other
-    threads wait for. So it does after three seconds, where a library has swallowed the exception.
+    threads wait for. So it does after four seconds, where a library has swallowed the exception.
+
+    Args:
+        text: what is said where it ends so.
+        person: the file, by its number, that it is said to.
+
+    Yields:
+        The signals that came.
+    """
+    asked: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        if _importing(frame):
+            end()
+        signal.setitimer(signal.ITIMER_REAL, ORDERLY_S)
+
+    def end(*_: object) -> None:
+        os.write(person, f"{text}\n".encode())
+        os._exit(128 + asked[0])
+
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        with first(note):
+            yield asked
+    finally:
+        if before is signal.SIG_DFL:  # else the time runs on, for the block that this one is in
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def stoppable(command: Sequence[str]) -> Iterator[None]:
+    """As :func:`guarded`, with one line that says how to go on.
 
     Args:
         command: the program and its arguments, which given again go on, or begin anew where little is lost; or nothing.
@@ -57,21 +98,8 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
     Raises:
         SystemExit: 130 after an interrupt, 143 after a termination.
     """
-    asked: list[int] = []
     text = f"stopped; go on with: {shlex.join(command)}" if command else "stopped"
-
-    def note(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
-        if _importing(frame):
-            end()
-        signal.setitimer(signal.ITIMER_REAL, ORDERLY_S)
-        stop(number, frame)
-
-    def end(*_: object) -> None:
-        os.write(2, f"{text}\n".encode())
-        os._exit(128 + asked[0])
-
-    with signals(note), signals(end, signal.SIGALRM):
+    with guarded(text) as asked:
         try:
             yield
         except BaseException as error:
@@ -81,8 +109,6 @@ def stoppable(command: Sequence[str]) -> Iterator[None]:
             if TOLD not in getattr(error, "__notes__", ()):
                 print(text, file=sys.stderr, flush=True)
             raise error if isinstance(error, Stopped) else Stopped(asked[0] if asked else signal.SIGINT) from None
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _importing(frame: FrameType | None) -> bool:

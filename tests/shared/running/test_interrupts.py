@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop, stoppable
+from imitation_refinement.running.interrupts import TOLD, Stopped, first, stoppable
 
 STAGE = """
 import time
@@ -112,7 +112,12 @@ def test_other_errors_pass_and_handlers_are_put_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(ValueError, match="other"), stoppable(["x"]):
         raise ValueError("other")
-    with pytest.raises(Stopped) as end, signals(stop):
+    heard: list[str] = []
+    with (
+        pytest.raises(Stopped) as end,
+        first(lambda *_: heard.append("outer")),
+        first(lambda *_: heard.append("inner")),
+    ):
         signal.raise_signal(signal.SIGTERM)
-    assert end.value.code == 143
+    assert end.value.code == 143 and heard == ["inner", "outer"]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
