@@ -27,7 +27,7 @@ WITHOUT_HYDROGEN = 0.9  # the same, of two materials that differ in hydrogen alo
 NEAR = 0.1  # share of the atoms that may differ between two refinements of one material
 COARSE = 4  # bins that are put together
 COMPONENTS, FINE_COMPONENTS = 12, 64  # directions in which pairs are looked for, and those in which they are looked at
-ROWS_AT_A_TIME, PAIRS_AT_A_TIME, ROWS_IN_CELL = 4096, 4096, 256
+ROWS_AT_A_TIME, PAIRS_AT_A_TIME, ROWS_IN_CELL = 4096, 4096, 512
 
 Pairs = NDArray[np.intp]
 
@@ -72,13 +72,13 @@ def identical_pairs(found: NDArray[np.float16], material: NDArray[np.integer]) -
     low, high = (np.array([bound(few[cell], axis=0) for cell in cells]) for bound in (np.min, np.max))
     kept = []
     for number, cell in enumerate(cells):
-        gaps = np.maximum(np.maximum(low[number:] - high[number], low[number] - high[number:]), 0)
-        close = []
-        for other in (cells[i] for i in number + np.flatnonzero((gaps**2).sum(axis=1) <= near**2)):
+        box, close = (low[number], high[number]), []
+        for other in (cells[i] for i in number + _in_reach(box, (low[number:], high[number:]), near)):
+            rows = other.start + _in_reach(box, (few[other], few[other]), near)
             # Half the squared distance, x²/2 + y²/2 − x·y, is within near²/2.
-            likeness = few[cell] @ few[other].T - half[other]
-            i, j = np.divmod(np.flatnonzero(likeness >= half[cell, None] - near**2 / 2), likeness.shape[1])
-            close.append(np.stack([i + cell.start, j + other.start], axis=1))
+            likeness = few[cell] @ few[rows].T - half[rows]
+            i, j = np.divmod(np.flatnonzero(likeness >= half[cell, None] - near**2 / 2), len(rows))
+            close.append(np.stack([i + cell.start, rows[j]], axis=1))
         places = np.concatenate(close)
         one, two = order[places].T
         places = places[(places[:, 0] < places[:, 1]) & (material[one] != material[two])]
@@ -88,6 +88,12 @@ def identical_pairs(found: NDArray[np.float16], material: NDArray[np.integer]) -
         kept.append(pairs[cosines(found, pairs) >= IDENTICAL])
     together = np.concatenate(kept)
     return together[np.lexsort(together.T[::-1])]
+
+
+def _in_reach(box: tuple[Any, Any], others: tuple[Any, Any], near: float) -> NDArray[np.intp]:
+    """Which of other boxes, each given by its lowest and its highest corner, are within a distance of one."""
+    gaps = np.maximum(np.maximum(others[0] - box[1], box[0] - others[1]), 0)
+    return np.flatnonzero((gaps**2).sum(axis=1) <= near**2)
 
 
 def _cells(projected: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp], list[slice]]:

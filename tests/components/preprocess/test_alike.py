@@ -34,7 +34,7 @@ def drawn(n: int, seed: int) -> np.ndarray:
     return np.stack([pattern(*zip(*pair, strict=True)) for pair in [*lines, *moved]])
 
 
-@pytest.mark.parametrize(("rows", "in_cell"), [(4096, 256), (50, 256), (50, 7)])
+@pytest.mark.parametrize(("rows", "in_cell"), [(4096, 512), (50, 512), (50, 7)])
 def test_no_identical_pair_is_missed(rows: int, in_cell: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike, "ROWS_AT_A_TIME", rows)
     monkeypatch.setattr(alike, "ROWS_IN_CELL", in_cell)
