@@ -14,12 +14,13 @@ run: .venv/ready
 ui: .venv/ready
 	$(BIN)/imitation-refinement ui --runs $(RUNS) --open
 
+# Files in their order: xdist would begin with those of most tests, and leave whole runs, a test a file, to one process.
 test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy shared components pipelines web
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 images: .venv/ready
 	$(BIN)/python docker/build.py

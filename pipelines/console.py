@@ -26,7 +26,7 @@ from rich.text import Text
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, Channel, say
-from imitation_refinement.running.interrupts import TOLD, Stopped, signals, stop
+from imitation_refinement.running.interrupts import TOLD, Stopped, guarded
 from imitation_refinement.running.launch import environment
 
 LABEL_WIDTH = 38  # characters; "train_refiner densenet_shuffled_labels"
@@ -88,7 +88,7 @@ class Console:
         if isinstance(error, Exception) and not isinstance(error, InputError):
             self._last_lines()
         if isinstance(error, KeyboardInterrupt | Stopped) and self._resumed:
-            text = f"stopped; go on with: {self._resumed}"
+            text = _stopped(self._resumed)
             say(text)
             self._line(text)
             error.add_note(TOLD)
@@ -172,7 +172,8 @@ def console(folder: Path, verbose: bool = False, resumed: str = "") -> Iterator[
         resumed: the command that goes on with the run, which is said where it is stopped; empty if none does.
 
     Raises:
-        Stopped: when this process is told to end.
+        KeyboardInterrupt: after an interrupt.
+        Stopped: after a termination.
     """
     channel, log = folder / CHANNEL, folder / "log.txt"
     channel.mkdir()
@@ -180,12 +181,16 @@ def console(folder: Path, verbose: bool = False, resumed: str = "") -> Iterator[
         with (
             environment({CHANNEL_VARIABLE: str(channel.resolve())}),
             captured(log, verbose) as person,
+            guarded(_stopped(resumed), person.fileno()),
             Console(person, Channel(channel), log, not verbose, resumed) as shown,
-            signals(stop),
         ):
             yield shown
     finally:
         shutil.rmtree(channel, ignore_errors=True)
+
+
+def _stopped(resumed: str) -> str:
+    return f"stopped; go on with: {resumed}" if resumed else "stopped"
 
 
 def clock(seconds: float) -> str:

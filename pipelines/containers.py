@@ -18,7 +18,7 @@ from typing import Any
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import CHANNEL_VARIABLE, begin
-from imitation_refinement.running.interrupts import signals, stop
+from imitation_refinement.running.interrupts import first
 from imitation_refinement.running.portable import PORTABLE
 from imitation_refinement.running.tracking import JOURNAL_VARIABLE
 from pipelines import processes
@@ -154,10 +154,9 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> 
     def stop_all(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
         engine.remove(run)
-        stop(number, frame)
 
     engine.remove(run)  # those of an attempt that was killed
-    with replaced(docker_task_handler, "run_docker_container", run_container), signals(stop_all):
+    with replaced(docker_task_handler, "run_docker_container", run_container), first(stop_all):
         try:
             yield local.DockerRunner(**arguments)
         except RuntimeError as error:

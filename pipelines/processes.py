@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO, Any
 
 from imitation_refinement.progress import begin, warn
-from imitation_refinement.running.interrupts import signals, stop
+from imitation_refinement.running.interrupts import first
 from pipelines.records import Call, Records
 
 PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
@@ -156,14 +156,14 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
         return code or records.note(call)
 
     def stop_all(number: int, frame: FrameType | None) -> None:
-        first = not stopped
         stopped.append(number)
-        signal_all(number if first else signal.SIGKILL)
-        if first:
-            last_resort.start()
-        stop(number, frame)
+        if len(stopped) > 1:
+            signal_all(signal.SIGKILL)
+            return
+        signal_all(number)
+        last_resort.start()
 
-    with replaced(subprocess_task_handler, "run_local_subprocess", run_process), signals(stop_all):
+    with replaced(subprocess_task_handler, "run_local_subprocess", run_process), first(stop_all):
         try:
             yield local.SubprocessRunner(use_venv=False)
         except RuntimeError as error:

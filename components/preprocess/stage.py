@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,11 @@ from imitation_refinement.data.contracts import (
     write_table,
     written,
 )
-from imitation_refinement.data.datasets import mapped_file
+from imitation_refinement.data.datasets import scratch
 from imitation_refinement.data.formula import but_for_hydrogen, one_material
 from imitation_refinement.data.patterns import Pattern, check_coverage
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import writable, writing
+from imitation_refinement.files import writing
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.stage import Stage
 from imitation_refinement.running.tracking import Tracker
@@ -277,8 +276,7 @@ def _shapes(
     They are in a file that goes with this process, of which the system keeps in memory what there is room for.
     """
     last = alike.shapes(theory, grid.step)
-    with writable(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
-        found = mapped_file(file, np.float16, (len(place) + len(last), last.shape[1]))
+    found = scratch((len(place) + len(last), last.shape[1]), np.float16)
     found[len(place) :] = last
     first = 0
     for shard in shards:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -185,6 +186,52 @@ def test_a_run_leaves_things_as_they_were(tmp_path: Path, capfd: pytest.CaptureF
     assert set(os.listdir("/proc/self/fd")) == files  # noqa: PTH208
     seen = capfd.readouterr()
     assert "hello\n" in seen.err and "not for you" not in seen.err + seen.out
+
+
+RUN = """
+import sys, time
+from pathlib import Path
+from imitation_refinement.running import interrupts
+from pipelines.console import console
+
+class Lost:
+    def __del__(self):
+        begun.touch()
+        time.sleep(60)  # an exception here is told, and ignored
+
+interrupts.ORDERLY_S = 0.3
+folder = Path(sys.argv[1])
+begun = folder / "begun"
+"""
+SWALLOWED = """
+from pipelines.processes import tasks
+from pipelines.records import Records
+with interrupts.stoppable([]), console(folder, resumed="ir run --resume x"), tasks(Records({}, "")):
+    try:
+        begun.touch()
+        time.sleep(60)
+    except BaseException:
+        time.sleep(60)
+"""
+IMPORTED = """
+(folder / "imported.py").write_text("import __main__\\nlost = __main__.Lost()\\ndel lost")
+sys.path.insert(0, str(folder))
+with interrupts.stoppable([]), console(folder, resumed="ir run --resume x"):
+    import imported
+"""
+
+
+@pytest.mark.parametrize("text", [SWALLOWED, IMPORTED], ids=["swallowed", "imported"])
+def test_a_run_that_does_not_heed_a_signal_ends_all_the_same(tmp_path: Path, text: str) -> None:
+    """And the person is told how to go on."""
+    command = [sys.executable, "-c", RUN + text, str(tmp_path)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "begun").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.terminate()
+    assert run.communicate()[1] == "stopped; go on with: ir run --resume x\n"
+    assert run.returncode == 143
 
 
 def test_times() -> None:

@@ -29,13 +29,12 @@ from imitation_refinement.data.contracts import (
     read_gridded,
 )
 from imitation_refinement.errors import InputError
-from imitation_refinement.files import writing
+from imitation_refinement.files import writable, writing
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
 from imitation_refinement.xrd.grid import Grid
 
 UNLABELLED = -1
 ROWS_AT_A_TIME = 4096
-MAPPED_BYTES = 1 << 30  # patterns that are larger are mapped, not read
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ class Dataset:
 def read_ideal(path: str | Path, split: str | None = None) -> Dataset:
     """The ideal dataset that preprocess writes, or one split of it.
 
-    The table is read a few thousand rows at a time: what is in memory in the end is all that is needed for it, and from
-    :data:`MAPPED_BYTES` on, the patterns are in a file that is mapped (:func:`mapped`).
+    The table is read a few thousand rows at a time, and the patterns go to a file that is mapped (:func:`mapped`): a
+    process needs no more memory for more of them.
 
     Raises:
         InputError: if the table breaks its contract or has no training pattern.
@@ -100,12 +99,7 @@ def read_ideal(path: str | Path, split: str | None = None) -> Dataset:
             out[done : done + len(found)] = found
             first, done = first + len(batch), done + len(found)
 
-    intensity: NDArray[np.float32]
-    if 4 * shape[0] * shape[1] >= MAPPED_BYTES:
-        intensity = mapped(f"{split} {[(str(p.resolve()), *_state(p)) for p in parts(path)]}", shape, fill)
-    else:
-        intensity = np.empty(shape, np.float32)
-        fill(intensity)
+    intensity = mapped(f"{split} {[(str(p.resolve()), *_state(p)) for p in parts(path)]}", shape, fill)
     return Dataset(rows, grid, intensity, None, labels)
 
 
@@ -148,6 +142,18 @@ def mapped_file(file: BinaryIO, dtype: DTypeLike, shape: tuple[int, ...]) -> np.
     """
     os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape) * np.dtype(dtype).itemsize))
     return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def scratch(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Zeros in a file without a name in the folder for temporary files, which goes with the array.
+
+    The system keeps in memory what is used of it, as far as there is room.
+
+    Raises:
+        InputError: if the disk is full.
+    """
+    with writable(tempfile.gettempdir()), tempfile.TemporaryFile() as file:
+        return np.asarray(mapped_file(file, dtype, shape))  # whose every slice costs less
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -34,9 +34,10 @@ def drawn(n: int, seed: int) -> np.ndarray:
     return np.stack([pattern(*zip(*pair, strict=True)) for pair in [*lines, *moved]])
 
 
-@pytest.mark.parametrize("rows", [4096, 50])
-def test_no_identical_pair_is_missed(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rows", "in_cell"), [(4096, 512), (50, 512), (50, 7)])
+def test_no_identical_pair_is_missed(rows: int, in_cell: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike, "ROWS_AT_A_TIME", rows)
+    monkeypatch.setattr(alike, "ROWS_IN_CELL", in_cell)
     patterns = drawn(120, 0)
     found = shapes(patterns, STEP)
     binned = np.sqrt(patterns[:, : len(AXIS) // 4 * 4].reshape(len(patterns), -1, 4).mean(2).astype(float))

@@ -77,14 +77,9 @@ def test_a_folder_reads_as_the_file(
         np.testing.assert_array_equal(answers, other[name])
 
 
-@pytest.mark.parametrize("mapped", [False, True])
-def test_training_on_shards_is_training_on_the_file(
-    sharded: Path, toy_tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped: bool
-) -> None:
+def test_training_on_shards_is_training_on_the_file(sharded: Path, toy_tables: dict[str, Path], tmp_path: Path) -> None:
     STAGE.execute({"ideal_dataset": toy_tables["ideal_dataset"], "classifier": tmp_path / "a"}, CONFIG)
-    if mapped:
-        monkeypatch.setattr(datasets, "MAPPED_BYTES", 0)
-        assert isinstance(read_ideal(sharded, "train").part("train")[0], np.memmap)
+    assert isinstance(read_ideal(sharded, "train").part("train")[0], np.memmap)
     STAGE.execute({"ideal_dataset": sharded, "classifier": tmp_path / "b"}, CONFIG)
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
@@ -176,7 +171,6 @@ def test_a_full_disk_is_one_message_and_no_signal(
     sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is mapped has its room before it is written."""
-    monkeypatch.setattr(datasets, "MAPPED_BYTES", 0)
     monkeypatch.setattr(datasets.tempfile, "tempdir", str(tmp_path))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
@@ -192,7 +186,6 @@ MAPPING = """
 import sys
 from pathlib import Path
 from imitation_refinement.data import datasets
-datasets.MAPPED_BYTES = 0
 data = datasets.read_ideal(sys.argv[1], "train")
 print(data.intensity.filename, float(data.intensity.sum()), flush=True)
 data.intensity[:] = 0  # in this process alone
