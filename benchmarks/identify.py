@@ -13,7 +13,7 @@ Needed is each pattern's crystal system; one without a formula counts as *known*
 group not for the phase. Patterns that are calculated (no noise at all) are left out. One that can't be read or searched
 is no answer and counts as wrong. Intervals are Wilson's, 95 %; the calibration error is of the patterns answered.
 
-Beside the model: its search alone, its networks alone, the entry of the largest cosine (nearest neighbour), the most
+Beside the model: its search, networks and lattices alone, the entry of the largest cosine (nearest neighbour), the most
 frequent crystal system of the patterns themselves (majority); with `--parts` also the vote of the ten largest cosines,
 the first of the networks, and, by a model with a refiner, the answer to the refined pattern. `--output` writes
 results.json (every number), answers.csv (each pattern's probabilities by each of these), and calibration.png.
@@ -23,17 +23,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from worth import Labelled, counted, phase_places, read_labelled, share, verdicts
 
 from imitation_refinement.answer.fusion import Opinions
+from imitation_refinement.answer.lattice import lattices_of
 from imitation_refinement.answer.library import REFERENCE
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import is_calculated, prepare
@@ -52,7 +57,8 @@ from pipelines.library import Materials, read_library
 
 SURENESS = (1.0, 0.9, 0.75, 0.5)  # of the patterns that are answered, the surest first
 PROTOCOLS = ("known", "unseen")
-ANSWER, SEARCH, NETWORKS, NEAREST, MAJORITY = "answer", "search alone", "networks alone", "nearest", "majority"
+ANSWER, SEARCH, NETWORKS, LATTICE = "answer", "search alone", "networks alone", "lattice alone"
+NEAREST, MAJORITY = "nearest", "majority"
 TEN, ONE, REFINED = "vote of ten", "one network", "answer, refined"
 COLORS = {"known": "#0B6BA8", "unseen": "#C8501E"}
 Probabilities = dict[str, dict[str, NDArray[np.float64]]]  # by protocol and name, shape (n, 7), 0 where there is none
@@ -160,46 +166,74 @@ def materials(model: Model, rows: list[dict[str, Any]]) -> tuple[NDArray[np.bool
 
 
 def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts: bool) -> Asked:
-    """All answers of a model; what can't be asked has none."""
-    library, names = model.search.library, [ANSWER, SEARCH, NETWORKS, NEAREST, *((TEN, ONE) if parts else ())]
-    also = [REFINED] if parts and model.refiner else []
-    p: Probabilities = {
-        protocol: {name: np.zeros((len(rows), N_CLASSES)) for name in [*names, *also]} for protocol in PROTOCOLS
-    }
+    """All answers of a model, on all cores; what can't be asked has none."""
+    also = [TEN, ONE, *([REFINED] if model.refiner else [])] if parts else []
+    names = [ANSWER, SEARCH, NETWORKS, LATTICE, NEAREST, *also]
+    p: Probabilities = {name: {by: np.zeros((len(rows), N_CLASSES)) for by in names} for name in PROTOCOLS}
     asked = Asked(p, [[] for _ in rows], [], {})
-    first_network = replace(model.ensemble, networks=model.ensemble.networks[:1])
-    for i, r in enumerate(progress(rows, "identify", unit="patterns")):
-        x, y, wavelength = np.asarray(r["two_theta"]), np.asarray(r["intensity"]), float(r["wavelength"])
-        start = time.process_time()
-        try:
-            pattern = prepare(x, y, wavelength, r["pattern_id"])
-            matched = model.search.matched(pattern)
-            network = model.ensemble.log_probabilities(x, y, wavelength)
-            one = first_network.log_probabilities(x, y, wavelength) if parts else network
-            for protocol, allowed in (("known", np.ones(len(library), bool)), ("unseen", ~own[i])):
-                answer = model.search.answer(model.search.fitted(pattern, allowed, matched))
-                cosine = np.where(allowed, matched[0], -1)
-                ten = np.argsort(-cosine, kind="stable")[:10]
-                said = {
-                    ANSWER: model.fusion(Opinions.of(network, answer)),
-                    SEARCH: answer.systems,
-                    NETWORKS: np.exp(network),
-                    NEAREST: np.eye(N_CLASSES)[library.system[ten[0]]],
-                    TEN: np.bincount(library.system[ten], minlength=N_CLASSES) / len(ten),
-                    ONE: np.exp(one),
-                }
-                for name in names:
-                    p[protocol][name][i] = said[name]
-                if protocol == "known":
-                    asked.listed[i] = [c.row for c in answer.candidates]
-                    asked.seconds.append(time.process_time() - start)
-        except InputError as error:
-            asked.refused[r["pattern_id"]] = error.problem
-            continue
-        if also:
-            for protocol, found in zip(PROTOCOLS, of_refined(model, r, ~own[i]), strict=True):
-                p[protocol][REFINED][i] = found
+    cores = min(len(os.sched_getaffinity(0)), len(rows))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, context, initializer=_begin, initargs=(model, names)) as pool:
+        found = pool.map(_ask, rows, own, chunksize=4)
+        for i, one in enumerate(progress(found, "identify", len(rows), "patterns")):
+            if isinstance(one, str):
+                asked.refused[rows[i]["pattern_id"]] = one
+                continue
+            said, listed, seconds = one
+            for protocol in PROTOCOLS:
+                for by in names:
+                    p[protocol][by][i] = said[protocol][by]
+            asked.listed[i] = listed
+            asked.seconds.append(seconds)
     return asked
+
+
+def _begin(model: Model, names: list[str]) -> None:
+    """Readies a process that asks."""
+    torch.set_num_threads(1)
+    _asking.update(model=model, names=names)
+
+
+_asking: dict[str, Any] = {}  # of a process
+
+
+def _ask(r: dict[str, Any], own: NDArray[np.bool_]) -> tuple[dict[str, dict[str, Any]], list[int], float] | str:
+    """What is said of a pattern under each protocol, its candidates, and the answer's time; or the problem."""
+    model, names = _asking["model"], _asking["names"]
+    library = model.search.library
+    x, y, wavelength = np.asarray(r["two_theta"]), np.asarray(r["intensity"]), float(r["wavelength"])
+    out: dict[str, dict[str, Any]] = {}
+    listed, seconds, start = [], 0.0, time.process_time()
+    try:
+        pattern = prepare(x, y, wavelength, r["pattern_id"])
+        matched = model.search.matched(pattern)
+        network = model.ensemble.log_probabilities(x, y, wavelength)
+        lattice = model.lattice(lattices_of(x, y, wavelength))
+        for protocol, allowed in (("known", np.ones(len(library), bool)), ("unseen", ~own)):
+            answer = model.search.answer(model.search.fitted(pattern, allowed, matched))
+            cosine = np.where(allowed, matched[0], -1)
+            ten = np.argsort(-cosine, kind="stable")[:10]
+            out[protocol] = {
+                ANSWER: model.fusion(Opinions.of(network, lattice, answer)),
+                SEARCH: answer.systems,
+                NETWORKS: np.exp(network),
+                LATTICE: np.exp(lattice),
+                NEAREST: np.eye(N_CLASSES)[library.system[ten[0]]],
+                TEN: np.bincount(library.system[ten], minlength=N_CLASSES) / len(ten),
+            }
+            if protocol == "known":
+                listed = [c.row for c in answer.candidates]
+                seconds = time.process_time() - start
+    except InputError as error:
+        return error.problem
+    if ONE in names:
+        first = replace(model.ensemble, networks=model.ensemble.networks[:1]).log_probabilities(x, y, wavelength)
+        for protocol in PROTOCOLS:
+            out[protocol][ONE] = np.exp(first)
+    if REFINED in names:
+        for protocol, found in zip(PROTOCOLS, of_refined(model, r, ~own), strict=True):
+            out[protocol][REFINED] = found
+    return out, listed, seconds
 
 
 def of_refined(model: Model, r: dict[str, Any], left: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -214,10 +248,11 @@ def of_refined(model: Model, r: dict[str, Any], left: NDArray[np.bool_]) -> NDAr
         prepared = prepare(x, refined, wavelength, r["pattern_id"])
         matched = model.search.matched(prepared)
         network = model.ensemble.log_probabilities(x, refined, wavelength)
+        lattice = model.lattice(lattices_of(x, refined, wavelength))
         found = [model.search.answer(model.search.fitted(prepared, allowed, matched)) for allowed in (None, left)]
     except InputError:
         return np.zeros((len(PROTOCOLS), N_CLASSES))
-    return np.stack([model.fusion(Opinions.of(network, answer)) for answer in found])
+    return np.stack([model.fusion(Opinions.of(network, lattice, answer)) for answer in found])
 
 
 def judged(
@@ -305,7 +340,9 @@ def told(results: dict[str, Any], given: Labelled, asked: Asked) -> None:
     print(f"phase in the library: {found['first']['n']}; first {said(found['first'])}, ", end="")
     print(f"among ten {said(found['among ten'])}")
     if seconds := results["seconds"]:
-        print("seconds a pattern, search and networks: median {median:.2f}, 90 % {90 %:.2f}".format(**seconds))
+        print(
+            "seconds a pattern, search, networks and lattices: median {median:.2f}, 90 % {90 %:.2f}".format(**seconds)
+        )
 
 
 def said(found: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from identify import ANSWER, MAJORITY, NEAREST, NETWORKS, ONE, PROTOCOLS, REFINED, SEARCH, TEN, said
+from identify import ANSWER, LATTICE, MAJORITY, NEAREST, NETWORKS, ONE, PROTOCOLS, REFINED, SEARCH, TEN, said
 from stream import differences
 from worth import verdicts
 
@@ -42,7 +42,9 @@ PARTS = (
     ("search: cells refined, evidence ranked, instead of that", SEARCH, TEN),
     ("ensemble: all networks instead of one", NETWORKS, ONE),
     ("fusion instead of the search alone", ANSWER, SEARCH),
+    ("lattice alone instead of the networks alone", LATTICE, NETWORKS),
     ("fusion instead of the networks alone", ANSWER, NETWORKS),
+    ("fusion instead of the lattice alone", ANSWER, LATTICE),
     ("refinement before the answer", REFINED, ANSWER),
 )
 
@@ -158,6 +160,7 @@ def worth_table(own: list[Judged]) -> str:
         ("crystal family", ANSWER, "family"),
         ("search alone", SEARCH, "system"),
         ("networks alone", NETWORKS, "system"),
+        ("lattice alone", LATTICE, "system"),
         ("nearest neighbour", NEAREST, "system"),
         ("majority class", MAJORITY, "system"),
     ):

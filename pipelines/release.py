@@ -30,6 +30,7 @@ from imitation_refinement import __version__
 from imitation_refinement.answer import fusion, ranking
 from imitation_refinement.answer.ensemble import Ensemble
 from imitation_refinement.answer.fusion import Opinions
+from imitation_refinement.answer.lattice import LatticeVote, features, lattices_of
 from imitation_refinement.answer.library import REFERENCE, Library
 from imitation_refinement.answer.model import LIBRARY, RECORD, REFINER, record_refiner, write_record
 from imitation_refinement.answer.search import Search
@@ -44,7 +45,7 @@ from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.bank import Bank
-from pipelines.library import UNFITTED, Without, cases, library_of, read_structures, virtual_measurements
+from pipelines.library import UNFITTED, Measured, Without, cases, library_of, read_structures, virtual_measurements
 from pipelines.profiles import parse_toml, with_settings
 
 OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
@@ -259,6 +260,18 @@ def _train(output: Path, name: str, config: StreamConfig) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
+def _lattices(measured: Sequence[Measured]) -> list[np.ndarray]:
+    """What lattices say of virtual measurements, looked for on all cores."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, initializer=_beside_others) as pool:
+        found = pool.map(_features, measured, chunksize=8)
+        return list(progress(found, "lattices looked for", len(measured), "patterns"))
+
+
+def _features(one: Measured) -> np.ndarray:
+    return features(lattices_of(one.two_theta, one.counts, REFERENCE))
+
+
 def _fuse(
     output: Path, config: ReleaseConfig, structures: pa.Table, names: Sequence[str], formulas: Sequence[str]
 ) -> None:
@@ -283,15 +296,20 @@ def _fuse(
             output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
         ) from None
     ranked.write(output / ranking.RANKING)
-    asked: dict[int, np.ndarray] = {}
-    opinions, truth = [], []
-    for case, one, _ in progress(found, "networks asked", unit="searches"):
-        if id(one) not in asked:
-            asked[id(one)] = ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE)
-        vote = ranked.systems(case.evidence, case.system)
-        opinions.append(Opinions(asked[id(one)], case.evidence, case.system, vote))
-        truth.append(case.true_system)
-    fitted = fusion.fit(opinions, np.array(truth), library.often, said)
+    told = _lattices(measured)
+    systems = np.array([one.system for one in measured])
+    lattice = LatticeVote.fit(told, systems, library.often, f"{config.measurements} virtual measurements")
+    apart = LatticeVote.apart(told, systems, library.often)
+    others = {
+        id(one): (ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE), vote)
+        for one, vote in progress(list(zip(measured, apart, strict=True)), "networks asked", unit="patterns")
+    }
+    opinions = [
+        Opinions(*others[id(one)], case.evidence, case.system, ranked.systems(case.evidence, case.system))
+        for case, one, _ in found
+    ]
+    truth = np.array([case.true_system for case, _, _ in found])
+    fitted = fusion.fit(opinions, truth, library.often, said)
     about = {
         "version": __version__,
         "structures": list(config.structures),
@@ -303,4 +321,4 @@ def _fuse(
         "library": library.digest,
         "cite": [PACKAGES[source].citation for source in config.structures if source in PACKAGES],
     }
-    write_record(output, names, fitted, about)
+    write_record(output, names, lattice, fitted, about)

@@ -208,14 +208,16 @@ def _why(found: Identified) -> list[str]:
         return said
     if found.flag is Flag.OUTSIDE:
         said.append("The numbers are shown all the same; do not rely on them.")
-    search, network = (
+    opinions = found.opinions
+    search, network, lattice = (
         (str(CRYSTAL_SYSTEMS[int(values.argmax())]), float(values.max()))
-        for values in (found.opinions.vote, np.exp(found.opinions.network))
+        for values in (opinions.vote, np.exp(opinions.network), np.exp(opinions.lattice))
     )
     voices = (
         f"The search in the library votes {search[0]} ({search[1]:.0%}), the networks {network[0]} ({network[1]:.0%})"
     )
-    said.append(f"{voices}{'' if search[0] == network[0] else ': they disagree'}.")
+    voices += f", the lattices that fit {lattice[0]} ({lattice[1]:.0%})"
+    said.append(f"{voices}{'' if search[0] == network[0] == lattice[0] else ': they disagree'}.")
     first = found.candidates[0]
     said.append(
         f"The first candidate is {first.formula}, space group {_symbol(first.space_group)}: it is the phase with a "

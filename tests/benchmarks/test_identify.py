@@ -17,13 +17,14 @@ from scipy.stats import binomtest
 
 from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.answer.fusion import Fusion, Opinions
+from imitation_refinement.answer.lattice import KINDS, LatticeVote, lattices_of
 from imitation_refinement.answer.model import LIBRARY, RANKING, REFINER, Model, record_refiner, write_record
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.data.patterns import read_patterns, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.config import ClassifierConfig, RootRefinerConfig
 from imitation_refinement.learning.models import save_model
-from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES
 from imitation_refinement.xrd.grid import Grid
 from tests.shared.answer.conftest import measured, small_library
 
@@ -48,8 +49,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = ClassifierConfig.model_validate(tiny | {"norm": "group"}).build()
     save_model(folder / "network-1.safetensors", network, Grid(axis="log_q", points=256), {}, library.formula.tolist())
     n = len(Evidence)
-    fused = Fusion((0.0,) * n, (1.0,) * n, (0.1,) * n, 0.5, (0.0, 1.0))
-    write_record(folder, ["network-1.safetensors"], fused, {"samples_a_network": 0})
+    fused = Fusion((0.0,) * n, (1.0,) * n, (0.1,) * n, (0.5, 0.1), (0.0, 1.0, 0.1))
+    lattice = LatticeVote(np.zeros((N_CLASSES, KINDS + 2)))
+    write_record(folder, ["network-1.safetensors"], lattice, fused, {"samples_a_network": 0})
     grid = Grid(axis="log_q", points=256)
     refiner = RootRefinerConfig(widths=(8, 12), hidden=8, positions=8).build(grid)
     save_model(folder / REFINER, refiner.eval(), grid, {})
@@ -127,7 +129,8 @@ def test_the_answer_to_a_refined_pattern_again(model: Path, patterns: Path, judg
     made, systems = Model.read(model), [f"p_{system}" for system in CRYSTAL_SYSTEMS]
     (pattern,) = (p for p in read_patterns(patterns)[0] if p.pattern_id == "TiO2")
     given = pattern.two_theta, made.refine(pattern).intensity, 1.5406
-    expected = made.fusion(Opinions.of(made.ensemble.log_probabilities(*given), made.search(*given)))
+    lattice = made.lattice(lattices_of(*given))
+    expected = made.fusion(Opinions.of(made.ensemble.log_probabilities(*given), lattice, made.search(*given)))
     answers = pd.read_csv(judged[0] / "answers.csv")
     row = answers.query("protocol == 'known' and by == 'answer, refined' and pattern_id == 'TiO2'")
     assert row[systems].to_numpy()[0] == pytest.approx(expected, abs=2e-4)  # counts were kept as float32

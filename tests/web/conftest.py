@@ -15,15 +15,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.answer.fusion import Fusion
+from imitation_refinement.answer.lattice import KINDS, LatticeVote
 from imitation_refinement.answer.model import LIBRARY, RANKING, REFINER, Model, record_refiner, write_record
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.learning.config import ClassifierConfig, RootRefinerConfig
 from imitation_refinement.learning.models import save_model
+from imitation_refinement.xrd.crystal import N_CLASSES
 from imitation_refinement.xrd.grid import Grid
 from tests.shared.answer.conftest import small_library
 from web import server
@@ -47,8 +50,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(folder / REFINER, RootRefinerConfig(widths=(8, 12), hidden=8, positions=8).build(grid).eval(), grid, {})
     n = len(Evidence)
     weights = tuple(20.0 * (kind is Evidence.THEORY) for kind in Evidence)
-    fusion = Fusion((0.0,) * n, (1.0,) * n, weights, 0.1, (0.0, 0.1))
-    write_record(folder, ["network-1.safetensors"], fusion, {})
+    fusion = Fusion((0.0,) * n, (1.0,) * n, weights, (0.1, 0.1), (0.0, 0.1, 0.1))
+    lattice = LatticeVote(np.zeros((N_CLASSES, KINDS + 2)))
+    write_record(folder, ["network-1.safetensors"], lattice, fusion, {})
     record_refiner(folder)
     return folder
 

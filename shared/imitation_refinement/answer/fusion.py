@@ -1,10 +1,10 @@
-"""One answer of two: the vote of the search's candidates, and the networks'.
+"""One answer of three: the vote of the search's candidates, the networks', and the lattice's.
 
-P(k) ∝ Σ_{i of k} exp(w·x_i + a n_k) + exp(c + b n_k): a conditional logit (McFadden, 1974) over the crystals that were
-fitted, where the evidence x_i and the networks' log-probability n_k of its crystal system speak for each, and over
-seven more, one a system, that stand for a phase that is none of them and have the networks alone for them. Where one
-crystal fits far better than all others it outweighs the networks; where none does, they are heard. In the end a
-temperature: measured patterns are harder than the virtual ones that all this is fitted on.
+P(k) ∝ Σ_{i of k} exp(w·x_i + a·n_k) + exp(c + b·n_k): a conditional logit (McFadden, 1974) over the crystals that were
+fitted, where the evidence x_i speaks for each and n_k, the log-probabilities of its crystal system by the networks and
+by the lattice, and over seven more, one a system, that stand for a phase that is none of them and have these two alone
+for them. Where one crystal fits far better than all others it outweighs them; where none does, they are heard. In the
+end a temperature: measured patterns are harder than the virtual ones that all this is fitted on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from imitation_refinement.xrd.crystal import N_CLASSES
 Vector = NDArray[np.float64]
 
 LEAST = 1e-4  # a probability of nothing rules nothing out
-START = (0.3, 0.0, 0.7)  # of a, c and b
+OTHERS = 2  # networks and lattice
+START = (0.3, 0.3, 0.0, 0.5, 0.5)  # of a, c and b
 # Of the probabilities, then scaled to 1: without it answers on simulated imperfect patterns are 10 points too sure, on
 # measured ones not. Of powers from 0.6 to 1 the one whose largest calibration error on both development sets is least.
 POWER = 0.75
@@ -37,20 +38,22 @@ class Opinions:
 
     Attributes:
         network: the networks' log-probabilities, shape (7,).
+        lattice: the lattice's, shape (7,).
         evidence: of the crystals that were fitted, see :class:`.cell.Evidence`, shape (k, evidence).
         system: class index of each, shape (k,).
         vote: the search's own, shape (7,).
     """
 
     network: Vector
+    lattice: Vector
     evidence: Vector
     system: NDArray[np.int8]
     vote: Vector
 
     @classmethod
-    def of(cls, network: Vector, answer: Answer) -> Opinions:
-        """Those of the networks and a search."""
-        return cls(network, answer.evidence, answer.system, answer.systems)
+    def of(cls, network: Vector, lattice: Vector, answer: Answer) -> Opinions:
+        """Those of the networks, the lattice and a search."""
+        return cls(network, lattice, answer.evidence, answer.system, answer.systems)
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,8 @@ class Fusion:
     Attributes:
         mean, deviation: of each kind of evidence, by which it is standardised.
         evidence: w.
-        network: a.
-        none: c and b.
+        others: a: of networks and lattice.
+        none: c, and b of both.
         power: of the probabilities: one over the temperature.
         fitted_on: what they were fitted on.
     """
@@ -69,8 +72,8 @@ class Fusion:
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     evidence: tuple[float, ...]
-    network: float
-    none: tuple[float, float]
+    others: tuple[float, ...]
+    none: tuple[float, ...]
     power: float = 1.0
     fitted_on: str = ""
 
@@ -84,7 +87,7 @@ class Fusion:
     @property
     def weights(self) -> Vector:
         """All weights, in the order of the columns of what they are weights of."""
-        return np.array([*self.evidence, self.network, *self.none])
+        return np.array([*self.evidence, *self.others, *self.none])
 
     def record(self) -> dict[str, Any]:
         """What :meth:`read` reads."""
@@ -99,19 +102,13 @@ class Fusion:
         """
         if record["of"] != [kind.name.lower() for kind in Evidence]:
             raise ValueError("weights of other evidence")
-        mean, deviation, evidence = (tuple(map(float, record[name])) for name in ("mean", "deviation", "evidence"))
-        c, b = map(float, record["none"])
-        found = cls(
-            mean,
-            deviation,
-            evidence,
-            float(record["network"]),
-            (c, b),
-            float(record["power"]),
-            str(record["fitted_on"]),
-        )
-        if {len(mean), len(deviation), len(evidence)} != {len(Evidence)}:
+        names = ("mean", "deviation", "evidence", "others", "none")
+        parts = {name: tuple(map(float, record[name])) for name in names}
+        found = cls(**parts, power=float(record["power"]), fitted_on=str(record["fitted_on"]))
+        sizes = [len(part) for part in parts.values()]
+        if sizes != [len(Evidence)] * 3 + [OTHERS, OTHERS + 1]:
             raise ValueError("weights of too few or too many kinds of evidence")
+        mean, deviation = found.mean, found.deviation
         if not np.isfinite([*found.weights, *mean, *deviation, found.power]).all() or min(*deviation, found.power) <= 0:
             raise ValueError("weights that are no finite numbers")
         return found
@@ -145,15 +142,16 @@ def fit(
     ridge = np.array([RIDGE] * len(Evidence) + [0.0] * len(START))
     found = conditional_logit([x for x, _ in parts], right, weights, start, ridge).tolist()
     n = len(Evidence)
-    a, c, b = found[n:]
-    return Fusion(tuple(mean.tolist()), tuple(deviation.tolist()), tuple(found[:n]), a, (c, b), power, fitted_on)
+    evidence, others, none = (tuple(part) for part in (found[:n], found[n : n + OTHERS], found[n + OTHERS :]))
+    return Fusion(tuple(mean.tolist()), tuple(deviation.tolist()), evidence, others, none, power, fitted_on)
 
 
 def _inputs(opinions: Opinions, mean: Vector, deviation: Vector) -> tuple[Vector, NDArray[np.int_]]:
-    """What weights are of, and each row's system: the crystals', then seven of none; shapes (k + 7, evidence + 3)."""
+    """What weights are of, and each row's system: the crystals', then seven of none; (k + 7, weights), (k + 7,)."""
     k, n = len(opinions.system), len(Evidence)
-    x = np.zeros((k + N_CLASSES, n + 3))
+    others = np.column_stack([opinions.network, opinions.lattice])
+    x = np.zeros((k + N_CLASSES, n + 2 * OTHERS + 1))
     x[:k, :n] = (opinions.evidence - mean) / deviation
-    x[:k, n] = opinions.network[opinions.system]
-    x[k:, n + 1], x[k:, n + 2] = 1, opinions.network
+    x[:k, n : n + OTHERS] = others[opinions.system]
+    x[k:, n + OTHERS], x[k:, n + OTHERS + 1 :] = 1, others
     return x, np.concatenate([opinions.system, np.arange(N_CLASSES)])

@@ -13,12 +13,14 @@ from imitation_refinement.answer.cell import Evidence
 from imitation_refinement.answer.domain import Check, Flag, Kind
 from imitation_refinement.answer.explain import Explanation, explain, lines_of, listed, peaks_of
 from imitation_refinement.answer.fusion import Opinions
+from imitation_refinement.answer.lattice import lattices_of
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import prepare
 from imitation_refinement.answer.search import Candidate
 from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, N_CLASSES, CrystalSystem
+from imitation_refinement.xrd.lattices import Lattice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,6 +38,7 @@ class Identified:
         checks: what speaks against an answer, or is to be minded.
         explanation: which peaks the candidates explain; None where the pattern can't be searched.
         second: the phase that explains what the first candidate leaves, in a mixture.
+        lattices: the best of each family and centring that explain the lines, the best first, of no library.
     """
 
     pattern: Pattern
@@ -45,6 +48,7 @@ class Identified:
     checks: tuple[Check, ...] = ()
     explanation: Explanation | None = None
     second: Candidate | None = None
+    lattices: tuple[Lattice, ...] = ()
 
     @property
     def order(self) -> tuple[CrystalSystem, ...]:
@@ -102,7 +106,8 @@ def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None =
         return _unanswered(pattern, few or without or Check(Kind.EMPTY, f"{error.problem} {error.remedy}"))
     found = model.search.answer(model.search.fitted(prepared, allowed))
     first = found.candidates[0]
-    opinions = Opinions.of(model.ensemble.log_probabilities(*given), found)
+    lattices = lattices_of(*given)
+    opinions = Opinions.of(model.ensemble.log_probabilities(*given), model.lattice(lattices), found)
     probabilities = model.fusion(opinions)
     low, high = float(pattern.two_theta[0]), float(pattern.two_theta[-1])
     checks = [domain.measured_enough(pattern, model.ensemble.grid), without]
@@ -115,11 +120,11 @@ def identify(model: Model, pattern: Pattern, allowed: NDArray[np.bool_] | None =
     checks += [domain.between_systems(probabilities), domain.calculated(pattern)]
     explanation = explain(model.search.library, found.candidates, listed(peaks), pattern.wavelength, low, high)
     told = tuple(check for check in checks if check is not None)
-    return Identified(pattern, probabilities, opinions, found.candidates, told, explanation, second)
+    return Identified(pattern, probabilities, opinions, found.candidates, told, explanation, second, tuple(lattices))
 
 
 def _unanswered(pattern: Pattern, check: Check) -> Identified:
     """What is said of a pattern that can't be searched."""
     equal = np.full(N_CLASSES, 1 / N_CLASSES)
-    nothing = Opinions(np.log(equal), np.zeros((0, len(Evidence))), np.zeros(0, np.int8), equal)
+    nothing = Opinions(np.log(equal), np.log(equal), np.zeros((0, len(Evidence))), np.zeros(0, np.int8), equal)
     return Identified(pattern, equal, nothing, (), (check,))

@@ -10,6 +10,7 @@ from typing import Any
 
 from imitation_refinement.answer.ensemble import Ensemble
 from imitation_refinement.answer.fusion import Fusion
+from imitation_refinement.answer.lattice import LatticeVote
 from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.ranking import RANKING, RELEASED, Ranking
 from imitation_refinement.answer.refinement import Refinement, refine
@@ -21,7 +22,7 @@ from imitation_refinement.learning.models import load_root_refiner
 from imitation_refinement.learning.root_refiner import RootRefiner
 
 RECORD, LIBRARY, REFINER = "model.json", "library.parquet", "refiner.safetensors"
-VERSION = 3
+VERSION = 4
 NO_RECORD = "is no record of a model"
 REMEDY = "Make it with `imitation-refinement release --output FOLDER`, and name the folder with --model."
 
@@ -33,7 +34,8 @@ class Model:
     Attributes:
         search: in the folder's library.
         ensemble: the networks.
-        fusion: of the two.
+        lattice: what lattices say of crystal systems.
+        fusion: of the three.
         about: what the model was made of, for people.
         networks: the networks' files.
         refiner: of patterns; None in a model without.
@@ -41,6 +43,7 @@ class Model:
 
     search: Search
     ensemble: Ensemble
+    lattice: LatticeVote
     fusion: Fusion
     about: Mapping[str, Any]
     networks: tuple[Path, ...] = ()
@@ -68,11 +71,11 @@ class Model:
         with recorded(path, NO_RECORD, REMEDY):
             record = parse_json(read_bytes(path))
             version, digests, about = record["version"], dict(record["digests"]), record["about"]
-            fusion = Fusion.read(record["fusion"])
+            if version != VERSION:
+                raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", REMEDY)
+            fusion, lattice = Fusion.read(record["fusion"]), LatticeVote.read(record["lattice"])
             networks = [folder / Path(name).name for name in record["networks"]]
             refiners = [folder / REFINER] if REFINER in digests else []
-        if version != VERSION:
-            raise InputError(path, f"is of version {version}, and this program reads {VERSION}.", REMEDY)
         for file in (folder / LIBRARY, folder / RANKING, *networks, *refiners):
             if not file.is_file():
                 raise InputError(file, "is missing from the model.", REMEDY)
@@ -80,7 +83,9 @@ class Model:
                 raise InputError(file, f"is not the file that {path} names: its SHA-256 differs.", REMEDY)
         search = Search(Library.read(folder / LIBRARY), Ranking.read(folder / RANKING))
         refiner = load_root_refiner(refiners[0])[0] if refiners else None
-        return cls(search, Ensemble.read(networks, search.library.often), fusion, about, tuple(networks), refiner)
+        return cls(
+            search, Ensemble.read(networks, search.library.often), lattice, fusion, about, tuple(networks), refiner
+        )
 
 
 def folder_of(folder: str | Path | None = None) -> Path:
@@ -99,19 +104,23 @@ def cited(folder: str | Path | None = None) -> list[str]:
         return [str(text) for text in parse_json(read_bytes(path))["about"].get("cite", [])]
 
 
-def write_record(folder: Path, networks: Sequence[str], fusion: Fusion, about: Mapping[str, Any]) -> None:
+def write_record(
+    folder: Path, networks: Sequence[str], lattice: LatticeVote, fusion: Fusion, about: Mapping[str, Any]
+) -> None:
     """Finishes a folder with a library, a ranking and networks: writes which files belong together, by their digests.
 
     Args:
         folder: holds :data:`LIBRARY`, :data:`RANKING` and the networks.
         networks: their file names.
-        fusion: of the two opinions.
+        lattice: what lattices say of crystal systems.
+        fusion: of the three opinions.
         about: what the model was made of, for people; JSON.
     """
     names = (LIBRARY, RANKING, *networks)
     record = {
         "version": VERSION,
         "networks": list(networks),
+        "lattice": lattice.record(),
         "fusion": fusion.record(),
         "digests": {name: digest(folder / name) for name in names},
         "about": dict(about),

@@ -15,6 +15,7 @@ from imitation_refinement.answer.explain import Explanation
 from imitation_refinement.answer.identify import Identified
 from imitation_refinement.answer.search import Candidate
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.lattices import Family, Lattice
 
 Record = dict[str, Any]
 
@@ -64,6 +65,7 @@ def record(one: Identified) -> Record:
         "remarks": list(pattern.remarks),
         "candidates": [_candidate(c) | _explains(found, number) for number, c in enumerate(one.candidates)],
         "second_phase": _candidate(one.second) if one.second else None,
+        "lattices": _lattices(one.lattices),
         "peaks": _peaks(found),
         "not_told_apart": [
             {
@@ -76,6 +78,24 @@ def record(one: Identified) -> Record:
             for doubt in (found.doubts if found else ())
         ],
     }
+
+
+def _lattices(found: Sequence[Lattice]) -> list[Record]:
+    """The best lattice of each family, the best first."""
+    best: dict[Family, Lattice] = {}
+    for one in found:
+        best.setdefault(one.family, one)
+    return [
+        {
+            "family": one.family.name.lower(),
+            "centring": one.centring,
+            "cell": [round(value, 4) for value in one.cell],
+            "zero_error": round(one.zero_error, 4),
+            "score": round(one.score, 2),
+            "lines": one.lines,
+        }
+        for one in best.values()
+    ]
 
 
 def _candidate(one: Candidate) -> Record:

@@ -13,11 +13,13 @@ from pymatgen.core import Lattice, Structure
 
 from components.simulate.kernel import Structures, reflections
 from imitation_refinement.answer.fusion import Fusion
+from imitation_refinement.answer.lattice import KINDS, LatticeVote
 from imitation_refinement.answer.library import Library, record
 from imitation_refinement.answer.model import LIBRARY, RANKING, write_record
 from imitation_refinement.answer.ranking import Ranking
 from imitation_refinement.learning.config import ClassifierConfig
 from imitation_refinement.learning.models import save_model
+from imitation_refinement.xrd.crystal import N_CLASSES
 from imitation_refinement.xrd.diffractometer import Reflections, measure
 from imitation_refinement.xrd.flaws import Parameters
 from imitation_refinement.xrd.grid import Grid
@@ -87,8 +89,9 @@ def small_model(folder: Path) -> Path:
     network = ClassifierConfig.model_validate(config).build().eval()
     save_model(folder / "network.safetensors", network, Grid(axis="log_q", points=256), {})
     ranking = Ranking.read()
-    fusion = Fusion(ranking.mean, ranking.deviation, ranking.system, 0.1, (-20.0, 0.1), 1.0)
-    write_record(folder, ["network.safetensors"], fusion, {})
+    fusion = Fusion(ranking.mean, ranking.deviation, ranking.system, (0.1, 0.1), (-20.0, 0.1, 0.1), 1.0)
+    lattice = LatticeVote(np.zeros((N_CLASSES, KINDS + 2)))
+    write_record(folder, ["network.safetensors"], lattice, fusion, {})
     return folder
 
 

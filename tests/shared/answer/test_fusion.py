@@ -13,40 +13,43 @@ from imitation_refinement.answer.fusion import Fusion, Opinions, fit
 N = len(Evidence)
 
 
-def fusion(network: float, none: tuple[float, float], **weights: float) -> Fusion:
+def fusion(others: tuple[float, float], none: tuple[float, float, float], **weights: float) -> Fusion:
     own = tuple(weights.get(kind.name.lower(), 0.0) for kind in Evidence)
-    return Fusion((0.5,) * N, (2.0,) * N, own, network, none)
+    return Fusion((0.5,) * N, (2.0,) * N, own, others, none)
 
 
 def opinions(rng: np.random.Generator, crystals: int = 12) -> Opinions:
-    network, evidence = log_softmax(2 * rng.standard_normal(7)), 2 * rng.standard_normal((crystals, N)) + 0.5
-    return Opinions(network, evidence, rng.integers(0, 7, crystals).astype(np.int8), np.full(7, 1 / 7))
+    network, lattice = (log_softmax(2 * rng.standard_normal(7)) for _ in range(2))
+    evidence = 2 * rng.standard_normal((crystals, N)) + 0.5
+    return Opinions(network, lattice, evidence, rng.integers(0, 7, crystals).astype(np.int8), np.full(7, 1 / 7))
 
 
 def test_a_fusion_by_hand() -> None:
     one = opinions(np.random.default_rng(0), 3)
-    made = fusion(0.4, (-1.0, 0.8), theory=1.5, scatter=-0.5)
+    made = fusion((0.4, 0.3), (-1.0, 0.8, 0.6), theory=1.5, scatter=-0.5)
     total = np.zeros(7)
     for evidence, system in zip((one.evidence - 0.5) / 2, one.system, strict=True):
-        score = 1.5 * evidence[Evidence.THEORY] - 0.5 * evidence[Evidence.SCATTER] + 0.4 * one.network[system]
+        score = 1.5 * evidence[Evidence.THEORY] - 0.5 * evidence[Evidence.SCATTER]
+        score += 0.4 * one.network[system] + 0.3 * one.lattice[system]
         total[system] += np.exp(score)
-    total += np.exp(-1.0 + 0.8 * one.network)
+    total += np.exp(-1.0 + 0.8 * one.network + 0.6 * one.lattice)
     np.testing.assert_allclose(made(one), total / total.sum(), rtol=1e-3)
     np.testing.assert_allclose(replace(made, power=0.5)(one), np.sqrt(total) / np.sqrt(total).sum(), rtol=1e-3)
-    alone = fusion(0.0, (50.0, 1.0))(one)  # as good as certainly none of them: the networks' answer
+    alone = fusion((0.0, 0.0), (50.0, 1.0, 0.0))(one)  # as good as certainly none of them: the networks' answer
     np.testing.assert_allclose(alone, softmax(one.network), atol=1e-3)
 
 
 def test_weights_that_made_the_answers_are_found_again() -> None:
     rng = np.random.default_rng(0)
-    made, found, truth = fusion(0.5, (0.5, 0.9), theory=1.2, missing=-0.8), [], []
+    made, found, truth = fusion((0.5, 0.4), (0.5, 0.9, 0.7), theory=1.2, missing=-0.8), [], []
     for _ in range(3000):
         found.append(opinions(rng))
         truth.append(rng.choice(7, p=made(found[-1])))
     again = fit(found, np.array(truth), power=1.0)
     scaled = np.array(again.evidence) / again.deviation * 2
     assert scaled == pytest.approx(made.evidence, abs=0.15)
-    assert again.network == pytest.approx(0.5, abs=0.15) and again.none[1] == pytest.approx(0.9, abs=0.2)
+    assert again.others == pytest.approx((0.5, 0.4), abs=0.15)
+    assert again.none[1:] == pytest.approx((0.9, 0.7), abs=0.3)
     confident = np.mean([again(o).max() for o in found])
     right = np.mean([again(o).argmax() == t for o, t in zip(found, truth, strict=True)])
     assert confident == pytest.approx(right, abs=0.03), "fitted by likelihood, so calibrated"
@@ -56,18 +59,18 @@ def test_how_often_a_system_is_met_decides_what_nothing_else_does() -> None:
     rng = np.random.default_rng(1)
     found, truth = [opinions(rng) for _ in range(700)], np.arange(700) % 7
     for one in found:  # half of the crystals are of the first system: they say nothing
-        one.system[:6], one.network[:] = 0, -np.log(7)
+        one.system[:6], one.network[:], one.lattice[:] = 0, -np.log(7), -np.log(7)
     often = np.array([0.94, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01])
     even, told = fit(found, truth), fit(found, truth, often)
     assert np.mean([told(o)[0] for o in found]) > np.mean([even(o)[0] for o in found]) + 0.2
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    made = fusion(0.4, (-1.0, 0.8), theory=1.5)
+    made = fusion((0.4, 0.3), (-1.0, 0.8, 0.6), theory=1.5)
     assert Fusion.read(made.record()) == made
     broken: list[dict[str, Any]] = [
-        {"of": ["other"]}, {"deviation": [0.0] * N}, {"evidence": [1.0]}, {"network": float("nan")}, {"none": [1.0]},
-        {"power": 0.0},
+        {"of": ["other"]}, {"deviation": [0.0] * N}, {"evidence": [1.0]}, {"others": [float("nan"), 1.0]},
+        {"none": [1.0]}, {"power": 0.0},
     ]  # fmt: skip
     for change in broken:
         with pytest.raises(ValueError, match=r"."):
