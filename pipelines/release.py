@@ -298,8 +298,8 @@ def _fuse(
     ranked.write(output / ranking.RANKING)
     told = _lattices(measured)
     systems = np.array([one.system for one in measured])
-    lattice = LatticeVote.fit(told, systems, library.often, f"{config.measurements} virtual measurements")
-    apart = LatticeVote.apart(told, systems, library.often)
+    lattice = LatticeVote.fit(told, systems, f"{config.measurements} virtual measurements")
+    apart = LatticeVote.apart(told, systems)
     others = {
         id(one): (ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE), vote)
         for one, vote in progress(list(zip(measured, apart, strict=True)), "networks asked", unit="patterns")
@@ -309,7 +309,7 @@ def _fuse(
         for case, one, _ in found
     ]
     truth = np.array([case.true_system for case, _, _ in found])
-    fitted = fusion.fit(opinions, truth, library.often, said)
+    fitted = fusion.fit(opinions, truth, said)
     about = {
         "version": __version__,
         "structures": list(config.structures),

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from imitation_refinement.answer.cell import Evidence
-from imitation_refinement.answer.ranking import RIDGE, case_weights, conditional_logit, spread
+from imitation_refinement.answer.ranking import RIDGE, conditional_logit, spread
 from imitation_refinement.answer.search import Answer
 from imitation_refinement.xrd.crystal import N_CLASSES
 
@@ -117,7 +117,6 @@ class Fusion:
 def fit(
     opinions: Sequence[Opinions],
     truth: NDArray[np.integer],
-    often: ArrayLike | None = None,
     fitted_on: str = "",
     power: float = POWER,
 ) -> Fusion:
@@ -126,7 +125,6 @@ def fit(
     Args:
         opinions: of n patterns that no part has learnt.
         truth: their class indices, shape (n,).
-        often: how often each system is met where answers are asked for, shape (7,); as in ``truth`` without it.
         fitted_on: what they are, for the record.
         power: of the probabilities, in the end.
 
@@ -138,9 +136,9 @@ def fit(
     mean, deviation = spread([one.evidence for one in opinions])
     parts = [_inputs(one, mean, deviation) for one in opinions]
     right = [system == true for (_, system), true in zip(parts, np.asarray(truth), strict=True)]
-    weights, start = case_weights(np.asarray(truth).tolist(), often), np.array([*[0.0] * len(Evidence), *START])
+    start = np.array([*[0.0] * len(Evidence), *START])
     ridge = np.array([RIDGE] * len(Evidence) + [0.0] * len(START))
-    found = conditional_logit([x for x, _ in parts], right, weights, start, ridge).tolist()
+    found = conditional_logit([x for x, _ in parts], right, start=start, ridge=ridge).tolist()
     n = len(Evidence)
     evidence, others, none = (tuple(part) for part in (found[:n], found[n : n + OTHERS], found[n + OTHERS :]))
     return Fusion(tuple(mean.tolist()), tuple(deviation.tolist()), evidence, others, none, power, fitted_on)

@@ -17,7 +17,7 @@ from scipy.signal import find_peaks
 from scipy.special import log_softmax
 
 from imitation_refinement.answer.library import REFERENCE
-from imitation_refinement.answer.ranking import case_weights, conditional_logit
+from imitation_refinement.answer.ranking import conditional_logit
 from imitation_refinement.xrd.crystal import N_CLASSES
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.indexing import index
@@ -144,28 +144,25 @@ class LatticeVote:
         return np.asarray(log_softmax(self.weights @ given))
 
     @classmethod
-    def fit(
-        cls, given: Sequence[Vector], truth: NDArray[np.integer], often: ArrayLike | None = None, fitted_on: str = ""
-    ) -> LatticeVote:
+    def fit(cls, given: Sequence[Vector], truth: NDArray[np.integer], fitted_on: str = "") -> LatticeVote:
         """The weights under which the true systems are most likely, with a small ridge.
 
         Args:
             given: :func:`features` of n patterns' lattices.
             truth: their class indices, shape (n,).
-            often: how often each system is met where answers are asked for, shape (7,).
             fitted_on: what they are, for the record.
         """
         inputs = [np.asarray(np.kron(np.eye(N_CLASSES), one), float) for one in given]
         right = [np.arange(N_CLASSES) == true for true in truth]
-        found = conditional_logit(inputs, right, case_weights(truth.tolist(), often), ridge=RIDGE)
+        found = conditional_logit(inputs, right, ridge=RIDGE)
         return cls(found.reshape(N_CLASSES, -1), fitted_on)
 
     @classmethod
-    def apart(cls, given: Sequence[Vector], truth: NDArray[np.integer], often: ArrayLike | None = None) -> list[Vector]:
+    def apart(cls, given: Sequence[Vector], truth: NDArray[np.integer]) -> list[Vector]:
         """Log-probabilities of each pattern by weights fitted without it: :meth:`fit`'s own are too sure."""
         part = np.arange(len(given)) % PARTS
         votes = [
-            cls.fit([one for one, p in zip(given, part, strict=True) if p != left], truth[part != left], often)
+            cls.fit([one for one, p in zip(given, part, strict=True) if p != left], truth[part != left])
             for left in range(PARTS)
         ]
         return [votes[p].of(one) for one, p in zip(given, part, strict=True)]

@@ -55,16 +55,6 @@ def test_weights_that_made_the_answers_are_found_again() -> None:
     assert confident == pytest.approx(right, abs=0.03), "fitted by likelihood, so calibrated"
 
 
-def test_how_often_a_system_is_met_decides_what_nothing_else_does() -> None:
-    rng = np.random.default_rng(1)
-    found, truth = [opinions(rng) for _ in range(700)], np.arange(700) % 7
-    for one in found:  # half of the crystals are of the first system: they say nothing
-        one.system[:6], one.network[:], one.lattice[:] = 0, -np.log(7), -np.log(7)
-    often = np.array([0.94, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01])
-    even, told = fit(found, truth), fit(found, truth, often)
-    assert np.mean([told(o)[0] for o in found]) > np.mean([even(o)[0] for o in found]) + 0.2
-
-
 def test_a_record_is_read_as_it_was_written() -> None:
     made = fusion((0.4, 0.3), (-1.0, 0.8, 0.6), theory=1.5)
     assert Fusion.read(made.record()) == made
