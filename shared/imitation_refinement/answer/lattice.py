@@ -87,7 +87,9 @@ class Lines:
         real &= height >= LEAST * highest
         tops, height = tops[real], height[real]
         before, at, after = smooth[tops - 1], smooth[tops], smooth[tops + 1]
-        place = grid.two_theta[tops] + STEP * (before - after) / (2 * (before - 2 * at + after))
+        curvature = 2 * at - before - after  # 0 on a plateau, as of a detector that was saturated
+        off = np.divide(after - before, 2 * curvature, out=np.zeros(len(tops)), where=curvature > 0)
+        place = grid.two_theta[tops] + STEP * off.clip(-0.5, 0.5)
         kept = (place < LAST) & ~_second_of_doublet(place, height)
         place, height = place[kept], height[kept] / (highest or 1)
         if len(place) > MOST:

@@ -34,6 +34,12 @@ def test_lines_are_where_they_were_painted() -> None:
     assert found.strong.all(), "there are too few strong ones to leave any out"
 
 
+def test_a_saturated_line_is_where_its_middle_is() -> None:
+    x, y = painted([15.0, 22.0, 31.0, 44.0], [1.0, 1.0, 1.0, 1.0])
+    y[np.abs(x - 22.0) < 0.31] = 60_000.0
+    assert Lines.of(x, y, 1.5406).two_theta[1] == pytest.approx(22.0, abs=0.02)
+
+
 def test_the_second_line_of_a_doublet_is_none() -> None:
     at = 55.0
     second = at + np.degrees(2 * DOUBLET * np.tan(np.radians(at / 2)))
