@@ -187,7 +187,7 @@ def _worth(form: NDArray, lines: tuple, half: int, log_m: float, worst: float, q
     n = len(at)
     most = 0.0
     for i in range(n):
-        most += min(gain[i] + chance + 1.3863, CAP)
+        most += min(gain[i] + chance + 1.3863, CAP)  # log 4: of an F lattice a quarter of the lines is left
     if most <= worst:
         return -np.inf
     found = points(form, top, half, q, hkl)
