@@ -9,7 +9,9 @@ the first lines best is refined on all lines, with the zero error, under each ce
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,21 +124,21 @@ def index(two_theta: Vector, chance: Vector, strong: NDArray[np.bool_], waveleng
         for zero in TRIED
     ]
 
-    def refine(family: Family, centring: str, form: Vector, zero: float) -> None:
+    def refine(family: Family, centrings: str, form: Vector, zero: float) -> None:
         basis = family.basis
         free = np.linalg.lstsq(basis, form, rcond=None)[0]
-        place = CENTRINGS.index(centring)
-        value, form, zero, lines = refined(
-            free, basis, family.half, place, zero, two_theta, chance, wavelength, WIDTHS, ZERO
-        )
-        key = family, centring
-        if np.isfinite(value) and (key not in found or value > found[key].score):
-            found[key] = Lattice(family, centring, form, zero, value, lines)
+        for centring in centrings:
+            place = CENTRINGS.index(centring)
+            value, own, error, lines = refined(
+                free, basis, family.half, place, zero, two_theta, chance, wavelength, WIDTHS, ZERO
+            )
+            key = family, centring
+            if np.isfinite(value) and (key not in found or value > found[key].score):
+                found[key] = Lattice(family, centring, own, error, value, lines)
 
     for family in Family:
         for form, zero in _tried(family, tried):
-            for centring in family.centrings:
-                refine(family, centring, form, zero)
+            refine(family, family.centrings, form, zero)
     best: dict[Family, Lattice] = {}
     for lattice in found.values():
         if lattice.family not in best or lattice.score > best[lattice.family].score:
@@ -152,28 +154,39 @@ def index(two_theta: Vector, chance: Vector, strong: NDArray[np.bool_], waveleng
 
 def _tried(family: Family, at_zeros: list[tuple[Lines, Lines]]) -> list[tuple[Vector, float]]:
     """Trial lattices of a family, conventional axes: forms and zero errors."""
-    heap, values, count = np.zeros((CANDIDATES, 7)), np.full(CANDIDATES, -np.inf), 0
+    kept, values = np.zeros((CANDIDATES, 7)), np.full(CANDIDATES, -np.inf)
     log_m = math.log(MULTIPLICITY[family])
     for number, (zone, first) in enumerate(at_zeros):
-        base = min(BASE, len(first.q))
-        trial = (first.arrays, family.half, log_m, heap, values)
-        if family is Family.CUBIC:
-            count = _one_axis(base, CUBIC, *trial, count, number)
-        elif family in (Family.TETRAGONAL, Family.HEXAGONAL):
-            forms = SQUARES if family is Family.TETRAGONAL else HEXAGONS
-            count = _two_axes(base, forms, family is Family.HEXAGONAL, *trial, count, number)
-        elif family is Family.ORTHORHOMBIC:
-            planes, _ = _rectangles(base, IN_PLANE, True, zone.arrays, ZONES)
-            count = _on_rectangles(planes, base, BELOW, *trial, count, number)
-        elif family is Family.MONOCLINIC:
-            planes, worth = _rectangles(base, IN_PLANE, False, zone.arrays, MONOCLINIC_ZONES)
-            count = _sheared(planes, worth, base, zone.arrays, *trial, count, number)
-            planes, _ = _parallelograms(base, DIAGONAL, zone.arrays, OBLIQUE)
-            count = _on_parallelograms(planes, base + 2, OBLIQUE_BELOW, *trial, count, number)
-        else:
-            planes, _ = _parallelograms(base, DIAGONAL, zone.arrays, TRICLINIC_ZONES)
-            count = _leaning(planes, base, zone.arrays, *trial, count, number)
-    return [(row[:6].copy(), TRIED[int(row[6])]) for row in heap[:count]]
+        for forms in _forms(family, first.q, zone.arrays):
+            _weigh(forms, first.arrays, family.half, log_m, number, kept, values)
+    return [(row[:6].copy(), TRIED[int(row[6])]) for row in kept[np.isfinite(values)]]
+
+
+def _forms(family: Family, at: Vector, zone: tuple[Any, ...]) -> Iterator[Vector]:
+    """All trial lattices of a family, by each way to make them, forms of shape (n, 6).
+
+    Args:
+        family: the family.
+        at: 1/d² of the lines that they are made of, shape (lines,).
+        zone: :attr:`Lines.arrays` of those that planes are judged by.
+    """
+    base = min(BASE, len(at))
+    if family is Family.CUBIC:
+        yield _one_axis(at, base, CUBIC)
+    elif family in (Family.TETRAGONAL, Family.HEXAGONAL):
+        hexagonal = family is Family.HEXAGONAL
+        yield _two_axes(at, base, HEXAGONS if hexagonal else SQUARES, hexagonal)
+    elif family is Family.ORTHORHOMBIC:
+        planes, _ = _rectangles(base, IN_PLANE, True, zone, ZONES)
+        yield _on_rectangles(at, planes, base, BELOW)
+    elif family is Family.MONOCLINIC:
+        planes, worth = _rectangles(base, IN_PLANE, False, zone, MONOCLINIC_ZONES)
+        yield _sheared(at, planes, worth, base, zone)
+        planes, _ = _parallelograms(base, DIAGONAL, zone, OBLIQUE)
+        yield _on_parallelograms(at, planes, base + 2, OBLIQUE_BELOW)
+    else:
+        planes, _ = _parallelograms(base, DIAGONAL, zone, TRICLINIC_ZONES)
+        yield _leaning(at, planes, base, zone)
 
 
 @njit(nogil=True, fastmath=True)
@@ -242,89 +255,75 @@ def _worth(form: NDArray, lines: tuple, half: int, log_m: float, worst: float, q
 
 
 @njit(nogil=True)
-def _push(heap: NDArray, values: NDArray, count: int, value: float, form: NDArray, number: int) -> int:
-    """Keeps a trial lattice if it is among the best; those nearly alike once. The new count."""
+def _weigh(forms: NDArray, lines: tuple, half: int, log_m: float, number: int, kept: NDArray, values: NDArray) -> None:
+    """Keeps the best trial lattices in ``kept``, and what they are worth in ``values``, −∞ where there is none yet."""
+    q, hkl = np.empty(400), np.empty((400, 3), np.int64)
+    for form in forms:
+        value = _worth(form, lines, half, log_m, values.min(), q, hkl)
+        if value > -np.inf:
+            _keep(kept, values, value, form, number)
+
+
+@njit(nogil=True)
+def _keep(kept: NDArray, values: NDArray, value: float, form: NDArray, number: int) -> None:
+    """Keeps a trial lattice if it is among the best; those nearly alike once."""
     size = abs(form[0]) + abs(form[1]) + abs(form[2])
-    for i in range(count):
+    place = int(np.argmin(values))
+    for i in range(len(values)):
         if abs(values[i] - value) < 0.3:
             apart = 0.0
             for j in range(6):
-                apart = max(apart, abs(heap[i, j] - form[j]))
+                apart = max(apart, abs(kept[i, j] - form[j]))
             if apart < 0.0015 * size:
-                if value > values[i]:
-                    values[i], heap[i, :6], heap[i, 6] = value, form, number
-                return count
-    place = count if count < len(values) else int(np.argmin(values))
+                place = i
+                break
     if value > values[place]:
-        values[place], heap[place, :6], heap[place, 6] = value, form, number
-        return min(count + 1, len(values))
-    return count
+        values[place], kept[place, 6] = value, number
+        for j in range(6):
+            kept[place, j] = form[j]
 
 
 @njit(nogil=True)
-def _least(values: NDArray, count: int) -> float:
-    """What a trial lattice must be worth to be kept."""
-    return values.min() if count == len(values) else -np.inf
+def _added(forms: NDArray, n: int, a: float, b: float, c: float, d: float, e: float, f: float) -> tuple[NDArray, int]:
+    """The forms, n of which are filled, with one more."""
+    if n == len(forms):
+        larger = np.empty((2 * n, 6))
+        for i in range(n):  # a slice's assignment takes seconds to compile
+            for j in range(6):
+                larger[i, j] = forms[i, j]
+        forms = larger
+    forms[n, 0], forms[n, 1], forms[n, 2], forms[n, 3], forms[n, 4], forms[n, 5] = a, b, c, d, e, f
+    return forms, n + 1
 
 
 @njit(nogil=True)
-def _one_axis(
-    base: int,
-    sums: NDArray,
-    lines: tuple,
-    half: int,
-    log_m: float,
-    heap: NDArray,
-    values: NDArray,
-    count: int,
-    number: int,
-) -> int:
+def _one_axis(at: NDArray, base: int, sums: NDArray) -> NDArray:
     """Cubic lattices: one line, whose h² + k² + l² is one of ``sums``."""
-    at, form = lines[0], np.zeros(6)
-    q, hkl = np.empty(400), np.empty((400, 3), np.int64)
+    forms, n = np.empty((1024, 6)), 0
     for i in range(base):
-        for n in sums:
-            edge = at[i] / n
+        for number in sums:
+            edge = at[i] / number
             if LEAST / 2 < edge < MOST:
-                form[:3] = edge
-                value = _worth(form, lines, half, log_m, _least(values, count), q, hkl)
-                if value > -np.inf:
-                    count = _push(heap, values, count, value, form, number)
-    return count
+                forms, n = _added(forms, n, edge, edge, edge, 0.0, 0.0, 0.0)
+    return forms[:n]
 
 
 @njit(nogil=True)
-def _two_axes(
-    base: int,
-    forms: NDArray,
-    hexagonal: bool,
-    lines: tuple,
-    half: int,
-    log_m: float,
-    heap: NDArray,
-    values: NDArray,
-    count: int,
-    number: int,
-) -> int:
-    """Tetragonal and hexagonal lattices: two lines, whose n A + l² C are ``forms``."""
-    at, form = lines[0], np.zeros(6)
-    q, hkl = np.empty(400), np.empty((400, 3), np.int64)
+def _two_axes(at: NDArray, base: int, sums: NDArray, hexagonal: bool) -> NDArray:
+    """Tetragonal and hexagonal lattices: two lines n A + l² C, n and l of ``sums``."""
+    forms, n = np.empty((1024, 6)), 0
     for i in range(base):
         for j in range(i + 1, base):
-            for a in range(len(forms)):
-                for b in range(len(forms)):
-                    n1, n2, l1, l2 = forms[a, 0], forms[b, 0], forms[a, 1] ** 2, forms[b, 1] ** 2
+            for a in range(len(sums)):
+                for b in range(len(sums)):
+                    n1, n2, l1, l2 = sums[a, 0], sums[b, 0], sums[a, 1] ** 2, sums[b, 1] ** 2
                     det = n1 * l2 - n2 * l1
                     if det == 0:
                         continue
                     first, third = (at[i] * l2 - at[j] * l1) / det, (n1 * at[j] - n2 * at[i]) / det
-                    if not (LEAST < first < MOST and LEAST / 2 < third < MOST):
-                        continue
-                    form[0], form[1], form[2], form[3] = first, first, third, first if hexagonal else 0.0
-                    value = _worth(form, lines, half, log_m, _least(values, count), q, hkl)
-                    if value > -np.inf:
-                        count = _push(heap, values, count, value, form, number)
-    return count
+                    if LEAST < first < MOST and LEAST / 2 < third < MOST:
+                        forms, n = _added(forms, n, first, first, third, first if hexagonal else 0.0, 0.0, 0.0)
+    return forms[:n]
 
 
 @njit(nogil=True, fastmath=True)
@@ -369,27 +368,24 @@ def _in_plane(a: float, c: float, d: float, lines: tuple, rectangular: bool) -> 
 
 
 @njit(nogil=True)
-def _keep_plane(planes: NDArray, values: NDArray, count: int, value: float, a: float, c: float, d: float) -> int:
-    """As :func:`_push`, of planes."""
-    for i in range(count):
-        if abs(values[i] - value) < 0.5 and abs(planes[i, 0] - a) < 0.004 * a and abs(planes[i, 1] - c) < 0.004 * c:
-            if abs(planes[i, 2] - d) >= 0.004 * (a + c):
-                continue
-            if value > values[i]:
-                values[i], planes[i, 0], planes[i, 1], planes[i, 2] = value, a, c, d
-            return count
-    place = count if count < len(values) else int(np.argmin(values))
+def _keep_plane(planes: NDArray, values: NDArray, value: float, a: float, c: float, d: float) -> None:
+    """As :func:`_keep`, of planes."""
+    place = int(np.argmin(values))
+    for i in range(len(values)):
+        if abs(values[i] - value) >= 0.5 or abs(planes[i, 0] - a) >= 0.004 * a or abs(planes[i, 1] - c) >= 0.004 * c:
+            continue
+        if abs(planes[i, 2] - d) < 0.004 * (a + c):
+            place = i
+            break
     if value > values[place]:
         values[place], planes[place, 0], planes[place, 1], planes[place, 2] = value, a, c, d
-        return min(count + 1, len(values))
-    return count
 
 
 @njit(nogil=True)
 def _rectangles(base: int, indices: NDArray, ordered: bool, lines: tuple, most: int) -> tuple[NDArray, NDArray]:
     """Rectangular planes h² a + k² b that two lines give, and what they are worth; with a ≥ b if ``ordered``."""
     at = lines[0]
-    planes, values, count = np.zeros((most, 3)), np.full(most, -np.inf), 0
+    planes, values = np.zeros((most, 3)), np.full(most, -np.inf)
     for i in range(base):
         for j in range(i + 1, base):
             for m in range(len(indices)):
@@ -402,16 +398,16 @@ def _rectangles(base: int, indices: NDArray, ordered: bool, lines: tuple, most: 
                     if (ordered and a < b) or not (LEAST < a < MOST and LEAST < b < MOST):
                         continue
                     value = _in_plane(a, b, 0.0, lines, True)
-                    if value > _least(values, count):
-                        count = _keep_plane(planes, values, count, value, a, b, 0.0)
-    return planes[:count], values[:count]
+                    if value > values.min():
+                        _keep_plane(planes, values, value, a, b, 0.0)
+    return planes[values > -np.inf], values[values > -np.inf]
 
 
 @njit(nogil=True)
 def _parallelograms(base: int, diagonals: NDArray, lines: tuple, most: int) -> tuple[NDArray, NDArray]:
     """Oblique planes h² a + l² c + hl d that three lines give, reduced (0 ≤ d ≤ a ≤ c), and what they are worth."""
     at = lines[0]
-    planes, values, count = np.zeros((most, 3)), np.full(most, -np.inf), 0
+    planes, values = np.zeros((most, 3)), np.full(most, -np.inf)
     for i in range(base):
         for j in range(i + 1, base):
             for first in range(1, 3):
@@ -436,27 +432,15 @@ def _parallelograms(base: int, diagonals: NDArray, lines: tuple, most: int) -> t
                             if a < LEAST or c > MOST:
                                 continue
                             value = _in_plane(a, c, d, lines, False)
-                            if value > _least(values, count):
-                                count = _keep_plane(planes, values, count, value, a, c, d)
-    return planes[:count], values[:count]
+                            if value > values.min():
+                                _keep_plane(planes, values, value, a, c, d)
+    return planes[values > -np.inf], values[values > -np.inf]
 
 
 @njit(nogil=True)
-def _on_rectangles(
-    planes: NDArray,
-    base: int,
-    below: NDArray,
-    lines: tuple,
-    half: int,
-    log_m: float,
-    heap: NDArray,
-    values: NDArray,
-    count: int,
-    number: int,
-) -> int:
+def _on_rectangles(at: NDArray, planes: NDArray, base: int, below: NDArray) -> NDArray:
     """Orthorhombic lattices: a plane, and a line (h k l) with h and k of ``below`` and l up to 3."""
-    at, form = lines[0], np.zeros(6)
-    q, hkl = np.empty(400), np.empty((400, 3), np.int64)
+    forms, n = np.empty((1024, 6)), 0
     for plane in planes:
         for i in range(base):
             for m in range(len(below)):
@@ -465,35 +449,18 @@ def _on_rectangles(
                     third = rest / (l * l)
                     if not LEAST < third < MOST:
                         continue
-                    form[0], form[2] = max(plane[0], plane[1], third), min(plane[0], plane[1], third)
-                    form[1] = plane[0] + plane[1] + third - form[0] - form[2]
-                    value = _worth(form, lines, half, log_m, _least(values, count), q, hkl)
-                    if value > -np.inf:
-                        count = _push(heap, values, count, value, form, number)
-    return count
+                    a, c = max(plane[0], plane[1], third), min(plane[0], plane[1], third)
+                    forms, n = _added(forms, n, a, plane[0] + plane[1] + third - a - c, c, 0.0, 0.0, 0.0)
+    return forms[:n]
 
 
 @njit(nogil=True)
-def _sheared(
-    planes: NDArray,
-    worth: NDArray,
-    base: int,
-    zone: tuple,
-    lines: tuple,
-    half: int,
-    log_m: float,
-    heap: NDArray,
-    values: NDArray,
-    count: int,
-    number: int,
-) -> int:
+def _sheared(at: NDArray, planes: NDArray, worth: NDArray, base: int, zone: tuple) -> NDArray:
     """Monoclinic lattices of two rectangular planes, (h k 0) and (0 k l), which share b*; a line gives β*.
 
     That of the second plane's axis is (0 k 1) or (0 k 2), as c* may be any vector of its layer.
     """
-    at, form = lines[0], np.zeros(6)
-    q, hkl = np.empty(400), np.empty((400, 3), np.int64)
-    triples, best, kept = np.zeros((TRIPLES, 3)), np.full(TRIPLES, -np.inf), 0
+    triples, best = np.zeros((TRIPLES, 3)), np.full(TRIPLES, -np.inf)
     for p in range(len(planes)):
         a, b = planes[p, 0], planes[p, 1]
         for i in range(base):
@@ -503,57 +470,37 @@ def _sheared(
                     if not LEAST < c < MOST:
                         continue
                     value = worth[p] + _in_plane(c, b, 0.0, zone, True)
-                    if value <= _least(best, kept):
+                    if value <= best.min():
                         continue
-                    place = -1
-                    for t in range(kept):  # a and c in either order
+                    place = int(np.argmin(best))
+                    for t in range(TRIPLES):  # a and c in either order
                         if abs(triples[t, 1] - b) < 0.003 * b:
                             same = abs(triples[t, 0] - a) < 0.003 * a and abs(triples[t, 2] - c) < 0.003 * c
                             other = abs(triples[t, 0] - c) < 0.003 * c and abs(triples[t, 2] - a) < 0.003 * a
                             if same or other:
                                 place = t
                                 break
-                    if place < 0:
-                        place = kept if kept < TRIPLES else int(np.argmin(best))
-                        kept = min(kept + 1, TRIPLES)
-                    elif value <= best[place]:
-                        continue
-                    best[place], triples[place, 0], triples[place, 1], triples[place, 2] = value, a, b, c
-    for t in range(kept):
-        a, b, c = triples[t, 0], triples[t, 1], triples[t, 2]
+                    if value > best[place]:
+                        best[place], triples[place, 0], triples[place, 1], triples[place, 2] = value, a, b, c
+    forms, n = np.empty((1024, 6)), 0
+    for a, b, c in triples[best > -np.inf]:
         for i in range(min(12, len(at))):
             for k in range(4):
                 for s in range(5):
                     h, l = 1 + (s == 1) + 2 * (s == 3), 1 + (s == 2) + 2 * (s == 4)  # noqa: E741
                     e = abs((at[i] - k * k * b - h * h * a - l * l * c) / (h * l))
-                    if at[i] <= k * k * b or e > 1.5 * min(a, c) or e < 1e-5:
-                        continue
-                    form[0], form[1], form[2], form[4] = a, b, c, e
-                    value = _worth(form, lines, half, log_m, _least(values, count), q, hkl)
-                    if value > -np.inf:
-                        count = _push(heap, values, count, value, form, number)
-    return count
+                    if at[i] > k * k * b and 1e-5 <= e <= 1.5 * min(a, c):
+                        forms, n = _added(forms, n, a, b, c, 0.0, e, 0.0)
+    return forms[:n]
 
 
 @njit(nogil=True)
-def _on_parallelograms(
-    planes: NDArray,
-    base: int,
-    below: NDArray,
-    lines: tuple,
-    half: int,
-    log_m: float,
-    heap: NDArray,
-    values: NDArray,
-    count: int,
-    number: int,
-) -> int:
+def _on_parallelograms(at: NDArray, planes: NDArray, base: int, below: NDArray) -> NDArray:
     """Monoclinic lattices: a plane (h 0 l), and a line (h k l) with h and l of ``below`` and k up to 3.
 
     Layers of odd k may stand half an axis, or half a diagonal, off: the plane is then every second line's.
     """
-    at, form = lines[0], np.zeros(6)
-    q, hkl = np.empty(400), np.empty((400, 3), np.int64)
+    forms, n = np.empty((1024, 6)), 0
     for plane in planes:
         for off in range(4):
             a, c, e = plane[0], plane[1], plane[2]
@@ -571,19 +518,15 @@ def _on_parallelograms(
                     rest = at[i] - (h * h * a + l * l * c + h * l * e)
                     for k in range(1, 4):
                         b = rest / (k * k)
-                        if not LEAST < b < MOST or (off and k % 2 == 0):
-                            continue
-                        form[0], form[1], form[2], form[4] = a, b, c, e
-                        value = _worth(form, lines, half, log_m, _least(values, count), q, hkl)
-                        if value > -np.inf:
-                            count = _push(heap, values, count, value, form, number)
-    return count
+                        if LEAST < b < MOST and not (off and k % 2 == 0):
+                            forms, n = _added(forms, n, a, b, c, 0.0, e, 0.0)
+    return forms[:n]
 
 
 @njit(nogil=True)
-def _slants(a: float, c: float, at: NDArray, zone: tuple, found: NDArray) -> int:
-    """The cross terms d of planes h² a + l² c + hl d that hold most lines; how many of ``found`` are filled."""
-    best, count = np.full(len(found), -np.inf), 0
+def _slants(a: float, c: float, at: NDArray, zone: tuple) -> NDArray:
+    """The cross terms d of the planes h² a + l² c + hl d that hold most lines, up to :data:`CROSSES`."""
+    found, best = np.zeros(CROSSES), np.full(CROSSES, -np.inf)
     for i in range(min(12, len(at))):
         for s in range(3):
             h, l = 1 + (s == 1), 1 + (s == 2)  # noqa: E741
@@ -591,49 +534,28 @@ def _slants(a: float, c: float, at: NDArray, zone: tuple, found: NDArray) -> int
             if d > 1.02 * min(a, c):
                 continue
             value = _in_plane(a, c, d, zone, False)
-            place = -1
-            for t in range(count):
-                if abs(found[t] - d) < 0.01 * min(a, c):
+            place = int(np.argmin(best))
+            for t in range(CROSSES):
+                if best[t] > -np.inf and abs(found[t] - d) < 0.01 * min(a, c):
                     place = t
-            if place < 0:
-                place = count if count < len(found) else int(np.argmin(best))
-                count = min(count + 1, len(found))
             if value > best[place]:
                 best[place], found[place] = value, d
-    return count
+    return found[best > -np.inf]
 
 
 @njit(nogil=True)
-def _leaning(
-    planes: NDArray,
-    base: int,
-    zone: tuple,
-    lines: tuple,
-    half: int,
-    log_m: float,
-    heap: NDArray,
-    values: NDArray,
-    count: int,
-    number: int,
-) -> int:
+def _leaning(at: NDArray, planes: NDArray, base: int, zone: tuple) -> NDArray:
     """Triclinic lattices: a plane (h k 0), a line (0 0 l), and the two planes that it makes with the first's axes."""
-    at, form = lines[0], np.zeros(6)
-    q, hkl = np.empty(400), np.empty((400, 3), np.int64)
-    with_a, with_b = np.empty(CROSSES), np.empty(CROSSES)
-    for plane in planes:
-        a, b, d = plane[0], plane[1], plane[2]
+    forms, n = np.empty((1024, 6)), 0
+    for a, b, d in planes:
         for i in range(base):
             for l in range(1, 3):  # noqa: E741
                 c = at[i] / (l * l)
                 if c < LEAST or c < 0.3 * a:
                     continue
-                first, second = _slants(a, c, at, zone, with_a), _slants(b, c, at, zone, with_b)
-                for m in range(first):
-                    for n in range(second):
+                second = _slants(b, c, at, zone)
+                for e in _slants(a, c, at, zone):
+                    for f in second:
                         for sign in (1, -1):
-                            form[0], form[1], form[2] = a, b, c
-                            form[3], form[4], form[5] = d, with_a[m], sign * with_b[n]
-                            value = _worth(form, lines, half, log_m, _least(values, count), q, hkl)
-                            if value > -np.inf:
-                                count = _push(heap, values, count, value, form, number)
-    return count
+                            forms, n = _added(forms, n, a, b, c, d, e, sign * f)
+    return forms[:n]
