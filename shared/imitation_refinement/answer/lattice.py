@@ -23,6 +23,7 @@ from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.indexing import index
 from imitation_refinement.xrd.lattices import Lattice
 from imitation_refinement.xrd.noise import Noise
+from imitation_refinement.xrd.peaks import summit
 
 Vector = NDArray[np.float64]
 
@@ -80,16 +81,12 @@ class Lines:
         height = told["prominences"]
         # Noise is told on the pattern's own points: between them it is smoothed already.
         own = float(np.median(np.diff(x)))
-        scatter = Noise.of(y, own).variance(smooth[tops] - height) * own / (2 * math.sqrt(math.pi) * sigma * STEP)
-        noise = np.sqrt(scatter)
-        real = height > ABOVE_NOISE * noise
+        variance = Noise.of(y, own).variance(smooth[tops] - height) * own / (2 * math.sqrt(math.pi) * sigma * STEP)
+        real = height > ABOVE_NOISE * np.sqrt(variance)
         highest = height[real].max(initial=0)
         real &= height >= LEAST * highest
         tops, height = tops[real], height[real]
-        before, at, after = smooth[tops - 1], smooth[tops], smooth[tops + 1]
-        curvature = 2 * at - before - after  # 0 on a plateau, as of a detector that was saturated
-        off = np.divide(after - before, 2 * curvature, out=np.zeros(len(tops)), where=curvature > 0)
-        place = grid.two_theta[tops] + STEP * off.clip(-0.5, 0.5)
+        place = grid.two_theta[tops] + STEP * summit(smooth, tops)
         kept = (place < LAST) & ~_second_of_doublet(place, height)
         place, height = place[kept], height[kept] / (highest or 1)
         if len(place) > MOST:

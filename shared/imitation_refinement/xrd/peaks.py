@@ -119,7 +119,7 @@ def find_peaks(
     feet = _feet(smooth, tops, np.rint(FOOT / steps).astype(np.intp))
     free = heights >= FREE * (smooth[tops] - feet)
     return Peaks(
-        grid.angle_at(tops + _summit(smooth, tops)),
+        grid.angle_at(tops + summit(smooth, tops)),
         heights / (greatest or 1),
         np.where(free, steps * _widths(raw, smooth, tops, heights, bases), np.nan),
     )
@@ -259,7 +259,7 @@ def _growth(pattern: Vector, level: Vector) -> Vector:
     return np.sqrt((level / typical).clip(min=1)) if typical > 0 else np.ones(len(level))
 
 
-def _summit(y: Vector, tops: Indices) -> Vector:
+def summit(y: Vector, tops: Indices) -> Vector:
     """Where, in points from each top, the parabola through it and its neighbours is highest, −0.5 to 0.5."""
     before, at, after = y[tops - 1], y[tops], y[tops + 1]
     curvature = before - 2 * at + after
