@@ -2,11 +2,16 @@
 
     python benchmarks/refiner.py FOLDER_WITH_MANIFEST --model FOLDER
     python benchmarks/refiner.py patterns.parquet --model FOLDER --number 300 --also control=control.safetensors
+    python benchmarks/refiner.py patterns.parquet --model FOLDER --judge ideal=ideal.safetensors
+
+Lines are moved by the zero error of the lattice that explains them best, as `refine` and `identify` do; and, in a table
+of its own, by that which the network tells.
 
 Distances to theory (medians; of the raw pattern, of the same with its baseline taken off, refined), peaks against
 theory's, refined peaks without a raw one of 3 σ within 0.2°, and how many judges are right on raw and on refined
-patterns: the model's networks, the vote of its search, and the entry of its library with the largest cosine. A refiner
-of `release` has learnt through none of these. Where the model was trained with --keep-out PATTERNS they answer to
+patterns: the model's networks, the vote of its search, the entry of its library with the largest cosine, and with
+`--judge` more classifiers: benchmarks/judge.py makes one of ideal patterns alone, as the paper's. A refiner of
+`release` has learnt through none of these. Where the model was trained with --keep-out PATTERNS they answer to
 materials that they don't know. Then patterns of noise and of amorphous humps, in which nothing may be found.
 
 `--also` names more refiners, as variants and controls. Intervals are 95 %, of a bootstrap over patterns; a gain's p is
@@ -17,7 +22,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +34,15 @@ from numpy.typing import NDArray
 from components.collect_structures.imperfect import read_imperfect
 from components.simulate.kernel import Structures, peaks, unsupported
 from components.simulate.painting import paint
+from imitation_refinement.answer.lattice import lattices_of
 from imitation_refinement.answer.model import Model
 from imitation_refinement.answer.pattern import is_calculated, prepare
 from imitation_refinement.answer.refinement import WITHIN, Refinement, refine
 from imitation_refinement.data.contracts import PATTERNS, to_table
 from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
-from imitation_refinement.learning.models import load_root_refiner
+from imitation_refinement.learning.models import load_classifier, load_root_refiner
+from imitation_refinement.learning.networks import Classifier
 from imitation_refinement.learning.root_refiner import RootRefiner
 from imitation_refinement.progress import progress
 from imitation_refinement.results import metrics
@@ -73,13 +80,6 @@ def theory_of(row: dict[str, Any], grid: Grid) -> Rows | None:
 def judges(model: Model) -> dict[str, Judge]:
     """Who says a pattern's crystal system: of the pattern on its own angles, and √I of it on the networks' grid."""
 
-    def networks(_: Pattern, root: Rows) -> int:
-        x = torch.from_numpy(root.astype(np.float32))[None]
-        with torch.no_grad():
-            return int(
-                torch.stack([network(x).log_softmax(1)[0] for network in model.ensemble.networks]).mean(0).argmax()
-            )
-
     def vote(pattern: Pattern, _: Rows) -> int:
         return int(model.search(pattern.two_theta, pattern.intensity, pattern.wavelength or 0).systems.argmax())
 
@@ -87,7 +87,18 @@ def judges(model: Model) -> dict[str, Judge]:
         prepared = prepare(pattern.two_theta, pattern.intensity, pattern.wavelength or 0)
         return int(model.search.library.system[int(model.search.matched(prepared)[0].argmax())])
 
-    return dict(zip(JUDGES, (networks, vote, nearest), strict=True))
+    return dict(zip(JUDGES, (classifiers(model.ensemble.networks), vote, nearest), strict=True))
+
+
+def classifiers(networks: Sequence[Classifier]) -> Judge:
+    """What networks say together."""
+
+    @torch.no_grad()
+    def judge(_: Pattern, root: Rows) -> int:
+        x = torch.from_numpy(root.astype(np.float32))[None]
+        return int(torch.stack([network(x).log_softmax(1)[0] for network in networks]).mean(0).argmax())
+
+    return judge
 
 
 def asked(judge: Judge, pattern: Pattern, root: Rows) -> int:
@@ -138,6 +149,7 @@ def report(
     name: str,
     refiner: RootRefiner,
     patterns: list[Pattern],
+    zero_errors: Sequence[float | None],
     above: Rows,
     raw: Rows,
     theory: Rows,
@@ -148,7 +160,8 @@ def report(
     """Prints what one refiner is worth."""
     grid, rng = refiner.grid, np.random.default_rng(seed)
     start = time.process_time()
-    refined: list[Refinement] = [refine(refiner, pattern) for pattern in progress(patterns, name, unit="patterns")]
+    work = list(zip(patterns, zero_errors, strict=True))
+    refined: list[Refinement] = [refine(refiner, *one) for one in progress(work, name, unit="patterns")]
     took = (time.process_time() - start) / len(patterns)
     on_grid = np.stack([one.on_grid for one in refined])
     shown = {"raw": raw, "baseline off": above, "refined": on_grid}
@@ -187,6 +200,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="that release made; that of the software without it")
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FILE", help="another refiner; repeatable")
     parser.add_argument("--judges", nargs="+", default=JUDGES, choices=JUDGES)
+    parser.add_argument("--judge", action="append", default=[], metavar="NAME=FILE", help="a classifier; repeatable")
     parser.add_argument("--number", type=int, help="so many patterns, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -226,14 +240,25 @@ def main() -> None:
     truth = np.array([CLASS_INDEX[row["crystal_system"]] for row, _ in kept])
     print(f"{options.patterns}: {len(kept)} of {len(rows)} patterns have a structure and noise; {len(rejected)} unread")
     above = np.stack([measured_input(p.two_theta, p.intensity, p.wavelength or 0, grid) for p in patterns])
+    asking = {name: judges(model)[name] for name in options.judges}
+    for name, _, file in (text.partition("=") for text in options.judge):
+        classifier, its, _ = load_classifier(file)
+        if its != grid:
+            raise InputError(file, "is on another grid than the model.", "Give one that learnt from the same stream.")
+        asking[name] = classifiers([classifier])
     judged = {}
-    for name in options.judges:
-        says = judges(model)[name]
+    for name, says in asking.items():
         answers = [asked(says, p, root) for p, root in zip(patterns, above, strict=True)]
         judged[name] = says, np.array(answers) == truth
     theory = np.stack([theory for _, theory in kept])
+    told = [lattices_of(p.two_theta, p.intensity, p.wavelength or 0) for p in progress(patterns, "lattices")]
+    by_lattice = [found[0].zero_error if found else None for found in told]
     for name, refiner in refiners.items():
-        report(name, refiner, patterns, above.astype(float) ** 2, raw, theory, truth, judged, options.seed)
+        for moved_by, errors in (("lattice", by_lattice), ("network", [None] * len(patterns))):
+            called = f"{name}, zero error by {moved_by}"
+            report(
+                called, refiner, patterns, errors, above.astype(float) ** 2, raw, theory, truth, judged, options.seed
+            )
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def _pattern(model: Model, found: Identified) -> dict[str, Any]:
     """One answer: the pattern on its own angles [°] and scale, probabilities by crystal system, candidates, and why."""
     pattern = found.pattern
     assert pattern.wavelength is not None, "a checked pattern has a wavelength"
-    refined, said = _refined(model, pattern)
+    refined, said = _refined(model, found)
     opinions = {"answer": found.probabilities}
     if found.candidates:  # or it was not searched, and nobody has one
         opinions |= {"search": found.opinions.vote, "networks": np.exp(found.opinions.network)}
@@ -189,12 +189,12 @@ def _baseline(pattern: Pattern) -> NDArray[np.float64]:
     return np.interp(x, prepared.two_theta, prepared.background, left=np.nan, right=np.nan)
 
 
-def _refined(model: Model, pattern: Pattern) -> tuple[list[float | None] | None, list[str]]:
+def _refined(model: Model, one: Identified) -> tuple[list[float | None] | None, list[str]]:
     """The refined pattern's intensities on the pattern's own angles, None without, and what is to be said of it."""
     if model.refiner is None:
         return None, ["This model has no refiner."]
     try:
-        found = model.refine(pattern)
+        found = model.refine(one.pattern, one.zero_error)
     except InputError as error:
         return None, [f"Not refined: it {error.problem}"]
     moved = f"and moved its lines by {found.moved:+.3f}° at 2θ = 40°" if found.moved else "and moved no line"

@@ -166,8 +166,9 @@ def _with_model(model: Model, keep_angles: bool) -> tuple[Callable[[Pattern], Re
         raise InputError("model", "has no refiner.", "Make one with `imitation-refinement release`, or give --run.")
 
     def refine(pattern: Pattern) -> Refined:
-        found = model.refine(pattern, keep_angles)
-        return Refined(pattern, found.intensity, identify(model, pattern).probabilities, found.moved)
+        told = identify(model, pattern)
+        found = model.refine(pattern, 0.0 if keep_angles else told.zero_error)
+        return Refined(pattern, found.intensity, told.probabilities, found.moved)
 
     return refine, "the model"
 

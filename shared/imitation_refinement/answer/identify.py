@@ -66,6 +66,11 @@ class Identified:
         return float(self.probabilities.max())
 
     @property
+    def zero_error(self) -> float | None:
+        """By which lines stand too high, as the best lattice tells [° at :data:`.library.REFERENCE`]; None without."""
+        return self.lattices[0].zero_error if self.lattices else None
+
+    @property
     def flag(self) -> Flag:
         """Whether this is an answer."""
         return Flag.of(self.checks)

@@ -49,7 +49,7 @@ class Model:
     networks: tuple[Path, ...] = ()
     refiner: RootRefiner | None = None
 
-    def refine(self, pattern: Pattern, keep_angles: bool = False) -> Refinement:
+    def refine(self, pattern: Pattern, zero_error: float | None = None) -> Refinement:
         """A pattern refined; see :func:`.refinement.refine`.
 
         Raises:
@@ -57,7 +57,7 @@ class Model:
         """
         if self.refiner is None:
             raise InputError("model", "has no refiner.", REMEDY)
-        return refine(self.refiner, pattern, keep_angles)
+        return refine(self.refiner, pattern, zero_error)
 
     @classmethod
     def read(cls, folder: str | Path | None = None) -> Model:

@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
-from imitation_refinement.learning.root_refiner import MIDDLE, RootRefiner
+from imitation_refinement.learning.root_refiner import MIDDLE, MOST_SHIFT, RootRefiner
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.peaks import find_peaks
 from imitation_refinement.xrd.preparation import WINDOW
@@ -23,6 +23,7 @@ LEAST = 3.0  # [σ] of a line
 SURE = 6.0  # [σ]: what shows no such line shows none; the highest of 300 patterns of noise and humps was 5.2
 NEAR = 0.08  # [°]: how far from where it stands out of the noise a line may have its top
 FADE = 2.0  # [°] in which what is no line falls to 1/e at least: a plateau then has its top where a line may have one
+FARTHEST = 2 * MOST_SHIFT  # [°]: as far as the network moves lines, by zero error and displacement together
 WITHIN = 0.2  # [°]: no farther from a refined line, moved by the zero error, is one of the measured pattern
 
 
@@ -44,13 +45,14 @@ class Refinement:
 
 
 @torch.no_grad()
-def refine(refiner: RootRefiner, pattern: Pattern, keep_angles: bool = False) -> Refinement:
+def refine(refiner: RootRefiner, pattern: Pattern, zero_error: float | None = None) -> Refinement:
     """Refines one pattern; beyond the refiner's grid, and where no line stands out of the noise, nothing is left.
 
     Args:
         refiner: in evaluation mode.
         pattern: a checked pattern with its wavelength.
-        keep_angles: leave the zero error as it is.
+        zero_error: by which lines stand too high, as a lattice tells it [° at the grid's wavelength]; farther than
+            :data:`FARTHEST` they are not moved. Without it the network tells a zero error and a displacement.
 
     Raises:
         InputError: if nothing of the pattern lies on the refiner's grid.
@@ -62,7 +64,8 @@ def refine(refiner: RootRefiner, pattern: Pattern, keep_angles: bool = False) ->
         raise InputError(pattern.where, "has nothing where patterns are refined.", "Check the wavelength.")
     seen = measured_channels(pattern.two_theta, pattern.intensity, pattern.wavelength, grid, pattern.sigma)
     root, shift = refiner(torch.from_numpy(seen[None]))
-    shift = torch.zeros_like(shift) if keep_angles else shift
+    if zero_error is not None:
+        shift = torch.tensor([[float(np.clip(zero_error, -FARTHEST, FARTHEST)), 0.0]])
     zero, displacement = shift[0].tolist()
     refined = floored(root[0].double().numpy() ** 2, grid, lines_of(pattern, gridded, grid, zero, displacement))
     highest = int(refined.argmax())

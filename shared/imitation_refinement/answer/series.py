@@ -151,20 +151,21 @@ def identify_series(
     order = np.argsort(places, kind="stable")
     answers = tuple(identify(model, patterns[i], allowed) for i in order)
     clean, said = (_above_baseline, ABOVE_BASELINE) if model.refiner is None else (partial(_refined, model), REFINED)
-    cleaned = tuple(clean(one.pattern) for one in answers)
+    cleaned = tuple(clean(one) for one in answers)
     return Series(answers, places[order], quantity or ("number" if at is None else ""), cleaned, said)
 
 
-def _refined(model: Model, pattern: Pattern) -> Vector:
+def _refined(model: Model, one: Identified) -> Vector:
     """What the model's refiner makes of a pattern, on its own angles, shape (n,); 0 where it can't be refined."""
     try:
-        return model.refine(pattern).intensity
+        return model.refine(one.pattern, one.zero_error).intensity
     except InputError:  # its answer says why
-        return np.zeros(len(pattern.two_theta))
+        return np.zeros(len(one.pattern.two_theta))
 
 
-def _above_baseline(pattern: Pattern) -> Vector:
+def _above_baseline(one: Identified) -> Vector:
     """What is above background and noise, on the pattern's own angles, shape (n,); 0 where it can't be searched."""
+    pattern = one.pattern
     assert pattern.wavelength is not None
     try:
         prepared = prepare(pattern.two_theta, pattern.intensity, pattern.wavelength, pattern.where)

@@ -33,6 +33,7 @@ def _odd(value: int) -> int:
 Odd = Annotated[int, AfterValidator(_odd)]
 Sizes = tuple[Annotated[int, Field(ge=1, le=8192)], ...]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 # Of an architecture where none are given. The strided CNN's are for some 3,072 points: 0.65 million weights.
@@ -181,7 +182,7 @@ class OptimiserConfig(StageConfig):
     learning_rate: float = Field(1e-3, gt=0, le=10, description="Adam's largest step; it rises and falls over the run")
     weight_decay: float = Field(0.0, ge=0, le=100, description="AdamW's decoupled weight decay")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "auto", description="of the networks while they learn; auto: bfloat16 on a GPU that has it, else float32"
     )
     compile: bool = Field(False, description="compile the networks by torch.compile: a minute first, then faster")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from imitation_refinement.learning.checkpoints import Checkpoint, identity, optimiser_tensors, restore_optimiser
-from imitation_refinement.learning.config import OptimiserConfig, RootRefinerConfig
+from imitation_refinement.learning.config import OptimiserConfig, Precision, RootRefinerConfig
 from imitation_refinement.learning.models import use_device
 from imitation_refinement.learning.pairs import Pairs, batches, pairs
 from imitation_refinement.learning.root_refiner import MIDDLE, RootRefiner
 from imitation_refinement.learning.stream import Stream, StreamFlaws
 from imitation_refinement.learning.stream_training import split, towards
-from imitation_refinement.learning.training import History, Report, precision, rate_at
+from imitation_refinement.learning.training import History, Report, precision, quick, rate_at
 from imitation_refinement.options import Seed, StageConfig
 from imitation_refinement.progress import progress, say
 from imitation_refinement.xrd.bank import Bank
@@ -53,7 +53,7 @@ class PairConfig(StageConfig):
     validate_every: int = Field(20_000, ge=1, le=1_000_000_000, description="pairs from one validation to the next")
     checkpoint_seconds: float = Field(60.0, ge=0, le=86_400, description="time from one checkpoint to the next [s]")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of the network while it learns")
+    precision: Precision = Field("auto", description="as of the stream")
     workers: int = Field(0, ge=0, le=1024, description="processes that draw pairs; 0: the one that learns")
     seed: Seed = Field(0, description="seed of the weights and of the stream")
 
@@ -78,7 +78,7 @@ def train_on_pairs(
         ValueError: if the bank has too few structures to hold some out.
     """
     device = use_device(config.device)
-    options = OptimiserConfig(device=config.device, precision=config.precision)
+    options = OptimiserConfig(device=config.device, precision=quick(config.precision, device))
     learnt, others = split(bank, held_out)
     stream = Stream(learnt, grid, config.flaws, config.seed)
     validation = pairs(Stream(others, grid, config.flaws, config.seed + 1), 0, config.validation, config.profile)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,12 +27,12 @@ from imitation_refinement.learning.checkpoints import (
     restore_optimiser,
     seed_epoch,
 )
-from imitation_refinement.learning.config import ClassifierConfig, OptimiserConfig, Weight
+from imitation_refinement.learning.config import ClassifierConfig, OptimiserConfig, Precision, Weight
 from imitation_refinement.learning.losses import prototype_loss, update_prototypes
 from imitation_refinement.learning.models import use_device
 from imitation_refinement.learning.networks import Classifier
 from imitation_refinement.learning.stream import Stream, StreamFlaws, batches
-from imitation_refinement.learning.training import History, Report, precision, rate_at
+from imitation_refinement.learning.training import History, Report, precision, quick, rate_at
 from imitation_refinement.options import Seed, StageConfig
 from imitation_refinement.progress import progress, say
 from imitation_refinement.vocabulary import Architecture
@@ -73,10 +72,9 @@ class StreamConfig(StageConfig):
     validate_every: int = Field(50_000, ge=1, le=1_000_000_000, description="samples from one validation to the next")
     checkpoint_seconds: float = Field(60.0, ge=0, le=86_400, description="time from one checkpoint to the next [s]")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Precision = Field(
         "auto",
-        description="of the network while it learns; auto: bfloat16 on a GPU that has it, else float32. On a CPU with "
-        "AVX-512 BF16, without norm, bfloat16 is twice as fast",
+        description="of the network while it learns; auto: bfloat16 on a GPU that has it, or a CPU with AVX-512 BF16",
     )
     workers: int = Field(0, ge=0, le=1024, description="processes that draw samples; 0: the one that learns")
     seed: Seed = Field(0, description="seed of the weights and of the stream")
@@ -139,7 +137,7 @@ def train_on_stream(
         ValueError: if the bank has too few structures to hold some out.
     """
     device = use_device(config.device)
-    options = OptimiserConfig(device=config.device, precision=config.precision)
+    options = OptimiserConfig(device=config.device, precision=quick(config.precision, device))
     training, held_out = split(bank, config.held_out)
     stream = Stream(training, config.grid, config.flaws, config.seed)
     vx, rows = Stream(held_out, config.grid, config.flaws, config.seed + 1).batch(0, config.validation)

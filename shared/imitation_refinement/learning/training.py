@@ -29,7 +29,7 @@ from imitation_refinement.learning.checkpoints import (
     restore_optimiser,
     seed_epoch,
 )
-from imitation_refinement.learning.config import OptimiserConfig, PretrainConfig, RefineConfig
+from imitation_refinement.learning.config import OptimiserConfig, Precision, PretrainConfig, RefineConfig
 from imitation_refinement.learning.distributed import (
     check_share,
     gathered,
@@ -439,6 +439,15 @@ def precision(options: OptimiserConfig, device: torch.device) -> torch.autocast:
     fits = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     low = options.precision == "bfloat16" or (options.precision == "auto" and fits)
     return torch.autocast(device.type, torch.bfloat16, enabled=low)
+
+
+def quick(precision: Precision, device: torch.device) -> Precision:
+    """What ``auto`` is of networks without norms: on a CPU bfloat16 if it has AVX-512 BF16.
+
+    It is twice as fast there as float32; emulated it is seven times as slow.
+    """
+    has = device.type == "cpu" and torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return "bfloat16" if precision == "auto" and has else precision
 
 
 def fast(function: Callable[..., Any], options: OptimiserConfig) -> Callable[..., Any]:

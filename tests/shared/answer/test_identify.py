@@ -34,6 +34,8 @@ def test_a_crystal_of_the_library(model: Model) -> None:
     assert said["candidates"][0]["peaks_explained"] == len(said["peaks"]) and 1 in said["peaks"][0]["candidates"]
     (cubic,) = (one for one in said["lattices"] if one["family"] == "cubic")
     assert cubic["cell"][0] == pytest.approx(5.64, rel=0.01) and cubic["centring"] == "F"
+    shifted = identify(model, Pattern("salt", measured("NaCl")[0] + 0.05, measured("NaCl")[1], 1.5406))
+    assert found.zero_error is not None and shifted.zero_error == pytest.approx(found.zero_error + 0.05, abs=0.02)
     cells = dict(zip(COLUMNS, row(said), strict=True))
     assert cells["crystal_system"] == "cubic" and cells["probability"] == cells["p_cubic"]
     assert cells["candidate_1_id"] == "id-NaCl" and cells["candidate_1_space_group"] == 225

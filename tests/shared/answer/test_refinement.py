@@ -72,11 +72,21 @@ def test_refined_patterns_are_on_the_patterns_own_angles() -> None:
     assert abs(x[int(found.intensity.argmax())] - x[top]) < 0.05
     assert found.intensity.max() == pytest.approx(y.max() - np.median(y), rel=0.15)
     torch.nn.init.constant_(network.head[-1].bias, 0.4)
-    moved, kept = refine(network, pattern), refine(network, pattern, keep_angles=True)
+    moved, kept = refine(network, pattern), refine(network, pattern, 0.0)
     assert moved.moved == pytest.approx(-0.08 * np.tanh(0.4) * 1.94, abs=1e-3) and kept.moved == 0
     np.testing.assert_allclose(kept.intensity, found.intensity)
     shift = (x * moved.intensity).sum() / moved.intensity.sum() - (x * kept.intensity).sum() / kept.intensity.sum()
     assert shift == pytest.approx(moved.moved, abs=0.02)
+
+
+@pytest.mark.parametrize(("zero_error", "moved"), [(0.07, -0.07), (-0.1, 0.1), (0.35, -0.16)])
+def test_lines_are_moved_by_the_zero_error_that_is_told(zero_error: float, moved: float) -> None:
+    network = RootRefinerConfig(widths=(8, 12), hidden=8, positions=8).build(GRID).eval()
+    x, y = measured("NaCl", counts=2000.0)
+    found, kept = (refine(network, Pattern("NaCl", x, y, 1.5406), error) for error in (zero_error, 0.0))
+    assert found.moved == pytest.approx(moved)
+    now, before = (GRID.two_theta[one.on_grid.argmax()] for one in (found, kept))
+    assert now - before == pytest.approx(moved, abs=0.025)  # the grid's step
 
 
 def test_what_is_elsewhere_is_refused() -> None:

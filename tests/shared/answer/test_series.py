@@ -74,9 +74,10 @@ def test_what_is_no_series(model_folder: Path) -> None:
 
 
 def test_a_model_that_refines_shows_what_it_refined(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def double(model: Model, pattern: Pattern) -> SimpleNamespace:
+    def double(model: Model, pattern: Pattern, zero_error: float | None) -> SimpleNamespace:
         if pattern.pattern_id == "200":
             raise InputError("200", "can't be refined.")
+        assert zero_error is not None and abs(zero_error) < 0.1
         return SimpleNamespace(intensity=2 * pattern.intensity)
 
     monkeypatch.setattr(Model, "refine", double)

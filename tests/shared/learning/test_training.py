@@ -17,7 +17,14 @@ from imitation_refinement.learning.config import OptimiserConfig, PretrainConfig
 from imitation_refinement.learning.losses import squared_distances
 from imitation_refinement.learning.models import apply, probabilities
 from imitation_refinement.learning.networks import Classifier, Refiner
-from imitation_refinement.learning.training import History, _plan, refiner_losses, train_classifier, train_refiner
+from imitation_refinement.learning.training import (
+    History,
+    _plan,
+    quick,
+    refiner_losses,
+    train_classifier,
+    train_refiner,
+)
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 
 CLASSIFIER = {"depths": (1, 1), "widths": (8, 16), "stem_stride": 2, "embedding": 8, "dropout": 0.0}
@@ -284,3 +291,11 @@ def test_an_epoch_of_few_patterns_is_several_passes() -> None:
     assert plan(epochs=3) == [2, 2, 2]
     assert plan(epochs=1, least_steps=25) == [10, 10, 10]
     assert plan(epochs=1, least_steps=5) == [6]
+
+
+@pytest.mark.parametrize(("has", "auto"), [(True, "bfloat16"), (False, "auto")])
+def test_a_cpu_learns_in_bfloat16_only_where_it_has_it(has: bool, auto: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    assert quick("auto", torch.device("cpu")) == auto
+    assert quick("auto", torch.device("cuda")) == "auto"  # what a GPU has is looked at later
+    assert quick("float32", torch.device("cpu")) == "float32" and quick("bfloat16", torch.device("cpu")) == "bfloat16"
