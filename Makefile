@@ -50,5 +50,5 @@ clean:
 	   $(LOCKED) --requirement .venv/cuda.lock;; esac
 	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m components.simulate.warm
-	$(BIN)/python -m components.baselines.warm
+	$(BIN)/python -m imitation_refinement.answer.warm
 	@touch $@

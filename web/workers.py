@@ -151,8 +151,8 @@ def _work(connection: Connection, folder: Path | None) -> None:
     import torch
 
     from imitation_refinement.answer.model import Model
+    from imitation_refinement.answer.warm import warm
     from web.answer import about
-    from web.warm import warm
 
     torch.set_num_threads(1)
     try:

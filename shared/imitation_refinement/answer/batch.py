@@ -34,6 +34,7 @@ from imitation_refinement.answer.overview import write_overview
 from imitation_refinement.answer.picture import sketch
 from imitation_refinement.answer.record import COLUMNS, Record, record, row
 from imitation_refinement.answer.search import Search
+from imitation_refinement.answer.warm import warm
 from imitation_refinement.data.formats import format_of
 from imitation_refinement.data.patterns import (
     ALL,
@@ -406,6 +407,7 @@ def _answered(items: Iterator[Item], asked: Asked, processes: int) -> Iterator[E
     if processes == 1:
         yield from map(Answerer(asked), rest)
         return
+    warm()  # or each process compiles the same
     suspects: deque[Item] = deque()
     while True:  # a pool whose process died is done with
         alone = bool(suspects)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import multiprocessing
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec, resolve_name
@@ -15,8 +16,30 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import event
+
+from imitation_refinement.progress import say
 
 LIBRARY = __name__.partition(".")[0]
+
+
+class Told(event.Listener):
+    """Says that something is being compiled, the first time: it takes up to a minute in which nothing else is seen."""
+
+    def __init__(self) -> None:
+        self.said = multiprocessing.parent_process() is not None  # there the one that started it has said so
+
+    def on_start(self, event: event.Event) -> None:
+        """Before a function is compiled; not where the cache has it."""
+        if not self.said:
+            self.said = True
+            say("compiling, once for this version and processor: up to a minute")
+
+    def on_end(self, event: event.Event) -> None:
+        """After it."""
+
+
+event.register("numba:compile", Told())
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:

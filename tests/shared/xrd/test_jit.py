@@ -48,9 +48,11 @@ def toy(tmp_path: Path) -> Path:
 
 
 def _called(package: Path) -> tuple[float, int]:
-    """What the function gives in a new process, and how often it came from the cache."""
+    """What the function gives in a new process, and how often it came from the cache; that it is compiled is said."""
     words = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(package.parent)!r}){CALL}"]
-    value, hits = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()
+    ended = subprocess.run(words, check=True, capture_output=True, text=True)
+    value, hits = ended.stdout.split()
+    assert ended.stderr.count("compiling") == (hits == "0")
     return float(value), int(hits)
 
 

@@ -1,9 +1,13 @@
-"""Compiles what answers need once, and caches it: ``python -m web.warm``. Otherwise the first person waits for it."""
+"""Compiles what answers need once, and caches it: ``python -m imitation_refinement.answer.warm``.
+
+Otherwise the first answer takes a minute, in each of several processes at once.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from imitation_refinement.answer.lattice import lattices_of
 from imitation_refinement.answer.library import Library, record
 from imitation_refinement.answer.search import Search
 from imitation_refinement.xrd.diffractometer import Reflections
@@ -20,6 +24,7 @@ def warm() -> None:
     places = np.degrees(2 * np.arcsin(library.q[: library.offsets[1]].astype(float) * WAVELENGTH / (4 * np.pi)))
     counts = 50 + 1000 * np.exp(-(((axis[:, None] - places) / 0.1) ** 2)).sum(axis=1)
     Search(library)(axis, counts, WAVELENGTH)
+    lattices_of(axis, counts, WAVELENGTH)
     measured_input(axis, counts, WAVELENGTH, Grid(axis="log_q"))
 
 
