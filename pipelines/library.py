@@ -196,31 +196,31 @@ class Without(StrEnum):
     KIND = "those of its stoichiometry, its isotypes among them"
 
 
-def cases(
-    search: Search, structures: pa.Table, measured: Sequence[Measured]
-) -> Iterator[tuple[Case, Measured, Without]]:
-    """Virtual measurements searched once with each of :class:`Without`: three cases each.
+def cases(search: Search, structures: pa.Table, measured: Sequence[Measured]) -> Iterator[dict[Without, Case]]:
+    """Each virtual measurement searched with each of :class:`Without` that leaves a library.
 
     Args:
         search: the library; its ranking is not used.
         structures: what was measured.
-        measured: see :func:`virtual_measurements`; one that nothing can be searched of is passed over.
+        measured: see :func:`virtual_measurements`; nothing comes of one of which nothing can be searched.
     """
     formulas, groups = (structures[name].take([one.row for one in measured]) for name in ("formula", "space_group"))
     materials = Materials.of(search.library, formulas.to_pylist(), groups.to_numpy())
     kinds = np.array([stoichiometry(name) for name in search.library.formula.tolist()])
-    for i, one in enumerate(progress(measured, "virtual measurements searched", unit="patterns")):
+    for i, one in enumerate(measured):
         try:
             pattern = prepare(one.two_theta, one.counts, REFERENCE)
         except InputError:  # drawn with so much background that nothing is left: no pattern to learn from
+            yield {}
             continue
         matched = search.matched(pattern)
         left = ~materials.own[i]
         allowed = (None, left, left & (kinds != stoichiometry(formulas[i].as_py())))
-        for without, which in zip(Without, allowed, strict=True):
-            if which is None or which.any():
-                found = search.fitted(pattern, which, matched)
-                yield search.case(found, materials.right[i], one.system), one, without
+        yield {
+            without: search.case(search.fitted(pattern, which, matched), materials.right[i], one.system)
+            for without, which in zip(Without, allowed, strict=True)
+            if which is None or which.any()
+        }
 
 
 def _virtual(

@@ -33,7 +33,9 @@ from imitation_refinement.answer.fusion import Opinions
 from imitation_refinement.answer.lattice import LatticeVote, features, lattices_of
 from imitation_refinement.answer.library import REFERENCE, Library
 from imitation_refinement.answer.model import LIBRARY, RECORD, REFINER, record_refiner, write_record
+from imitation_refinement.answer.ranking import Case
 from imitation_refinement.answer.search import Search
+from imitation_refinement.answer.warm import warm
 from imitation_refinement.data.contracts import write_rejected
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import alone, output_folder, sweep, write_text
@@ -48,6 +50,7 @@ from imitation_refinement.xrd.bank import Bank
 from pipelines.library import UNFITTED, Measured, Without, cases, library_of, read_structures, virtual_measurements
 from pipelines.profiles import parse_toml, with_settings
 
+TOGETHER = 16  # virtual measurements that a process asks about at a time
 OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
 RANDOM = "random.parquet"
 
@@ -260,16 +263,31 @@ def _train(output: Path, name: str, config: StreamConfig) -> None:
     checkpoint.unlink(missing_ok=True)
 
 
-def _lattices(measured: Sequence[Measured]) -> list[np.ndarray]:
-    """What lattices say of virtual measurements, looked for on all cores."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, initializer=_beside_others) as pool:
-        found = pool.map(_features, measured, chunksize=8)
-        return list(progress(found, "lattices looked for", len(measured), "patterns"))
+Asked = tuple[np.ndarray, dict[Without, Case]]  # what lattices tell of a virtual measurement, and its searches
 
 
-def _features(one: Measured) -> np.ndarray:
-    return features(lattices_of(one.two_theta, one.counts, REFERENCE))
+def _asked(library: Path, structures: pa.Table, measured: Sequence[Measured]) -> list[Asked]:
+    """What lattices and the search say of virtual measurements of structures, asked on all cores."""
+    parts = [measured[start : start + TOGETHER] for start in range(0, len(measured), TOGETHER)]
+    context, warmed = multiprocessing.get_context("spawn"), (library, structures)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, _begin_asking, warmed) as pool:
+        done = progress(pool.map(_ask, parts), "measurements searched", len(parts), f"batches of {TOGETHER}")
+        return [one for part in done for one in part]
+
+
+_searched: tuple[Search, pa.Table] | None = None  # of a process that asks for another
+
+
+def _begin_asking(library: Path, structures: pa.Table) -> None:
+    global _searched
+    _beside_others()
+    _searched = Search(Library.read(library), UNFITTED), structures
+
+
+def _ask(measured: Sequence[Measured]) -> list[Asked]:
+    assert _searched is not None, "the process was readied"
+    told = [features(lattices_of(one.two_theta, one.counts, REFERENCE)) for one in measured]
+    return list(zip(told, cases(*_searched, measured), strict=True))
 
 
 def _fuse(
@@ -286,29 +304,33 @@ def _fuse(
     library = Library.read(output / LIBRARY)
     ensemble = Ensemble.read([output / name for name in names], library.often)
     measured = virtual_measurements(held_out, config.measurements, config.seed)
-    found = list(cases(Search(library, UNFITTED), held_out, measured))
+    warm()  # or each process compiles the same
+    asked = _asked(output / LIBRARY, held_out, measured)
+    found = [
+        (number, case, without) for number, (_, searched) in enumerate(asked) for without, case in searched.items()
+    ]
     said = f"{len(found)} searches of {config.measurements} virtual measurements of {held_out.num_rows} structures, "
     said += f"seed {config.seed}"
     try:
-        ranked = ranking.fit([case for case, _, without in found if without is not Without.KIND], said, library.often)
+        ranked = ranking.fit([case for _, case, without in found if without is not Without.KIND], said, library.often)
     except ValueError as error:
         raise InputError(
             output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
         ) from None
     ranked.write(output / ranking.RANKING)
-    told = _lattices(measured)
+    told = [told for told, _ in asked]
     systems = np.array([one.system for one in measured])
     lattice = LatticeVote.fit(told, systems, f"{config.measurements} virtual measurements")
     apart = LatticeVote.apart(told, systems)
-    others = {
-        id(one): (ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE), vote)
-        for one, vote in progress(list(zip(measured, apart, strict=True)), "networks asked", unit="patterns")
-    }
-    opinions = [
-        Opinions(*others[id(one)], case.evidence, case.system, ranked.systems(case.evidence, case.system))
-        for case, one, _ in found
+    networks = [
+        ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE)
+        for one in progress(measured, "networks asked", unit="patterns")
     ]
-    truth = np.array([case.true_system for case, _, _ in found])
+    opinions = [
+        Opinions(networks[i], apart[i], case.evidence, case.system, ranked.systems(case.evidence, case.system))
+        for i, case, _ in found
+    ]
+    truth = np.array([case.true_system for _, case, _ in found])
     fitted = fusion.fit(opinions, truth, said)
     about = {
         "version": __version__,
