@@ -19,17 +19,15 @@ from imitation_refinement.learning.stream_training import train_on_stream
 from imitation_refinement.progress import say
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.bank import Bank
-from imitation_refinement.xrd.flaws import NO_SIZE
-from imitation_refinement.xrd.line import Profile
 from pipelines.release import read_release
 
 SEED = 100  # none of the networks'
 NONE = (0.0, 0.0)
 IDEAL = StreamFlaws(
     u=NONE,
-    w=(Profile().fwhm ** 2, Profile().fwhm ** 2),
+    w=(0.0115, 0.0115),  # with this size about the lines of theory: 0.15° wide, half of them Lorentzian
     v_share=NONE,
-    size=(NO_SIZE, NO_SIZE),
+    size=(130.0, 130.0),
     microstrain=NONE,
     axial=NONE,
     ka2_share=0,
