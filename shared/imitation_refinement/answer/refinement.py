@@ -70,6 +70,7 @@ def refine(refiner: RootRefiner, pattern: Pattern, zero_error: float | None = No
     refined = floored(root[0].double().numpy() ** 2, grid, lines_of(pattern, gridded, grid, zero, displacement))
     highest = int(refined.argmax())
     moved = refiner.moved(torch.from_numpy(refined)[None], shift)[0].numpy()
+    moved = floored(moved, grid, within(find_peaks(gridded, grid, 0.0, LEAST).position, grid))
     on_grid = moved / moved.max() if moved.max() > 0 else moved
     angles = convert_two_theta(pattern.two_theta, pattern.wavelength, grid.wavelength)
     inside = (angles >= grid.start) & (angles <= grid.stop)
@@ -107,6 +108,15 @@ def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
         rising = _falling(part[::-1], axis[begin:end][::-1])[::-1] if last < grid.points else np.zeros_like(part)
         out[begin:end] = np.maximum(falling, rising)
     return out
+
+
+def within(peaks: Vector, grid: Grid) -> Vector:
+    """First and last angle that is within :data:`WITHIN` of each of some peaks, shape (k, 2).
+
+    Less a point and a half: what smooths a flank that is cut off moves its top by one, and tops are told to a half.
+    """
+    reach = WITHIN - 1.5 * np.interp(peaks, grid.two_theta, grid.widths)
+    return np.stack([peaks - reach, peaks + reach], axis=1)
 
 
 def _falling(values: Vector, axis: Vector) -> Vector:

@@ -42,11 +42,13 @@ def test_the_floor_leaves_feet_and_takes_peaks() -> None:
     assert not floored(values, GRID, np.zeros((0, 2))).any()
 
 
-@pytest.mark.parametrize("counts", [100.0, 3000.0])
-def test_no_refined_peak_is_without_one_of_three_sigma(refiner: RootRefiner, counts: float) -> None:
+@pytest.mark.parametrize(("counts", "zero_error"), [(100.0, None), (3000.0, None), (1000.0, 0.16), (1000.0, -0.14)])
+def test_no_refined_peak_is_without_one_of_three_sigma(
+    refiner: RootRefiner, counts: float, zero_error: float | None
+) -> None:
     for seed, name in enumerate(("NaCl", "BaSO4", "CuSO4")):
         x, y = measured(name, counts=counts, seed=seed, polynomial=(0.5,))
-        refined = refine(refiner, Pattern(name, x, y, 1.5406))
+        refined = refine(refiner, Pattern(name, x, y, 1.5406), zero_error)
         raw = GRID.resample(x, y, 1.5406)
         lines, shown = find_peaks(refined.on_grid, GRID, 0, 0).position, find_peaks(raw, GRID, 0, 3).position
         assert len(lines) and np.abs(lines[:, None] - shown).min(axis=1).max() <= WITHIN
