@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from imitation_refinement.data.patterns import Pattern
 from imitation_refinement.errors import InputError
-from imitation_refinement.learning.root_refiner import MIDDLE, MOST_SHIFT, RootRefiner
+from imitation_refinement.learning.root_refiner import MIDDLE, RootRefiner
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.peaks import find_peaks
 from imitation_refinement.xrd.preparation import WINDOW
@@ -23,7 +23,7 @@ LEAST = 3.0  # [σ] of a line
 SURE = 6.0  # [σ]: what shows no such line shows none; the highest of 300 patterns of noise and humps was 5.2
 NEAR = 0.08  # [°]: how far from where it stands out of the noise a line may have its top
 FADE = 2.0  # [°] in which what is no line falls to 1/e at least: a plateau then has its top where a line may have one
-FARTHEST = 2 * MOST_SHIFT  # [°]: as far as the network moves lines, by zero error and displacement together
+FARTHEST = 0.12  # [°] that lines are moved: farther, and those that lean on another would be within WITHIN of none
 WITHIN = 0.2  # [°]: no farther from a refined line, moved by the zero error, is one of the measured pattern
 
 
@@ -111,11 +111,8 @@ def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
 
 
 def within(peaks: Vector, grid: Grid) -> Vector:
-    """First and last angle that is within :data:`WITHIN` of each of some peaks, shape (k, 2).
-
-    Less a point and a half: what smooths a flank that is cut off moves its top by one, and tops are told to a half.
-    """
-    reach = WITHIN - 1.5 * np.interp(peaks, grid.two_theta, grid.widths)
+    """First and last angle that is within :data:`WITHIN` of each of some peaks, less a point: tops are told to one."""
+    reach = WITHIN - np.interp(peaks, grid.two_theta, grid.widths)
     return np.stack([peaks - reach, peaks + reach], axis=1)
 
 

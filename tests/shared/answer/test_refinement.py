@@ -42,7 +42,7 @@ def test_the_floor_leaves_feet_and_takes_peaks() -> None:
     assert not floored(values, GRID, np.zeros((0, 2))).any()
 
 
-@pytest.mark.parametrize(("counts", "zero_error"), [(100.0, None), (3000.0, None), (1000.0, 0.16), (1000.0, -0.14)])
+@pytest.mark.parametrize(("counts", "zero_error"), [(100.0, None), (3000.0, None), (1000.0, 0.12), (1000.0, -0.12)])
 def test_no_refined_peak_is_without_one_of_three_sigma(
     refiner: RootRefiner, counts: float, zero_error: float | None
 ) -> None:
@@ -81,14 +81,14 @@ def test_refined_patterns_are_on_the_patterns_own_angles() -> None:
     assert shift == pytest.approx(moved.moved, abs=0.02)
 
 
-@pytest.mark.parametrize(("zero_error", "moved"), [(0.07, -0.07), (-0.1, 0.1), (0.35, -0.16)])
+@pytest.mark.parametrize(("zero_error", "moved"), [(0.07, -0.07), (-0.1, 0.1), (0.35, -0.12)])
 def test_lines_are_moved_by_the_zero_error_that_is_told(zero_error: float, moved: float) -> None:
     network = RootRefinerConfig(widths=(8, 12), hidden=8, positions=8).build(GRID).eval()
     x, y = measured("NaCl", counts=2000.0)
     found, kept = (refine(network, Pattern("NaCl", x, y, 1.5406), error) for error in (zero_error, 0.0))
     assert found.moved == pytest.approx(moved)
     now, before = (GRID.two_theta[one.on_grid.argmax()] for one in (found, kept))
-    assert now - before == pytest.approx(moved, abs=0.025)  # the grid's step
+    assert now - before == pytest.approx(moved, abs=0.03)  # the grid's step
 
 
 def test_what_is_elsewhere_is_refused() -> None:
