@@ -2,8 +2,9 @@
 
 Small indices are tried for a few of the first strong lines, as in TREOR (Werner, Eriksson and Westdahl, J. Appl. Cryst.
 18, 367, 1985), by way of zones, as in ITO (Visser, J. Appl. Cryst. 2, 89, 1969): two or three lines give a plane of the
-reciprocal lattice; those planes that hold most of the lines are taken, and further lines give the rest. What explains
-the first lines best is refined on all lines, with the zero error, under each centring. Zero errors are tried in steps.
+reciprocal lattice, and further lines all coefficients but one. For the last one all lines vote: each tells it by each
+small index, and those of the lattice agree. What most lines agree on is weighed, refined in a few steps on all lines,
+and the best of it under each centring, with the zero error. Zero errors are tried in steps.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from imitation_refinement.xrd.lattices import (
     Family,
     Lattice,
     Vector,
+    alike,
     determinant,
     higher,
     points,
@@ -30,13 +32,17 @@ from imitation_refinement.xrd.lattices import (
 )
 
 ZERO = np.array([0.03, 0.08])  # mean and standard deviation of zero errors [°]; measured lines stand too high
-TRIED = (0.04, -0.02, 0.10)  # zero errors [°]
+TRIED = (0.04, 0.09)  # zero errors [°]
 FIRST, ZONE, BASE = 14, 20, 9  # lines that trial lattices explain; that zones do; that indices are tried for
-CANDIDATES = 24  # trial lattices of a family that are refined
+TRIALS = 8000  # of a family and a zero error that are weighed
+KEPT, MARGIN = 60, 10.0  # trial lattices of a family that are refined a little; how far they may be below the best
+CANDIDATES = 10  # that are refined wholly
 WIDTH = 0.04  # σ of lines' places while lattices are tried [°]: zero errors are off by half a step
-WIDTHS = np.array([0.06, 0.045, 0.03, 0.02, 0.015, 0.015])  # while they are refined
-ZONES, MONOCLINIC_ZONES, OBLIQUE, TRICLINIC_ZONES = 80, 80, 60, 30  # that are kept
-TRIPLES, CROSSES = 150, 4
+WIDTHS = np.array([0.06, 0.045, 0.03, 0.02, 0.015, 0.015])  # while lattices are refined
+ROUGH, FINE = np.array([0.06, 0.03, 0.015]), WIDTHS[2:]  # a little, and after that
+RECTANGLES, OBLIQUE, TRICLINIC = 80, 60, 12  # planes that are kept
+PEAKS, FEWEST = (3, 12), 3  # of votes that are tried, at least and at most; lines that agree
+VOTE, AROUND = 1.5, 16  # how far apart lines agree, in WIDTH; how many such make what agrees by chance
 CAP, ZONE_CAP = 3.5, 2.5  # what one line may add
 IN_ZONE = 0.4  # of lines are in a zone that is worth the name
 PROJECTED = 1.3  # times as many lines as the volume alone tells: those of zones have lower multiplicities
@@ -50,20 +56,26 @@ MULTIPLICITY = {  # of lines, by Laue class
     Family.TRICLINIC: 2,
 }
 CUBIC = np.array([1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12, 14, 16, 18, 19, 20, 21, 22, 24], float)  # h² + k² + l²
-SQUARES = np.array([(n, l) for n in (0, 1, 2, 4, 5, 8) for l in range(5) if n or l], float)  # noqa: E741
-HEXAGONS = np.array([(n, l) for n in (0, 1, 3, 4, 7) for l in (0, 1, 2, 3, 4, 6) if n or l], float)  # noqa: E741
 IN_PLANE = np.array(
     [(1, 0), (0, 1), (2, 0), (0, 2), (1, 1), (2, 1), (1, 2), (3, 1), (1, 3), (2, 2), (4, 0), (0, 4), (3, 0), (0, 3)],
     float,
 )
-BELOW = np.array(
-    [(0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (2, 1), (1, 2), (2, 2), (3, 0), (0, 3), (3, 1), (1, 3)], float
-)
 DIAGONAL = np.array([(1, 1), (-1, 1), (1, 2), (2, 1), (-1, 2), (-2, 1)], float)
-OBLIQUE_BELOW = np.array(
-    [(0, 0), (1, 0), (0, 1), (1, 1), (-1, 1), (2, 0), (0, 2), (1, 2), (-1, 2), (2, 1), (-2, 1)], float
-)
 BINS = 4096
+PLACES = np.array([CENTRINGS.index(c) for c in "PCABIRF"])  # as _worth counts them
+
+
+@cache
+def monomials(family: Family) -> Vector:
+    """Of small indices, by the free coefficients of a family, each once, shape (n, free)."""
+    long = family in (Family.TETRAGONAL, Family.HEXAGONAL)
+    hkl = np.array(list(np.ndindex(7, 7, 13))) - (3, 3, 6)
+    kept = (hkl[:, :2] ** 2).sum(axis=1) + hkl[:, 2] ** 2 / (4 if long else 1) <= 9
+    h, k, l = hkl[kept].T  # noqa: E741
+    return np.unique(np.stack([h * h, k * k, l * l, h * k, h * l, k * l], axis=1) @ family.basis, axis=0)[1:]
+
+
+Ways = Iterator[tuple[Vector, int, Vector, Vector]]  # what _voted takes
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,11 @@ class Lines:
         """What compiled functions take."""
         return self.q, self.per_q, self.gain, self.loss, self.nearest, self.top
 
+    @cached_property
+    def oblique(self) -> Vector:
+        """The oblique planes that hold most of them, the best first, shape (n, 3)."""
+        return _best(_parallelograms(self.q[:BASE], self.q), self, False, OBLIQUE)
+
 
 def index(two_theta: Vector, chance: Vector, strong: NDArray[np.bool_], wavelength: float) -> list[Lattice]:
     """The best lattice of each family and centring, the best first.
@@ -124,88 +141,329 @@ def index(two_theta: Vector, chance: Vector, strong: NDArray[np.bool_], waveleng
         for zero in TRIED
     ]
 
-    def refine(family: Family, centrings: str, form: Vector, zero: float) -> None:
+    def fitted(
+        family: Family, centring: str, form: Vector, zero: float, widths: Vector
+    ) -> tuple[float, Vector, float, int]:
         basis = family.basis
-        free = np.linalg.lstsq(basis, form, rcond=None)[0]
+        place = CENTRINGS.index(centring)
+        free = form[basis.argmax(axis=0)]
+        return refined(free, basis, family.half, place, zero, two_theta, chance, wavelength, widths, ZERO)
+
+    def refine(family: Family, centrings: str, form: Vector, zero: float, widths: Vector) -> None:
         for centring in centrings:
-            place = CENTRINGS.index(centring)
-            value, own, error, lines = refined(
-                free, basis, family.half, place, zero, two_theta, chance, wavelength, WIDTHS, ZERO
-            )
+            value, own, error, lines = fitted(family, centring, form, zero, widths)
             key = family, centring
             if np.isfinite(value) and (key not in found or value > found[key].score):
                 found[key] = Lattice(family, centring, own, error, value, lines)
 
     for family in Family:
-        for form, zero in _tried(family, tried):
-            refine(family, family.centrings, form, zero)
-    best: dict[Family, Lattice] = {}
-    for lattice in found.values():
-        if lattice.family not in best or lattice.score > best[lattice.family].score:
-            best[lattice.family] = lattice
-    for lattice in best.values():  # each is a triclinic lattice, too, and may be of a higher symmetry
-        primitive = primitive_form(lattice.form, lattice.centring)
-        refine(Family.TRICLINIC, "P", primitive, lattice.zero_error)
-        if lattice.family >= Family.MONOCLINIC:
-            for family, centring, form in higher(primitive):
-                refine(family, centring, form, lattice.zero_error)
+        rough = [fitted(family, *one, ROUGH) for one in _tried(family, tried)]
+        for value, form, zero, _ in sorted(rough, key=lambda one: -one[0])[:CANDIDATES]:
+            if np.isfinite(value):
+                refine(family, family.centrings, form, zero, FINE)
+
+    def best(family: Family) -> list[Lattice]:
+        return sorted((one for one in found.values() if one.family is family), key=lambda one: -one.score)[:1]
+
+    def primitive(lattice: Lattice) -> Vector:
+        return primitive_form(lattice.form, lattice.centring)
+
+    for lattice in [one for family in Family for one in best(family)]:  # each is a triclinic one, too
+        refine(Family.TRICLINIC, "P", primitive(lattice), lattice.zero_error, WIDTHS)
+    for lattice in best(Family.TRICLINIC):
+        for form in alike(primitive(lattice)):
+            refine(Family.TRICLINIC, "P", form, lattice.zero_error, WIDTHS)
+    for lattice in best(Family.MONOCLINIC) + best(Family.TRICLINIC):
+        for family, centring, form in higher(primitive(lattice)):
+            refine(family, centring, form, lattice.zero_error, WIDTHS)
     return sorted(found.values(), key=lambda lattice: -lattice.score)
 
 
-def _tried(family: Family, at_zeros: list[tuple[Lines, Lines]]) -> list[tuple[Vector, float]]:
-    """Trial lattices of a family, conventional axes: forms and zero errors."""
-    kept, values = np.zeros((CANDIDATES, 7)), np.full(CANDIDATES, -np.inf)
+def _tried(family: Family, at_zeros: list[tuple[Lines, Lines]]) -> list[tuple[str, Vector, float]]:
+    """Trial lattices of a family, conventional axes: centrings, forms and zero errors."""
+    kept, values = np.zeros((KEPT, 8)), np.full(KEPT, -np.inf)
     log_m = math.log(MULTIPLICITY[family])
     for number, (zone, first) in enumerate(at_zeros):
-        for forms in _forms(family, first.q, zone.arrays):
-            _weigh(forms, first.arrays, family.half, log_m, number, kept, values)
-    return [(row[:6].copy(), TRIED[int(row[6])]) for row in kept[np.isfinite(values)]]
+        _weigh(_forms(family, zone), first.arrays, family.half, log_m, number, kept, values)
+    near = np.isfinite(values) & (values > values.max() - MARGIN)
+    return [(CENTRINGS[int(row[7])], row[:6], TRIED[int(row[6])]) for row in kept[near]]
 
 
-def _forms(family: Family, at: Vector, zone: tuple[Any, ...]) -> Iterator[Vector]:
-    """All trial lattices of a family, by each way to make them, forms of shape (n, 6).
+def _forms(family: Family, lines: Lines) -> Vector:
+    """Trial lattices of a family, those that most votes speak for, shape (n, 6)."""
+    at = lines.q[:BASE]
+    if family is Family.CUBIC:
+        edges = (at[:, None] / CUBIC).ravel()
+        return edges[(edges > LEAST / 2) & (edges < MOST), None] * family.basis.T
+    made = {
+        Family.TETRAGONAL: _with_one_axis,
+        Family.HEXAGONAL: _with_one_axis,
+        Family.ORTHORHOMBIC: _with_two_axes,
+        Family.MONOCLINIC: _with_three,
+        Family.TRICLINIC: _with_five,
+    }[family](family, at, lines)
+    forms, evidence = zip(*(_voted(monomials(family), lines, *one) for one in made), strict=True)
+    every = np.concatenate(evidence)
+    return np.concatenate(forms)[np.argsort(-every)[:TRIALS]] @ family.basis.T
+
+
+def _voted(
+    small: Vector, lines: Lines, partial: Vector, column: int, low: Vector, high: Vector
+) -> tuple[Vector, Vector]:
+    """Lattices whose last coefficient most lines agree on, shape (n, free), and the evidence for them, shape (n,).
 
     Args:
-        family: the family.
-        at: 1/d² of the lines that they are made of, shape (lines,).
-        zone: :attr:`Lines.arrays` of those that planes are judged by.
+        small: see :func:`monomials`.
+        lines: that vote.
+        partial: coefficients, shape (m, free).
+        column: the one that is not known.
+        low, high: between which it is, shape (m,).
     """
-    base = min(BASE, len(at))
-    if family is Family.CUBIC:
-        yield _one_axis(at, base, CUBIC)
-    elif family in (Family.TETRAGONAL, Family.HEXAGONAL):
-        hexagonal = family is Family.HEXAGONAL
-        yield _two_axes(at, base, HEXAGONS if hexagonal else SQUARES, hexagonal)
-    elif family is Family.ORTHORHOMBIC:
-        planes, _ = _rectangles(base, IN_PLANE, True, zone, ZONES)
-        yield _on_rectangles(at, planes, base, BELOW)
-    elif family is Family.MONOCLINIC:
-        planes, worth = _rectangles(base, IN_PLANE, False, zone, MONOCLINIC_ZONES)
-        yield _sheared(at, planes, worth, base, zone)
-        planes, _ = _parallelograms(base, DIAGONAL, zone, OBLIQUE)
-        yield _on_parallelograms(at, planes, base + 2, OBLIQUE_BELOW)
-    else:
-        planes, _ = _parallelograms(base, DIAGONAL, zone, TRICLINIC_ZONES)
-        yield _leaning(at, planes, base, zone)
+    width = VOTE * WIDTH / float(np.median(lines.per_q))
+    axis = bool((small[:, column] >= 0).all())
+    # Lines of high indices tell small coefficients better.
+    scale = np.sqrt(lines.top) if axis else np.sqrt(np.maximum(lines.top / high, 4)) / 2
+    step = np.full(len(partial), width) / scale
+    known = small[:, column] == 0
+    order = np.argsort(known, kind="stable")
+    peaks = int(np.clip(TRIALS // max(len(partial), 1), *PEAKS))
+    forms, evidence = np.empty((peaks * len(partial), small.shape[1])), np.empty(peaks * len(partial))
+    room = int(((np.sqrt(high) if axis else high - low) / step).max(initial=0)) + 3
+    n = _vote(
+        small[order],
+        int((~known).sum()),
+        lines.arrays,
+        partial,
+        column,
+        low,
+        high,
+        axis,
+        width,
+        step,
+        room,
+        peaks,
+        forms,
+        evidence,
+    )
+    return forms[:n], evidence[:n]
+
+
+@njit(nogil=True)
+def _vote(
+    small: NDArray,
+    voting: int,
+    lines: tuple,
+    partial: NDArray,
+    column: int,
+    low: NDArray,
+    high: NDArray,
+    axis: bool,
+    width: float,
+    step: NDArray,
+    room: int,
+    peaks: int,
+    forms: NDArray,
+    evidence: NDArray,
+) -> int:
+    """Fills ``forms`` and ``evidence`` of :func:`_voted`, and gives how many there are.
+
+    The first ``voting`` of the monomials hold the last coefficient. Evidence is how much more lines there are, in the
+    plane that is known and where they agree, than by chance: log of a Poisson distribution's, without small terms.
+    """
+    at, _, _, _, nearest, top = lines
+    votes, last, sums, before = np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room), np.zeros(room + 1)
+    rest, inside = np.empty(len(small)), np.empty(len(at), np.bool_)
+    best, where = np.empty(peaks), np.empty(peaks, np.int64)
+    n, found, per_bin, by = len(at), 0, len(nearest) / top, 1 / small[:voting, column]
+    for p in range(len(partial)):
+        inside[:] = False
+        here, own = 0, 0
+        for m in range(len(small)):
+            rest[m] = 0.0
+            for c in range(small.shape[1]):
+                if c != column:
+                    rest[m] += small[m, c] * partial[p, c]
+            if m >= voting and rest[m] < top:
+                here += 1
+                i = nearest[min(int(rest[m] * per_bin), len(nearest) - 1)]
+                if not inside[i] and abs(at[i] - rest[m]) < width:
+                    inside[i] = True
+                    own += 1
+        expected = n * min(2 * width * here / top, 1.0)
+        known = own * (math.log(own / expected) - 1) + expected if own > expected else 0.0
+        start, end = (math.sqrt(low[p]), math.sqrt(high[p])) if axis else (low[p], high[p])
+        per_step = 1 / step[p]
+        bins = int((end - start) * per_step) + 2
+        for b in range(bins):
+            votes[b], last[b] = 0, -1
+        for i in range(n):
+            if inside[i]:
+                continue
+            for m in range(voting):
+                x = (at[i] - rest[m]) * by[m]
+                if x < low[p] or x >= high[p]:
+                    continue
+                place = int(((math.sqrt(x) if axis else x) - start) * per_step)
+                for b in range(place, place + 2):  # of bins that overlap by half
+                    if last[b] != i:
+                        sums[b] = x if votes[b] == 0 else sums[b] + x
+                        last[b] = i
+                        votes[b] += 1
+        for b in range(bins):
+            before[b + 1] = before[b] + votes[b]
+        best[:] = 0.0
+        for b in range(bins):
+            if votes[b] < FEWEST or votes[max(b - 1, 0)] > votes[b] or votes[min(b + 1, bins - 1)] > votes[b]:
+                continue
+            first, after = max(b - AROUND, 0), min(b + AROUND, bins)
+            chance = (before[after] - before[first]) / (after - first)
+            value = votes[b] * (math.log(votes[b] / chance) - 1) + chance
+            worst = np.argmin(best)
+            if value > best[worst]:
+                best[worst], where[worst] = value, b
+        for peak in range(peaks):
+            if best[peak] > 0:
+                for c in range(small.shape[1]):
+                    forms[found, c] = partial[p, c]
+                forms[found, column] = sums[where[peak]] / votes[where[peak]]
+                evidence[found] = known + best[peak]
+                found += 1
+    return found
+
+
+def _with_one_axis(family: Family, at: Vector, lines: Lines) -> Ways:
+    """Tetragonal and hexagonal lattices: a line of one axis or of the plane across it."""
+    small = monomials(family)
+    for column in (0, 1):
+        single = small[small[:, 1 - column] == 0, column]
+        axis = _inside((lines.q[:, None] / single).ravel())
+        partial = np.zeros((len(axis), 2))
+        partial[:, column] = axis
+        yield partial, 1 - column, *_range(axis, LEAST / 2, MOST, lines)
+
+
+def _with_two_axes(family: Family, at: Vector, lines: Lines) -> Ways:
+    """Orthorhombic lattices: two lines of a plane."""
+    planes = _rectangles(at)
+    planes = planes[planes[:, 0] >= planes[:, 1]]
+    partial = np.column_stack([planes[:, :2], np.zeros(len(planes))])
+    yield partial, 2, *_range(partial, LEAST, MOST, lines)
+
+
+def _with_three(family: Family, at: Vector, lines: Lines) -> Ways:
+    """Monoclinic lattices: two rectangular planes that share b*, or the plane across it.
+
+    In the second, layers of odd k may stand half an axis, or half a diagonal, off: the plane is then every second
+    line's.
+    """
+    planes = _best(_rectangles(at), lines, True, RECTANGLES)
+    k, l = np.array([(k, l) for k in range(4) for l in (1, 2)]).T  # noqa: E741
+    c = (at[:, None] - k**2 * planes[:, 1, None, None]) / l**2
+    which, _, _ = ok = np.nonzero((c > LEAST) & (c < MOST))
+    third = c[ok]
+    partial = np.column_stack([planes[which, :2], third, np.zeros(len(third))])
+    high = 1.5 * np.minimum(partial[:, 0], third)
+    yield partial, 3, np.zeros(len(third)), high
+    planes = lines.oblique
+    a, c, e = planes.T
+    whole = [(a, c, e), (a / 4, c, e / 2), (a, c / 4, e / 2), ((a + c + e) / 4, c, c + e / 2)]
+    a, c, e = np.concatenate([np.stack(one) for one in whole], axis=1)
+    partial = np.column_stack([a, np.zeros(len(a)), c, e])
+    yield partial, 1, *_range(partial, LEAST, MOST, lines)
+
+
+def _with_five(family: Family, at: Vector, lines: Lines) -> Ways:
+    """Triclinic lattices: a plane, a line (0 0 l), and a line that tells its angle with one of the plane's axes."""
+    planes = lines.oblique[:TRICLINIC]
+    planes = np.concatenate([planes, planes[:, [1, 0, 2]]])
+    third = np.concatenate([at, at / 4])
+    h, l = np.array([(1, 1), (2, 1), (1, 2)]).T  # noqa: E741
+    a, c = planes[:, 0, None, None, None], third[:, None, None]
+    e = np.abs(lines.q[:, None] - h**2 * a - l**2 * c) / (h * l)
+    which, axis, _, _ = ok = np.nonzero((e <= np.minimum(a, c)) & (c > LEAST))
+    a, b, d = planes[which].T
+    c = third[axis]
+    partial = np.column_stack([a, b, c, d, e[ok], np.zeros(len(a))])
+    high = np.minimum(b, c)
+    yield partial, 5, -high, high
+
+
+def _inside(axis: Vector) -> Vector:
+    """Those that may be 1/d² of an axis."""
+    return axis[(axis > LEAST) & (axis < MOST)]
+
+
+def _range(partial: Vector, low: float, high: float, lines: Lines) -> tuple[Vector, Vector]:
+    """Bounds of an axis for each partial lattice."""
+    return np.full(len(partial), low), np.full(len(partial), min(high, lines.top))
+
+
+def _rectangles(at: Vector) -> Vector:
+    """Rectangular planes h² a + k² b that two lines give: a, b and 0, shape (n, 3)."""
+    i, j = np.triu_indices(len(at), 1)
+    m, n = np.triu_indices(len(IN_PLANE), 1)
+    (h1, k1), (h2, k2) = IN_PLANE[np.r_[m, n]].T ** 2, IN_PLANE[np.r_[n, m]].T ** 2
+    det = h1 * k2 - h2 * k1
+    h1, k1, h2, k2, det = (one[det != 0] for one in (h1, k1, h2, k2, det))
+    first, second = at[i][:, None], at[j][:, None]
+    a, b = ((first * k2 - second * k1) / det).ravel(), ((h1 * second - h2 * first) / det).ravel()
+    ok = (np.minimum(a, b) > LEAST) & (np.maximum(a, b) < MOST)
+    return np.column_stack([a[ok], b[ok], np.zeros(ok.sum())])
+
+
+def _parallelograms(at: Vector, others: Vector) -> Vector:
+    """Oblique planes h² a + l² c + hl d that three lines give, reduced (0 ≤ d ≤ a ≤ c), shape (n, 3)."""
+    i, j = np.triu_indices(len(at), 1)
+    s, t = np.array([(1, 1), (1, 2), (2, 1), (2, 2)]).T ** 2
+    a, c = (at[i][:, None] / s)[:, :, None, None], (at[j][:, None] / t)[:, :, None, None]
+    h, l = DIAGONAL.T  # noqa: E741
+    d = (others[:, None] - h * h * a - l * l * c) / (h * l)
+    a, c, d = (one[d * d < 3.9 * a * c] for one in np.broadcast_arrays(a, c, d))
+    for _ in range(20):  # Gauss's reduction
+        a, c = np.minimum(a, c), np.maximum(a, c)
+        whole = np.floor(d / (2 * a) + 0.5)
+        if not whole.any():
+            break
+        c, d = c - whole * d + whole**2 * a, d - 2 * whole * a
+    ok = (a > LEAST) & (c < MOST)
+    return np.column_stack([a, c, np.abs(d)])[ok]
+
+
+def _best(planes: Vector, lines: Lines, rectangular: bool, most: int) -> Vector:
+    """The planes that hold most lines, the best first, shape (n, 3)."""
+    kept, values = np.zeros((most, 3)), np.full(most, -np.inf)
+    _choose(planes, lines.arrays, rectangular, kept, values)
+    return kept[np.argsort(-values)][: int((values > -np.inf).sum())]
+
+
+@njit(nogil=True)
+def _choose(planes: NDArray, lines: tuple, rectangular: bool, kept: NDArray, values: NDArray) -> None:
+    """Keeps the best planes in ``kept``, and what they are worth in ``values``."""
+    for plane in planes:
+        value = _in_plane(plane[0], plane[1], plane[2], lines, rectangular)
+        if value > values.min():
+            _keep_plane(kept, values, value, plane[0], plane[1], plane[2])
 
 
 @njit(nogil=True, fastmath=True)
-def _worth(form: NDArray, lines: tuple, half: int, log_m: float, worst: float, q: NDArray, hkl: NDArray) -> float:
+def _worth(
+    form: NDArray, lines: tuple, half: int, log_m: float, worst: float, q: NDArray, hkl: NDArray
+) -> tuple[float, int]:
     """About what :func:`.lattices.score` gives of a trial lattice, under the best centring; −∞ if below ``worst``."""
     at, per_q, gain, loss, nearest, top = lines
     det = determinant(form)
     if det <= 1e-12:
-        return -np.inf
+        return -np.inf, 0
     chance = log_m + 0.5 * math.log(det)  # − log (V / m)
     n = len(at)
     most = 0.0
     for i in range(n):
         most += min(gain[i] + chance + 1.3863, CAP)  # log 4: of an F lattice a quarter of the lines is left
     if most <= worst:
-        return -np.inf
+        return -np.inf, 0
     found = points(form, top, half, q, hkl)
     if found == 0 or found == len(q):
-        return -np.inf
+        return -np.inf, 0
     off, parity = np.full(n, 3.0), np.zeros(n, np.int64)
     per_bin = len(nearest) / top
     for p in range(found):
@@ -226,7 +484,7 @@ def _worth(form: NDArray, lines: tuple, half: int, log_m: float, worst: float, q
             if (-h + k + l) % 3 == 0:
                 kept += 16
             parity[i] = kept
-    sums = np.zeros(7)  # P, C, A, B, I, R, F
+    sums = np.zeros(7)  # of PLACES
     for i in range(n):
         if off[i] >= 3:
             for c in range(7):
@@ -245,13 +503,11 @@ def _worth(form: NDArray, lines: tuple, half: int, log_m: float, worst: float, q
             if parity[i] & bits == bits:
                 value = max(value, min(here + more, CAP) - off[i] * off[i] / 2)
             sums[c] += value
-    best = sums[0]
-    if half == 1:
-        best = max(best, sums[1], sums[2], sums[4])
-    elif half == 2:
-        for c in range(1, 7):
-            best = max(best, sums[c])
-    return best
+    best = 0
+    for c in range(1, 5 if half == 1 else 7):
+        if half > 0 and sums[c] > sums[best] and (half == 2 or c != 3):
+            best = c
+    return sums[best], PLACES[best]
 
 
 @njit(nogil=True)
@@ -259,13 +515,13 @@ def _weigh(forms: NDArray, lines: tuple, half: int, log_m: float, number: int, k
     """Keeps the best trial lattices in ``kept``, and what they are worth in ``values``, −∞ where there is none yet."""
     q, hkl = np.empty(400), np.empty((400, 3), np.int64)
     for form in forms:
-        value = _worth(form, lines, half, log_m, values.min(), q, hkl)
+        value, centring = _worth(form, lines, half, log_m, values.min(), q, hkl)
         if value > -np.inf:
-            _keep(kept, values, value, form, number)
+            _keep(kept, values, value, form, number, centring)
 
 
 @njit(nogil=True)
-def _keep(kept: NDArray, values: NDArray, value: float, form: NDArray, number: int) -> None:
+def _keep(kept: NDArray, values: NDArray, value: float, form: NDArray, number: int, centring: int) -> None:
     """Keeps a trial lattice if it is among the best; those nearly alike once."""
     size = abs(form[0]) + abs(form[1]) + abs(form[2])
     place = int(np.argmin(values))
@@ -278,52 +534,9 @@ def _keep(kept: NDArray, values: NDArray, value: float, form: NDArray, number: i
                 place = i
                 break
     if value > values[place]:
-        values[place], kept[place, 6] = value, number
+        values[place], kept[place, 6], kept[place, 7] = value, number, centring
         for j in range(6):
             kept[place, j] = form[j]
-
-
-@njit(nogil=True)
-def _added(forms: NDArray, n: int, a: float, b: float, c: float, d: float, e: float, f: float) -> tuple[NDArray, int]:
-    """The forms, n of which are filled, with one more."""
-    if n == len(forms):
-        larger = np.empty((2 * n, 6))
-        for i in range(n):  # a slice's assignment takes seconds to compile
-            for j in range(6):
-                larger[i, j] = forms[i, j]
-        forms = larger
-    forms[n, 0], forms[n, 1], forms[n, 2], forms[n, 3], forms[n, 4], forms[n, 5] = a, b, c, d, e, f
-    return forms, n + 1
-
-
-@njit(nogil=True)
-def _one_axis(at: NDArray, base: int, sums: NDArray) -> NDArray:
-    """Cubic lattices: one line, whose h² + k² + l² is one of ``sums``."""
-    forms, n = np.empty((1024, 6)), 0
-    for i in range(base):
-        for number in sums:
-            edge = at[i] / number
-            if LEAST / 2 < edge < MOST:
-                forms, n = _added(forms, n, edge, edge, edge, 0.0, 0.0, 0.0)
-    return forms[:n]
-
-
-@njit(nogil=True)
-def _two_axes(at: NDArray, base: int, sums: NDArray, hexagonal: bool) -> NDArray:
-    """Tetragonal and hexagonal lattices: two lines n A + l² C, n and l of ``sums``."""
-    forms, n = np.empty((1024, 6)), 0
-    for i in range(base):
-        for j in range(i + 1, base):
-            for a in range(len(sums)):
-                for b in range(len(sums)):
-                    n1, n2, l1, l2 = sums[a, 0], sums[b, 0], sums[a, 1] ** 2, sums[b, 1] ** 2
-                    det = n1 * l2 - n2 * l1
-                    if det == 0:
-                        continue
-                    first, third = (at[i] * l2 - at[j] * l1) / det, (n1 * at[j] - n2 * at[i]) / det
-                    if LEAST < first < MOST and LEAST / 2 < third < MOST:
-                        forms, n = _added(forms, n, first, first, third, first if hexagonal else 0.0, 0.0, 0.0)
-    return forms[:n]
 
 
 @njit(nogil=True, fastmath=True)
@@ -379,183 +592,3 @@ def _keep_plane(planes: NDArray, values: NDArray, value: float, a: float, c: flo
             break
     if value > values[place]:
         values[place], planes[place, 0], planes[place, 1], planes[place, 2] = value, a, c, d
-
-
-@njit(nogil=True)
-def _rectangles(base: int, indices: NDArray, ordered: bool, lines: tuple, most: int) -> tuple[NDArray, NDArray]:
-    """Rectangular planes h² a + k² b that two lines give, and what they are worth; with a ≥ b if ``ordered``."""
-    at = lines[0]
-    planes, values = np.zeros((most, 3)), np.full(most, -np.inf)
-    for i in range(base):
-        for j in range(i + 1, base):
-            for m in range(len(indices)):
-                for n in range(len(indices)):
-                    h1, k1, h2, k2 = indices[m, 0] ** 2, indices[m, 1] ** 2, indices[n, 0] ** 2, indices[n, 1] ** 2
-                    det = h1 * k2 - h2 * k1
-                    if det == 0:
-                        continue
-                    a, b = (at[i] * k2 - at[j] * k1) / det, (h1 * at[j] - h2 * at[i]) / det
-                    if (ordered and a < b) or not (LEAST < a < MOST and LEAST < b < MOST):
-                        continue
-                    value = _in_plane(a, b, 0.0, lines, True)
-                    if value > values.min():
-                        _keep_plane(planes, values, value, a, b, 0.0)
-    return planes[values > -np.inf], values[values > -np.inf]
-
-
-@njit(nogil=True)
-def _parallelograms(base: int, diagonals: NDArray, lines: tuple, most: int) -> tuple[NDArray, NDArray]:
-    """Oblique planes h² a + l² c + hl d that three lines give, reduced (0 ≤ d ≤ a ≤ c), and what they are worth."""
-    at = lines[0]
-    planes, values = np.zeros((most, 3)), np.full(most, -np.inf)
-    for i in range(base):
-        for j in range(i + 1, base):
-            for first in range(1, 3):
-                for second in range(1, 3):
-                    for other in range(len(at)):
-                        if other in (i, j):
-                            continue
-                        for m in range(len(diagonals)):
-                            a, c = at[i] / first**2, at[j] / second**2
-                            h, l = diagonals[m, 0], diagonals[m, 1]  # noqa: E741
-                            d = (at[other] - h * h * a - l * l * c) / (h * l)
-                            if d * d >= 3.9 * a * c:
-                                continue
-                            for _ in range(20):  # Gauss's reduction
-                                if a > c:
-                                    a, c = c, a
-                                whole = math.floor(d / (2 * a) + 0.5)
-                                if whole == 0:
-                                    break
-                                c, d = c - whole * d + whole * whole * a, d - 2 * whole * a
-                            a, c, d = min(a, c), max(a, c), abs(d)
-                            if a < LEAST or c > MOST:
-                                continue
-                            value = _in_plane(a, c, d, lines, False)
-                            if value > values.min():
-                                _keep_plane(planes, values, value, a, c, d)
-    return planes[values > -np.inf], values[values > -np.inf]
-
-
-@njit(nogil=True)
-def _on_rectangles(at: NDArray, planes: NDArray, base: int, below: NDArray) -> NDArray:
-    """Orthorhombic lattices: a plane, and a line (h k l) with h and k of ``below`` and l up to 3."""
-    forms, n = np.empty((1024, 6)), 0
-    for plane in planes:
-        for i in range(base):
-            for m in range(len(below)):
-                rest = at[i] - below[m, 0] ** 2 * plane[0] - below[m, 1] ** 2 * plane[1]
-                for l in range(1, 4):  # noqa: E741
-                    third = rest / (l * l)
-                    if not LEAST < third < MOST:
-                        continue
-                    a, c = max(plane[0], plane[1], third), min(plane[0], plane[1], third)
-                    forms, n = _added(forms, n, a, plane[0] + plane[1] + third - a - c, c, 0.0, 0.0, 0.0)
-    return forms[:n]
-
-
-@njit(nogil=True)
-def _sheared(at: NDArray, planes: NDArray, worth: NDArray, base: int, zone: tuple) -> NDArray:
-    """Monoclinic lattices of two rectangular planes, (h k 0) and (0 k l), which share b*; a line gives β*.
-
-    That of the second plane's axis is (0 k 1) or (0 k 2), as c* may be any vector of its layer.
-    """
-    triples, best = np.zeros((TRIPLES, 3)), np.full(TRIPLES, -np.inf)
-    for p in range(len(planes)):
-        a, b = planes[p, 0], planes[p, 1]
-        for i in range(base):
-            for k in range(4):
-                for l in range(1, 3):  # noqa: E741
-                    c = (at[i] - k * k * b) / (l * l)
-                    if not LEAST < c < MOST:
-                        continue
-                    value = worth[p] + _in_plane(c, b, 0.0, zone, True)
-                    if value <= best.min():
-                        continue
-                    place = int(np.argmin(best))
-                    for t in range(TRIPLES):  # a and c in either order
-                        if abs(triples[t, 1] - b) < 0.003 * b:
-                            same = abs(triples[t, 0] - a) < 0.003 * a and abs(triples[t, 2] - c) < 0.003 * c
-                            other = abs(triples[t, 0] - c) < 0.003 * c and abs(triples[t, 2] - a) < 0.003 * a
-                            if same or other:
-                                place = t
-                                break
-                    if value > best[place]:
-                        best[place], triples[place, 0], triples[place, 1], triples[place, 2] = value, a, b, c
-    forms, n = np.empty((1024, 6)), 0
-    for a, b, c in triples[best > -np.inf]:
-        for i in range(min(12, len(at))):
-            for k in range(4):
-                for s in range(5):
-                    h, l = 1 + (s == 1) + 2 * (s == 3), 1 + (s == 2) + 2 * (s == 4)  # noqa: E741
-                    e = abs((at[i] - k * k * b - h * h * a - l * l * c) / (h * l))
-                    if at[i] > k * k * b and 1e-5 <= e <= 1.5 * min(a, c):
-                        forms, n = _added(forms, n, a, b, c, 0.0, e, 0.0)
-    return forms[:n]
-
-
-@njit(nogil=True)
-def _on_parallelograms(at: NDArray, planes: NDArray, base: int, below: NDArray) -> NDArray:
-    """Monoclinic lattices: a plane (h 0 l), and a line (h k l) with h and l of ``below`` and k up to 3.
-
-    Layers of odd k may stand half an axis, or half a diagonal, off: the plane is then every second line's.
-    """
-    forms, n = np.empty((1024, 6)), 0
-    for plane in planes:
-        for off in range(4):
-            a, c, e = plane[0], plane[1], plane[2]
-            if off == 1:
-                a, e = a / 4, e / 2
-            elif off == 2:
-                c, e = c / 4, e / 2
-            elif off == 3:
-                a, e = (a + c + e) / 4, c + e / 2
-            for i in range(min(base, len(at))):
-                for m in range(len(below)):
-                    h, l = below[m, 0], below[m, 1]  # noqa: E741
-                    if off and (l if off == 2 else h) % 2 == 0:
-                        continue
-                    rest = at[i] - (h * h * a + l * l * c + h * l * e)
-                    for k in range(1, 4):
-                        b = rest / (k * k)
-                        if LEAST < b < MOST and not (off and k % 2 == 0):
-                            forms, n = _added(forms, n, a, b, c, 0.0, e, 0.0)
-    return forms[:n]
-
-
-@njit(nogil=True)
-def _slants(a: float, c: float, at: NDArray, zone: tuple) -> NDArray:
-    """The cross terms d of the planes h² a + l² c + hl d that hold most lines, up to :data:`CROSSES`."""
-    found, best = np.zeros(CROSSES), np.full(CROSSES, -np.inf)
-    for i in range(min(12, len(at))):
-        for s in range(3):
-            h, l = 1 + (s == 1), 1 + (s == 2)  # noqa: E741
-            d = abs((at[i] - h * h * a - l * l * c) / (h * l))
-            if d > 1.02 * min(a, c):
-                continue
-            value = _in_plane(a, c, d, zone, False)
-            place = int(np.argmin(best))
-            for t in range(CROSSES):
-                if best[t] > -np.inf and abs(found[t] - d) < 0.01 * min(a, c):
-                    place = t
-            if value > best[place]:
-                best[place], found[place] = value, d
-    return found[best > -np.inf]
-
-
-@njit(nogil=True)
-def _leaning(at: NDArray, planes: NDArray, base: int, zone: tuple) -> NDArray:
-    """Triclinic lattices: a plane (h k 0), a line (0 0 l), and the two planes that it makes with the first's axes."""
-    forms, n = np.empty((1024, 6)), 0
-    for a, b, d in planes:
-        for i in range(base):
-            for l in range(1, 3):  # noqa: E741
-                c = at[i] / (l * l)
-                if c < LEAST or c < 0.3 * a:
-                    continue
-                second = _slants(b, c, at, zone)
-                for e in _slants(a, c, at, zone):
-                    for f in second:
-                        for sign in (1, -1):
-                            forms, n = _added(forms, n, a, b, c, d, e, sign * f)
-    return forms[:n]

@@ -133,6 +133,20 @@ def primitive_form(form: Vector, centring: str) -> Vector:
     return np.array([g[0, 0], g[1, 1], g[2, 2], 2 * g[0, 1], 2 * g[0, 2], 2 * g[1, 2]])
 
 
+EXPONENTS = np.array([(2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1)])  # of h, k, l beside A to F
+
+
+def alike(form: Vector) -> list[Vector]:
+    """Lattices that a triclinic one is easily taken for: of half the cell, and with an angle on the other side of 90°.
+
+    Args:
+        form: A to F of short reciprocal axes, as :func:`primitive_form` gives, shape (6,).
+    """
+    halves = [primitive_form(form * 2.0 ** EXPONENTS[:, axis], "P") for axis in range(3)]
+    halves += [primitive_form(form, centring) for centring in "CABI"]
+    return [one * sign for one in (form, *halves) for sign in (1, (1, 1, 1, 1, 1, -1))]
+
+
 SMALL = np.array([v for v in np.ndindex(5, 5, 5) if v > (2, 2, 2)]) - 2  # one of each pair ±v, up to 2
 ASIDE = 0.006  # sine of the angle between an axis and its plane's normal, up to which it may be a twofold one
 
@@ -336,6 +350,32 @@ def score(q: NDArray, two_theta: NDArray, chance: NDArray, wavelength: float, ze
 
 
 @njit(nogil=True)
+def solved(normal: NDArray, right: NDArray) -> NDArray:
+    """The solution of a few normal equations, by Cholesky's factors: numpy's takes seconds to compile.
+
+    Args:
+        normal: positive definite, shape (n, n).
+        right: shape (n,).
+    """
+    n = len(right)
+    lower, x = np.zeros((n, n)), right.copy()
+    for i in range(n):
+        for j in range(i + 1):
+            rest = normal[i, j]
+            for k in range(j):
+                rest -= lower[i, k] * lower[j, k]
+            lower[i, j] = math.sqrt(max(rest, 1e-300)) if i == j else rest / lower[j, j]
+        for k in range(i):
+            x[i] -= lower[i, k] * x[k]
+        x[i] /= lower[i, i]
+    for i in range(n - 1, -1, -1):
+        for k in range(i + 1, n):
+            x[i] -= lower[k, i] * x[k]
+        x[i] /= lower[i, i]
+    return x
+
+
+@njit(nogil=True)
 def refined(
     free: NDArray,
     basis: NDArray,
@@ -405,7 +445,7 @@ def refined(
         right[count] -= prior * (zero_error - zero[0])
         for a in range(count):
             normal[a, a] = 1.0001 * normal[a, a] + 1e-9
-        step = np.linalg.solve(normal, right)
+        step = solved(normal, right)
         x += step[:count]
         zero_error += step[count]
         form = basis @ x

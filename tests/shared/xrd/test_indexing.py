@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from imitation_refinement.xrd.indexing import index
+from imitation_refinement.xrd.indexing import index, monomials
 from imitation_refinement.xrd.lattices import Family
 from tests.shared.xrd.test_lattices import CELLS, all_lines
 
@@ -53,3 +53,10 @@ def test_lines_of_no_lattice_score_low() -> None:
     assert found[0].score < 30
     true = lines(Family.ORTHORHOMBIC, "P", rng)[:25]
     assert index(true, np.full(len(true), 0.1), np.ones(len(true), bool), WAVELENGTH)[0].score > 45
+
+
+def test_monomials_by_hand() -> None:
+    hexagonal = {tuple(one) for one in monomials(Family.HEXAGONAL).tolist()}
+    assert {(1, 0), (0, 1), (3, 1), (7, 0), (0, 36)} <= hexagonal, "h² + k² + hk of 10, 11, 21 and of 00l"
+    assert not hexagonal & {(0, 0), (2, 1), (5, 0)}, "no sums of that form"
+    assert {(1, 0, 1, 1), (1, 0, 1, -1)} <= {tuple(one) for one in monomials(Family.MONOCLINIC).tolist()}

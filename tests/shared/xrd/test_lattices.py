@@ -17,6 +17,7 @@ from imitation_refinement.xrd.lattices import (
     primitive_form,
     refined,
     score,
+    solved,
 )
 
 CELLS = {
@@ -133,3 +134,11 @@ def test_a_cell_and_a_zero_error_are_refined(family: Family, centring: str) -> N
     )
     assert form == pytest.approx(form_of(cell), rel=2e-4, abs=2e-6)
     assert zero == pytest.approx(0.05, abs=2e-3) and lines >= len(q) and value > 2 * len(q)
+
+
+def test_normal_equations_are_solved() -> None:
+    rng = np.random.default_rng(0)
+    for n in (2, 7):
+        slopes = rng.standard_normal((30, n))
+        right = rng.standard_normal(n)
+        assert solved(slopes.T @ slopes, right) == pytest.approx(np.linalg.inv(slopes.T @ slopes) @ right)
