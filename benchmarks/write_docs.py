@@ -111,8 +111,14 @@ def ablation(options: argparse.Namespace) -> None:
 def card(options: argparse.Namespace) -> None:
     own = [Judged(folder) for folder in options.folders]
     about, library = own[0].results["model"], own[0].results["library"]
+    curves = {}
+    for file in sorted(options.model.glob("network-*.safetensors")) if options.model else ():
+        history: Any = load_classifier(file)[2]["history"]
+        curves[file.stem] = history["samples"], history["validation_accuracy"]
+    kept = [f"{seen[right.index(max(right))]:,.0f}" for seen, right in curves.values()]  # the best on what is held out
+    samples = f", kept after {', '.join(kept)} samples" if kept else ""
     made = (
-        f"{own[0].results['networks']} networks of {about.get('samples_a_network', 0):,} samples each, from "
+        f"{own[0].results['networks']} networks{samples}, from "
         f"{about.get('number_of_structures', 0):,} structures and {about.get('random_crystals', 0):,} random crystals, "
         f"{about.get('formulas_kept_out', 0):,} formulas kept out;"
         f" searched: {library['crystals']:,} crystals (`{library['digest'][:16]}`)."
@@ -135,10 +141,6 @@ def card(options: argparse.Namespace) -> None:
         found = ", ".join(f"{said(cut.rows(p)[ANSWER]['system'])} % {p}" for p in PROTOCOLS)
         lines += [f"- Measured, cut to {low:g}–{high:g}° (copper), the window of the best published figure: {found}."]
     if options.model:
-        curves = {}
-        for file in sorted(options.model.glob("network-*.safetensors")):
-            history: Any = load_classifier(file)[2]["history"]
-            curves[file.stem] = history["samples"], history["validation_accuracy"]
         save_figure(samples_figure(curves), options.into.with_name("samples.png"))
         lines += [
             "",
