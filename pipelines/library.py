@@ -39,8 +39,8 @@ from imitation_refinement.xrd.flaws import Ranges, draw
 
 AT_A_TIME = 500  # structures
 # Flaws of the patterns that the ranking is fitted on. Cells differ from the library's by strains from 0.1 to 2.5 %: in
-# solid solutions, at other temperatures, and where the library's cell was calculated. Measured lines stand too high: see
-# learning.pair_training.
+# solid solutions, at other temperatures, and where the library's cell was calculated. Measured lines stand too high:
+# see learning.pair_training.
 RANGES = Ranges(cut_share=0.3, zero_shift=(-0.06, 0.14))
 STRAINS = (0.25, 6.3)  # of RANGES.strain, log
 TEXTURE = (0.0, 0.8)  # standard deviation of the logarithm of each line's intensity, beside the preferred orientation
