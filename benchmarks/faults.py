@@ -1,11 +1,15 @@
 """What becomes of work that is cut: kills, signals, full disks, missing rights, a wrong clock, two at once.
 
-    python -m benchmarks.faults [--kills 20] [--stops 3] [--seed S] [--only NAME …] [--docker] [--short]
+    python -m benchmarks.faults [--kills 20] [--stops 3] [--seed S] [--only NAME …] [--faults NAME …]
+                                [--data FOLDER] [--fork] [--docker] [--short]
 
 Each stage alone, ``refine``, ``identify``, ``batch run``, ``release`` and a whole run (``benchmarks/faults.toml``) are
 done once undisturbed; then again, disturbed, until they end; all that they leave is compared by SHA-256. A table is
 printed, a line a fault and what it was done to; the exit status is 1 if one does not hold. With ``--docker`` tasks of
 the whole run are containers. ``--short`` is for tests: one stage, few moments.
+
+A command spends most of its time on importing. With ``--fork`` each is a fork of this process, which has imported all
+before: moments are those of the work itself. What is told to end, or has another clock, is a process of its own.
 
 What needs root, or a tool, and is not had, is named as not tried: small disks are mounted (else limits on a file's size
 stand for them), read only where nothing may be written, the clock is set back for its processes alone (``clock.c``).
@@ -14,7 +18,10 @@ stand for them), read only where nothing may be written, the clock is set back f
 from __future__ import annotations
 
 import argparse
+import atexit
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -28,13 +35,15 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pipelines.cli
 from imitation_refinement.files import digest
+from imitation_refinement.running.interrupts import run_stage
 from pipelines.profiles import read_profile
 from tests.pipelines.test_release import SMALL
 
@@ -113,10 +122,11 @@ class Faults:
         rng: draws moments.
         kills: how many moments.
         stops: how many of each signal that asks for an end.
+        fork: whether commands are forks of this process.
     """
 
-    def __init__(self, place: Path, rng: random.Random, kills: int, stops: int) -> None:
-        self.place, self.rng, self.kills, self.stops = place, rng, kills, stops
+    def __init__(self, place: Path, rng: random.Random, kills: int, stops: int, fork: bool = False) -> None:
+        self.place, self.rng, self.kills, self.stops, self.fork = place, rng, kills, stops, fork
         self.token = uuid.uuid4().hex
         self.rows: list[Row] = []
         self._number = 0
@@ -130,6 +140,9 @@ class Faults:
         """Starts a command, with more in its environment."""
         self._number += 1
         log = self.place / f"said{self._number}.txt"
+        environ = {**environment(), TOKEN: self.token, **(more or {})}
+        if self.fork and not more:
+            return Running(Fork(command, log, self.place, environ, **how), log, self.token)
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command,
@@ -137,8 +150,8 @@ class Faults:
                 stdout=stream,
                 stderr=stream,
                 cwd=self.place,
-                env={**environment(), TOKEN: self.token, **(more or {})},
-                start_new_session=True,
+                env=environ,
+                process_group=0,  # not a session, which would be a scheduling group of its own, without our priority
                 **how,
             )
         return Running(process, log, self.token)
@@ -150,6 +163,10 @@ class Faults:
         if running.wait() != 0:
             sys.exit(f"{work.name} fails undisturbed:\n{running.said()}")
         work.seconds, work.expected = time.monotonic() - started, work.digests(out)
+        if self.fork:  # the others find imported what this one had to import
+            for name in running.log.with_suffix(".modules").read_text().split():
+                with suppress(Exception):
+                    importlib.import_module(name)
         print(f"{work.name}: {work.seconds:.1f} s undisturbed, {len(work.expected)} files", flush=True)
 
     def ended(self, work: Work, out: Path) -> str:
@@ -234,12 +251,12 @@ class Faults:
                 f"{longest:.1f} s at most",
             )
 
-    def _at_work(self, work: Work) -> tuple[Path, Running]:
-        """Something in the middle of its work, and its folder."""
+    def _at_work(self, work: Work, more: Mapping[str, str] | None = None) -> tuple[Path, Running]:
+        """Something in the middle of its work, and its folder; with more in its environment."""
         moment = work.seconds * self.rng.uniform(0.35, 0.9)
         while True:
             out = self.out()
-            running = self.start(work.first(out))
+            running = self.start(work.first(out), more)
             try:
                 running.process.wait(moment)
             except subprocess.TimeoutExpired:
@@ -270,8 +287,7 @@ class Faults:
                 need = max(sum(p.stat().st_size for p in self.reference(work).rglob("*") if p.is_file()), 1 << 14)
                 disk_size(disk, int(need * share) // 4096 * 4096 + 4096)
                 running = self.start(work.first(out))
-                if running.wait() == 0:
-                    problems.append("")  # it had room enough
+                if running.wait() == 0:  # it had room enough, which is no case
                     shutil.rmtree(out)
                     continue
                 wrong = running.refused("No space left", "disk is full")
@@ -295,7 +311,7 @@ class Faults:
         running = self.start(
             work.first(out), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2)
         )
-        wrong = running.refused("File too large") or self.ended(work, out)
+        wrong = running.refused("File too large", "limit on file sizes") or self.ended(work, out)
         self.note("a file too large: one message, then again", work.name, [wrong])
 
     def forbidden(self, work: Work) -> None:
@@ -327,17 +343,19 @@ class Faults:
         self.note("two at once into one folder", work.name, [wrong], "one refused" if 2 in codes else "both done")
 
     def clock(self, work: Work) -> None:
-        """A clock that is set back by a day: while it is at work, and between a cut and what goes on."""
+        """A clock that is set back by a day: while it is at work, and between a cut and what goes on.
+
+        Forks have it where this process was started with it.
+        """
         compiler = shutil.which("cc")
         if not compiler:
             self.skipped("clock set back by a day", "no C compiler is installed")
             return
-        clock = clock_of(self.place, compiler)
-        back = Path(clock["FAULTS_CLOCK"])
+        given = os.environ.get("FAULTS_CLOCK")
+        clock = {} if given else clock_of(self.place, compiler)
+        back = Path(given or clock["FAULTS_CLOCK"])
         for when, cut in (("while it is at work", False), ("before it goes on", True)):
-            out = self.out()
-            running = self.start(work.first(out), clock)
-            time.sleep(0.5 * work.seconds)
+            out, running = self._at_work(work, clock)
             if cut:
                 running.killed(0)
             back.touch()
@@ -401,11 +419,75 @@ class Faults:
             print(f"| {row.fault} | {row.work} | {row.cases} | {row.held} | {row.note} |")
 
 
+class Fork:
+    """A command as a fork of this process, in which its modules are imported; used as a ``Popen``."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        folder: Path,
+        environ: Mapping[str, str],
+        preexec_fn: Callable[[], None] = lambda: None,
+    ) -> None:
+        def child() -> None:
+            atexit._clear()
+            os.setpgid(0, 0)
+            os.chdir(folder)
+            os.environ.update(environ)
+            with log.open("wb") as stream:
+                os.dup2(stream.fileno(), 1)
+                os.dup2(stream.fileno(), 2)
+            preexec_fn()
+            try:
+                _run(command)
+                log.with_suffix(".modules").write_text("\n".join(sys.modules))
+            finally:
+                atexit._run_exitfuncs()
+
+        self._process = multiprocessing.get_context("fork").Process(target=child)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """Of it."""
+        assert self._process.pid
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit status; None before its end."""
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def wait(self, seconds: float | None = None) -> int:
+        """Its exit status, once it has ended."""
+        self._process.join(seconds)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired("", seconds or 0)
+        return self.returncode
+
+
+def _run(command: Sequence[str]) -> None:
+    """Runs a stage or ``imitation-refinement`` in this process."""
+    module = command[2] if command[0] == sys.executable else ""
+    sys.argv = list(command[2 if module else 0 :])
+    if module:
+        run_stage(module)
+    else:
+        pipelines.cli.main()
+
+
 @dataclass
 class Running:
     """A command at work."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Fork
     log: Path
     token: str
 
@@ -446,7 +528,7 @@ class Running:
     def gone(self, seconds: float) -> bool:
         """Whether all that it started ends within a time; what uploads to MLflow may take longer."""
         end = time.monotonic() + seconds
-        while alive(self.token):
+        while alive(self.token, self.process.pid):
             if time.monotonic() > end:
                 return False
             time.sleep(0.1)
@@ -458,17 +540,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
 
 
-def alive(token: str) -> list[int]:
-    """The processes that were started with a token."""
+def alive(token: str, group: int = -1) -> list[int]:
+    """The processes that were started with a token, or are of a group."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
             started = (place / "environ").read_bytes()
             command = (place / "cmdline").read_bytes()
-            state = (place / "stat").read_text().rpartition(") ")[2][0]
-        except (OSError, IndexError):
+            state, _, of = (place / "stat").read_text().rpartition(") ")[2].split()[:3]
+        except (OSError, ValueError):
             continue
-        if token.encode() in started and state != "Z" and b"tracking.upload" not in command:
+        if (token.encode() in started or int(of) == group) and state != "Z" and b"tracking.upload" not in command:
             found.append(int(place.name))
     return found
 
@@ -584,7 +666,7 @@ def stage_works(data: Path, make: Sequence[str]) -> list[Work]:
     for name, place, outputs, arguments in plan:
         given = [word for output in outputs for word in (f"--{output.replace('_', '-')}", f"{{out}}/{output}")]
         work = Work(f"stage {name}", [sys.executable, "-m", f"components.{name}", *arguments, *given])
-        if place in make:
+        if place in make and not all((made[place] / output).exists() for output in outputs):
             subprocess.run(work.first(made[place]), check=True, env=environment(), capture_output=True)
         works.append(work)
     return works
@@ -592,6 +674,8 @@ def stage_works(data: Path, make: Sequence[str]) -> list[Work]:
 
 def patterns(folder: Path, number: int, rng: random.Random) -> None:
     """Pattern files: the examples of the documentation, counted over again."""
+    if folder.exists():
+        return
     folder.mkdir(parents=True)
     for i in range(number):
         source = ROOT / "docs" / "examples" / ("ZnO.xy", "ZnS.xy")[i % 2]
@@ -618,7 +702,8 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
         return next((path for path in sorted(out.glob("2*")) if (path / "run.json").exists()), out)
 
     structures = data / "structures.parquet"  # that they are a table, release knows by the name
-    structures.symlink_to(data / "collect" / "collected_structures")
+    if not structures.is_symlink():
+        structures.symlink_to(data / "collect" / "collected_structures")
     runner = ["--runner", "docker"] if docker else []
     settings = (*SMALL, "networks=1", "stream.samples=2100", "stream.checkpoint_seconds=0", "refiner.samples=640")
     release = ["--structures", str(structures), *(f"--set={setting}" for setting in settings)]
@@ -653,6 +738,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**31))
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="as 'run' or 'stage simulate'")
     parser.add_argument("--faults", nargs="+", default=[], metavar="NAME", help="as killed stopped full")
+    parser.add_argument("--data", type=Path, help="folder that keeps what stages begin with, for another time")
+    parser.add_argument("--fork", action="store_true")
     parser.add_argument("--docker", action="store_true")
     parser.add_argument("--short", action="store_true")
     arguments = parser.parse_args(argv)
@@ -661,11 +748,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         place = Path(folder)
-        patterns(place / "data" / "patterns", 5, rng)
-        faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.stops)
+        data = (arguments.data or place / "data").absolute()
+        patterns(data / "patterns", 5, rng)
+        faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.stops, arguments.fork)
         chosen = ["stage collect_structures"] if arguments.short else arguments.only
-        for work in works(place / "data", arguments.docker, chosen):
-            faults.whole(work)
+        for work in works(data, arguments.docker, chosen):
+            if arguments.faults != ["forbidden"]:  # which asks what is said alone
+                faults.whole(work)
             alone = [
                 faults.killed,
                 faults.stopped,

@@ -20,6 +20,13 @@ def test_a_killed_stage_ends_with_the_same(capsys: pytest.CaptureFixture[str]) -
     assert "| SIGKILL at random moments, again and again | stage collect_structures | 2 | 2 |  |" in said
 
 
+def test_a_fork_is_killed_as_a_process_is() -> None:
+    command = [sys.executable, "-m", "benchmarks.faults", "--short", "--fork", "--seed", "7"]
+    said = subprocess.run(command, cwd=faults.ROOT, env=faults.environment(), capture_output=True, text=True)
+    assert "| SIGKILL at random moments, again and again | stage collect_structures | 2 | 2 |  |" in said.stdout
+    assert said.returncode == 0
+
+
 def test_what_does_not_hold_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faults.Faults, "whole", lambda self, work: setattr(work, "expected", {"a": "b"}))
     monkeypatch.setattr(faults.Faults, "killed", lambda self, work: self.note("kill", work.name, ["", "is another"]))

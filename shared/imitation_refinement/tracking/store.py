@@ -137,14 +137,17 @@ def refusal(error: Exception, where: str = "MLFLOW_TRACKING_URI", remedy: str = 
     return InputError(where, f"can't be used: {line}.", remedy)
 
 
-def _client(uri: str) -> Any:
-    """MLflow's client of a store that answers."""
+def _client(uri: str, file: Path | None = None) -> Any:
+    """MLflow's client of a store that answers; ``file`` is named where the disk doesn't take it."""
     import mlflow
 
     try:
         client = mlflow.MlflowClient(uri)
         client.search_experiments(max_results=1)
     except Exception as error:  # of MLflow, of SQLAlchemy, of a driver, of what parses addresses
+        if file and (found := re.search("disk I/O error|disk is full", str(error))):  # no more is known of SQLite
+            remedy = "Make room, or lift the limit on file sizes, then give the command again."
+            raise InputError(file, f"can't be written ({found[0]}).", remedy) from None
         raise refusal(error) from None
     return client
 
@@ -156,7 +159,7 @@ def _make(tracking_uri: str) -> None:
         return
     sweep(file.parent, file.name)
     with writable(file), tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
-        _client(sqlite_uri(made := Path(folder, file.name)))
+        _client(sqlite_uri(made := Path(folder, file.name)), file)
         made.replace(file)
 
 

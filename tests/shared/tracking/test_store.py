@@ -59,6 +59,14 @@ def test_a_store_that_was_cut_while_it_was_made_is_made_anew(tmp_path: Path) -> 
     assert experiment and [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+def test_a_store_that_is_larger_than_files_may_be_is_told_with_its_name(tmp_path: Path) -> None:
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    opened = f"from imitation_refinement.tracking.store import open_store; open_store('sqlite:///{tmp_path}/mlflow.db')"
+    said = subprocess.run([sys.executable, "-c", f"{limited}\n{opened}"], capture_output=True, text=True).stderr
+    assert f"{tmp_path}/mlflow.db: can't be written (disk I/O error). Make room, or lift the limit on file" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def _half_made(folder: Path) -> bool:
     with suppress(FileNotFoundError):  # it has just been renamed
         return any(path.stat().st_size > 50_000 for path in folder.rglob("*.db"))
