@@ -473,7 +473,8 @@ def evaluated(text: str, named: Callable[[str], float]) -> float:
         ValueError: if it is none, or not finite.
     """
     try:
-        found = _number(ast.parse(text if len(text) <= LONGEST else "", mode="eval").body, named)
+        # Of a NUL some Pythons make a ValueError, which is none of the syntax.
+        found = _number(ast.parse(text if len(text) <= LONGEST and "\0" not in text else "", mode="eval").body, named)
     except (SyntaxError, TypeError, ArithmeticError, MemoryError, RecursionError):
         found = np.nan
     if not isfinite(found):

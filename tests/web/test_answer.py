@@ -57,7 +57,8 @@ def test_the_refined_pattern_is_the_models(model: Model, tmp_path: Path) -> None
     data = xy(tmp_path, "BaSO4")
     (told,) = answer(model, Question(data, "BaSO4.xy", "1.5406"))["patterns"]
     x, y = np.loadtxt(tmp_path / "BaSO4.xy").T
-    found = model.refine(Pattern("BaSO4", x, y, 1.5406))
+    pattern = Pattern("BaSO4", x, y, 1.5406)
+    found = model.refine(pattern, identify(model, pattern).zero_error)
     assert found.intensity.max() > 0
     np.testing.assert_allclose(told["refined"], found.intensity, rtol=1e-5, atol=1e-9)
     assert any("moved" in sentence for sentence in told["why"])

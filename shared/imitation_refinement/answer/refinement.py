@@ -111,9 +111,16 @@ def floored(values: Vector, grid: Grid, lines: Vector) -> Vector:
 
 
 def within(peaks: Vector, grid: Grid) -> Vector:
-    """First and last angle that is within :data:`WITHIN` of each of some peaks, less a point: tops are told to one."""
-    reach = WITHIN - np.interp(peaks, grid.two_theta, grid.widths)
+    """First and last angle that is within :data:`WITHIN` of each of some peaks, shape (k, 2)."""
+    _, reach = _near_and_reach(peaks, grid)
     return np.stack([peaks - reach, peaks + reach], axis=1)
+
+
+def _near_and_reach(angles: Vector, grid: Grid) -> tuple[Vector, Vector]:
+    """:data:`NEAR`, and :data:`WITHIN` less a point, for tops are told to one; both so much that a point is near."""
+    cell = np.interp(angles, grid.two_theta, grid.widths)
+    near = np.maximum(NEAR, cell / 2)
+    return near, np.maximum(WITHIN - cell, near)
 
 
 def _falling(values: Vector, axis: Vector) -> Vector:
@@ -144,9 +151,7 @@ def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, d
         return np.zeros((0, 2))
     angles = convert_two_theta(axis[tops], pattern.wavelength, grid.wavelength)
     angles = angles[(angles >= grid.start) & (angles <= grid.stop)]
-    cell = np.interp(angles, grid.two_theta, grid.widths)
-    near = np.maximum(NEAR, cell / 2)  # so that a point of the grid is
+    near, reach = _near_and_reach(angles, grid)
     beside = own[np.abs(angles[:, None] - own).argmin(axis=1)] + zero + displacement * np.cos(np.radians(angles / 2))
-    reach = np.maximum(WITHIN - cell, near)  # tops are told to a cell, after what smooths them
     lines = np.stack([np.maximum(angles - near, beside - reach), np.minimum(angles + near, beside + reach)], axis=1)
     return np.asarray(lines[lines[:, 0] <= lines[:, 1]])

@@ -192,7 +192,7 @@ def _asked(
     refined = None
     if model.refiner is not None:
         try:
-            made = model.refine(pattern, keep_angles)
+            made = model.refine(pattern, 0.0 if keep_angles else told.zero_error)
             refined = made.intensity, made.moved
         except InputError:  # nothing on the refiner's grid: then there is nothing for the answer either, which says so
             refined = None

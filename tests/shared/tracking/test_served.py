@@ -223,7 +223,9 @@ def test_the_model_that_comes_along(tmp_path: Path) -> None:
     told = identify(model, pattern)
     assert status == 200 and (said["flag"], said["reason"]) == (told.flag, told.reason)
     np.testing.assert_allclose([said[f"p_{s}"] for s in CRYSTAL_SYSTEMS], told.probabilities, rtol=1e-4)
-    np.testing.assert_allclose(said["intensity"], model.refine(pattern).intensity, rtol=1e-4, atol=1e-3)
+    refined, kept = model.refine(pattern, told.zero_error), loaded.predict([row()], {"keep_angles": True}).iloc[0]
+    np.testing.assert_allclose(said["intensity"], refined.intensity, rtol=1e-4, atol=1e-3)
+    assert said["moved"] == pytest.approx(refined.moved, abs=1e-4) and refined.moved != 0 and kept["moved"] == 0
 
 
 def test_what_can_not_be_saved(toy_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
