@@ -269,8 +269,8 @@ Asked = tuple[np.ndarray, dict[Without, Case]]  # what lattices tell of a virtua
 def _asked(library: Path, structures: pa.Table, measured: Sequence[Measured]) -> list[Asked]:
     """What lattices and the search say of virtual measurements of structures, asked on all cores."""
     parts = [measured[start : start + TOGETHER] for start in range(0, len(measured), TOGETHER)]
-    context, warmed = multiprocessing.get_context("spawn"), (library, structures)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, _begin_asking, warmed) as pool:
+    context, given = multiprocessing.get_context("spawn"), (library, structures)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, _begin_asking, given) as pool:
         done = progress(pool.map(_ask, parts), "measurements searched", len(parts), f"batches of {TOGETHER}")
         return [one for part in done for one in part]
 

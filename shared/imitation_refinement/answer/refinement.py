@@ -67,10 +67,11 @@ def refine(refiner: RootRefiner, pattern: Pattern, zero_error: float | None = No
     if zero_error is not None:
         shift = torch.tensor([[float(np.clip(zero_error, -FARTHEST, FARTHEST)), 0.0]])
     zero, displacement = shift[0].tolist()
-    refined = floored(root[0].double().numpy() ** 2, grid, lines_of(pattern, gridded, grid, zero, displacement))
+    peaks = find_peaks(gridded, grid, 0.0, LEAST).position
+    refined = floored(root[0].double().numpy() ** 2, grid, lines_of(pattern, peaks, grid, zero, displacement))
     highest = int(refined.argmax())
     moved = refiner.moved(torch.from_numpy(refined)[None], shift)[0].numpy()
-    moved = floored(moved, grid, within(find_peaks(gridded, grid, 0.0, LEAST).position, grid))
+    moved = floored(moved, grid, within(peaks, grid))
     on_grid = moved / moved.max() if moved.max() > 0 else moved
     angles = convert_two_theta(pattern.two_theta, pattern.wavelength, grid.wavelength)
     inside = (angles >= grid.start) & (angles <= grid.stop)
@@ -129,7 +130,7 @@ def _falling(values: Vector, axis: Vector) -> Vector:
     return np.minimum(np.minimum.accumulate(values / fade) * fade, values)
 
 
-def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, displacement: float = 0.0) -> Vector:
+def lines_of(pattern: Pattern, peaks: Vector, grid: Grid, zero: float = 0.0, displacement: float = 0.0) -> Vector:
     """First and last angle where each line of a pattern may have its top [° at the grid's wavelength], shape (k, 2).
 
     A line is a maximum of the pattern's significance of :data:`LEAST`, if one is of :data:`SURE`. It may be so near to
@@ -138,7 +139,7 @@ def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, d
 
     Args:
         pattern: as measured.
-        gridded: the same on the grid, shape (points,).
+        peaks: maxima of it on the grid, of a prominence of so many σ [°], shape (n,).
         grid: of the refiner.
         zero, displacement: that will be taken off [°].
     """
@@ -146,12 +147,12 @@ def lines_of(pattern: Pattern, gridded: Vector, grid: Grid, zero: float = 0.0, d
     axis, found = measured_significance(pattern.two_theta, pattern.intensity, pattern.wavelength, pattern.sigma)
     inner = found[1:-1]
     tops = 1 + np.flatnonzero((inner >= found[:-2]) & (inner > found[2:]) & (inner >= LEAST))
-    own = find_peaks(gridded, grid, 0.0, LEAST).position
-    if not len(own) or not (found[tops] >= SURE).any():
+    if not len(peaks) or not (found[tops] >= SURE).any():
         return np.zeros((0, 2))
     angles = convert_two_theta(axis[tops], pattern.wavelength, grid.wavelength)
     angles = angles[(angles >= grid.start) & (angles <= grid.stop)]
     near, reach = _near_and_reach(angles, grid)
-    beside = own[np.abs(angles[:, None] - own).argmin(axis=1)] + zero + displacement * np.cos(np.radians(angles / 2))
+    nearest = peaks[np.abs(angles[:, None] - peaks).argmin(axis=1)]
+    beside = nearest + zero + displacement * np.cos(np.radians(angles / 2))
     lines = np.stack([np.maximum(angles - near, beside - reach), np.minimum(angles + near, beside + reach)], axis=1)
     return np.asarray(lines[lines[:, 0] <= lines[:, 1]])
