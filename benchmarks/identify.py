@@ -11,7 +11,8 @@ another library, of a STRUCTURES table. `--window 12 51` cuts each pattern to th
 
 Needed is each pattern's crystal system; one without a formula counts as *known* alone, one without formula or space
 group not for the phase. Patterns that are calculated (no noise at all) are left out. One that can't be read or searched
-is no answer and counts as wrong. Intervals are Wilson's, 95 %; the calibration error is of the patterns answered.
+is no answer and counts as wrong. Intervals are Wilson's, 95 %; the calibration error is of the patterns answered, in
+brackets what it would be on average if every probability were true: of few patterns it is not 0.
 
 Beside the model: its search, networks and lattices alone, the entry of the largest cosine (nearest neighbour), the most
 frequent crystal system of the patterns themselves (majority); with `--parts` also the vote of the ten largest cosines,
@@ -277,11 +278,18 @@ def worth(p: NDArray[np.float64], truth: NDArray[np.int_]) -> dict[str, Any]:
     out["by system"] = {str(s): counted(right[truth == k]) for k, s in enumerate(CRYSTAL_SYSTEMS)}
     sure, given = p.max(axis=1), p.max(axis=1) > 0
     if not given.any():
-        return out | {"calibration error": None, "reliability": None, "coverage": None, "surest": None}
+        return out | {
+            "calibration error": None,
+            "calibration error by chance": None,
+            "reliability": None,
+            "coverage": None,
+            "surest": None,
+        }
     bins = reliability(p[given], truth[given])
     shares, accuracies = coverage_accuracy(sure, right)
     return out | {
         "calibration error": bins.error,
+        "calibration error by chance": bins.chance,
         "reliability": {name: getattr(bins, name).tolist() for name in ("n", "confidence", "accuracy")},
         "coverage": {"answered": shares.tolist(), "accuracy": accuracies.tolist()},
         "surest": {f"{part:g}": accuracy_of_surest(sure, right, part) for part in SURENESS},
@@ -325,8 +333,8 @@ def told(results: dict[str, Any], given: Labelled, asked: Asked) -> None:
     print(f"| {'':6} | {'':16} | {'n':>5} | " + " | ".join(f"{title:18}" for title in titles) + " |")
     for protocol, rows in results["protocols"].items():
         for name, row in rows.items():
-            error = row["calibration error"]
-            cells = [*(said(row[key]) for key in ("system", "first two", "family")), number(error)]
+            errors = [number(row[key]) for key in ("calibration error", "calibration error by chance")]
+            cells = [*(said(row[key]) for key in ("system", "first two", "family")), " (".join(errors) + ")"]
             print(f"| {protocol:6} | {name:16} | {n[protocol]:5} | " + " | ".join(f"{c:18}" for c in cells) + " |")
     print()
     for protocol, rows in results["protocols"].items():

@@ -167,7 +167,8 @@ def worth_table(own: list[Judged]) -> str:
         ("majority class", MAJORITY, "system"),
     ):
         rows.append([what, *(said(found[by][key]) for found in of)])
-    rows.append(["calibration error of the answer", *(number(found[ANSWER]["calibration error"], 3) for found in of)])
+    for name, key in (("calibration error of the answer", ""), ("by chance, were probabilities true", " by chance")):
+        rows.append([name, *(number(found[ANSWER][f"calibration error{key}"], 3) for found in of)])
     return Table("", "", columns, [("", rows)]).as_markdown()
 
 

@@ -242,6 +242,19 @@ class Reliability:
         """Mean distance of confidence and accuracy over all answers, 0 (best) to 1."""
         return float((self.n * np.abs(self.accuracy - self.confidence)).sum() / self.n.sum())
 
+    @property
+    def chance(self) -> float:
+        """What :attr:`error` of as many answers would be on average if their probabilities were true, 0 to 1.
+
+        Few answers are seldom right as often as they are sure: a bin's mean deviation is a binomial's, 2 v (1 − p)
+        P(v) with v = ⌊n p⌋ + 1 (De Moivre, *Miscellanea Analytica*, 1730).
+        """
+        from scipy.stats import binom
+
+        v = np.floor(self.n * self.confidence) + 1
+        deviation = 2 * v * (1 - self.confidence) * binom.pmf(v, self.n, self.confidence)
+        return float(deviation.sum() / self.n.sum())
+
 
 def reliability(probabilities: ArrayLike, truth: ArrayLike, bins: int = 15) -> Reliability:
     """Answers binned by the probability of the predicted class, in ``bins`` equal widths (Guo et al. 2017).

@@ -139,6 +139,13 @@ def test_reliability_by_hand() -> None:
         metrics.reliability(np.empty((0, 7)), [])
 
 
+def test_calibration_error_of_true_probabilities_against_drawing() -> None:
+    confidence = np.concatenate([RNG.uniform(0.5, 1, 60), np.full(40, 0.97), [1.0]])
+    p = np.column_stack([confidence, 1 - confidence])
+    drawn = [metrics.reliability(p, RNG.random(len(p)) > confidence).error for _ in range(2000)]
+    assert metrics.reliability(p, np.zeros(len(p), int)).chance == pytest.approx(np.mean(drawn), rel=0.03)
+
+
 def test_coverage_and_accuracy_by_hand() -> None:
     # From the surest: right; two that are as sure, one of them right; wrong.
     confidence, correct = [0.5, 0.9, 0.7, 0.7], [False, True, True, False]
