@@ -3,7 +3,7 @@
     python benchmarks/identify.py MEASURED --model FOLDER --parts --output measured        # and so on
     python benchmarks/write_docs.py card measured simulated --window cut --model FOLDER
     python benchmarks/write_docs.py ablation measured simulated --against "networks of 20,000 samples" m s
-        --comparison comparison.csv
+        --comparison unseen.csv known.csv
 
 Folders are what `identify.py --parts --output` wrote of one model, on the two sets in turn; `--against` names those of
 another model, of which something is said in a word or two: what is different. ``card`` fills docs/model.md, writes the
@@ -35,6 +35,7 @@ from imitation_refinement.xrd.crystal import CLASS_INDEX, CRYSTAL_SYSTEMS
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEPT = (".parquet", ".safetensors", ".json")  # of a model's folder
+COMPARED = "of stream.py compare, of a bank without the patterns' formulas and of one with them"
 SYSTEMS = [f"p_{system}" for system in CRYSTAL_SYSTEMS]
 # What each part of an answer adds: its name, what is compared, by the names of identify.py.
 PARTS = (
@@ -91,11 +92,11 @@ def ablation(options: argparse.Namespace) -> None:
     heads = [f"{name}, {protocol}" for name in ("measured", "simulated") for protocol in PROTOCOLS]
     rows = []
     if options.comparison:
-        table = pd.read_csv(options.comparison)
-        for what, found in differences(table).items():
-            cells = [found.get(Path(one.results["patterns"]).stem, MISSING) for one in own]
-            name = f"{what}, networks of {int(table['samples'].max()):,} samples"
-            rows.append([name, MISSING, cells[0], MISSING, cells[1]])
+        unseen, known = map(pd.read_csv, options.comparison)
+        n = int(unseen["samples"].max())
+        for (what, found), others in zip(differences(unseen).items(), differences(known).values(), strict=True):
+            cells = [of[Path(one.results["patterns"]).stem] for one in own for of in (others, found)]
+            rows.append([f"{what}, networks of {n:,} samples", *cells])
     for what, *folders in options.against:
         others = [Judged(Path(folder)) for folder in folders]
         pairs = [(a, b, protocol) for a, b in zip(own, others, strict=True) for protocol in PROTOCOLS]
@@ -215,7 +216,7 @@ def main() -> None:
         else:
             names = ("WHAT", "MEASURED", "SIMULATED")
             command.add_argument("--against", nargs=3, action="append", default=[], metavar=names)
-            command.add_argument("--comparison", type=Path, metavar="CSV", help="of stream.py compare")
+            command.add_argument("--comparison", type=Path, nargs=2, metavar=("UNSEEN", "KNOWN"), help=COMPARED)
     options = parser.parse_args()
     options.function(options)
 
