@@ -54,6 +54,7 @@ from imitation_refinement.results.metrics import accuracy_of_surest, coverage_ac
 from imitation_refinement.running.stage import exit_on_input_error
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CRYSTAL_SYSTEMS, N_CLASSES
 from imitation_refinement.xrd.grid import convert_two_theta
+from imitation_refinement.xrd.lattices import Lattice
 from pipelines.library import Materials, read_library
 
 SURENESS = (1.0, 0.9, 0.75, 0.5)  # of the patterns that are answered, the surest first
@@ -209,7 +210,8 @@ def _ask(r: dict[str, Any], own: NDArray[np.bool_]) -> tuple[dict[str, dict[str,
         pattern = prepare(x, y, wavelength, r["pattern_id"])
         matched = model.search.matched(pattern)
         network = model.ensemble.log_probabilities(x, y, wavelength)
-        lattice = model.lattice(lattices_of(x, y, wavelength))
+        lattices = lattices_of(x, y, wavelength)
+        lattice = model.lattice(lattices)
         for protocol, allowed in (("known", np.ones(len(library), bool)), ("unseen", ~own)):
             answer = model.search.answer(model.search.fitted(pattern, allowed, matched))
             cosine = np.where(allowed, matched[0], -1)
@@ -232,20 +234,23 @@ def _ask(r: dict[str, Any], own: NDArray[np.bool_]) -> tuple[dict[str, dict[str,
         for protocol in PROTOCOLS:
             out[protocol][ONE] = np.exp(first)
     if REFINED in names:
-        for protocol, found in zip(PROTOCOLS, of_refined(model, r, ~own), strict=True):
+        for protocol, found in zip(PROTOCOLS, of_refined(model, r, ~own, lattices), strict=True):
             out[protocol][REFINED] = found
     return out, listed, seconds
 
 
-def of_refined(model: Model, r: dict[str, Any], left: NDArray[np.bool_]) -> NDArray[np.float64]:
+def of_refined(
+    model: Model, r: dict[str, Any], left: NDArray[np.bool_], lattices: list[Lattice]
+) -> NDArray[np.float64]:
     """The answers to a pattern that was refined first, with the whole library and with what is left, shape (2, 7).
 
-    Of 0 where nothing is left of the pattern: that is no answer.
+    Its lines are moved by the zero error of the first of the pattern's own ``lattices``, as those of `refine` are. Of 0
+    where nothing is left of the pattern: that is no answer.
     """
     x, wavelength = np.asarray(r["two_theta"], float), float(r["wavelength"])
     pattern = Pattern(r["pattern_id"], x, np.asarray(r["intensity"], float), wavelength, where=r["pattern_id"])
     try:
-        refined = model.refine(pattern).intensity
+        refined = model.refine(pattern, lattices[0].zero_error if lattices else None).intensity
         prepared = prepare(x, refined, wavelength, r["pattern_id"])
         matched = model.search.matched(prepared)
         network = model.ensemble.log_probabilities(x, refined, wavelength)
