@@ -90,11 +90,10 @@ for rest, message in ((lines[:-1], "4 counts for 5 angles"), (lines[:3], "is no 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source with every block of the page in its place."""
+    """A copy of the source, and of what is compiled of it, with every block of the page in its place."""
     copy = tmp_path_factory.mktemp("extended")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "components", copy / "components", ignore=ignored)
-    shutil.copytree(ROOT / "shared", copy / "shared", ignore=ignored)
+    for part in ("components", "shared"):
+        shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("*.pyc.*", "*.tmp.*"))  # being written
     blocks = list(BLOCK.finditer((ROOT / "docs" / "extending.md").read_text(encoding="utf-8")))
     assert len(blocks) == 11
     for file, line, code in (block.groups() for block in blocks):
