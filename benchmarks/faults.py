@@ -45,7 +45,7 @@ import pipelines.cli
 from imitation_refinement.files import digest
 from imitation_refinement.running.interrupts import run_stage
 from pipelines.profiles import read_profile
-from tests.pipelines.test_release import SMALL
+from tests.pipelines.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
 PROFILE = ROOT / "benchmarks" / "faults.toml"
