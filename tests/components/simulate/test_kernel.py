@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import subprocess
 import sys
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import gemmi
 import numpy as np
 import pytest
+from monty.json import MontyDecoder
 from numpy.typing import NDArray
 from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENGTHS, XRDCalculator
-from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.core import Lattice, Structure
 
 from components.simulate import kernel
@@ -34,9 +38,12 @@ def flat(structures: list[Structure]) -> Structures:
     return Structures.from_pymatgen(structures)
 
 
+@cache
 def prototypes() -> list[Structure]:
     """AFLOW prototypes of every kind of lattice, up to 60 atoms, and made-up awkward ones."""
-    chosen = [entry["snl"].structure for entry in AFLOW_PROTOTYPE_LIBRARY[::9]]
+    library = files("pymatgen.analysis") / "prototypes" / "aflow_prototypes.json.gz"  # takes seconds to be read whole
+    entries = json.loads(gzip.decompress(library.read_bytes()))[::9]
+    chosen = [MontyDecoder().process_decoded(entry["snl"]).structure for entry in entries]
     mixed = Structure(
         Lattice.hexagonal(3.2, 5.2),
         [{"Mg": 0.7, "Al": 0.2}, {"Zn": 0.5, "O": 0.5}],
