@@ -27,6 +27,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,21 +174,29 @@ def ask(model: Model, rows: list[dict[str, Any]], own: NDArray[np.bool_], parts:
     names = [ANSWER, SEARCH, NETWORKS, LATTICE, NEAREST, *also]
     p: Probabilities = {name: {by: np.zeros((len(rows), N_CLASSES)) for by in names} for name in PROTOCOLS}
     asked = Asked(p, [[] for _ in rows], [], {})
+    for i, one in enumerate(progress(_answers(model, names, rows, own), "identify", len(rows), "patterns")):
+        if isinstance(one, str):
+            asked.refused[rows[i]["pattern_id"]] = one
+            continue
+        said, listed, seconds = one
+        for protocol in PROTOCOLS:
+            for by in names:
+                p[protocol][by][i] = said[protocol][by]
+        asked.listed[i] = listed
+        asked.seconds.append(seconds)
+    return asked
+
+
+def _answers(model: Model, names: list[str], rows: list[dict[str, Any]], own: NDArray[np.bool_]) -> Iterator[Any]:
+    """What comes of each pattern by :func:`_ask`, in order; of a single one here: a process takes seconds."""
     cores = min(len(os.sched_getaffinity(0)), len(rows))
+    if cores == 1:
+        _begin(model, names)
+        yield from map(_ask, rows, own)
+        return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(cores, context, initializer=_begin, initargs=(model, names)) as pool:
-        found = pool.map(_ask, rows, own, chunksize=4)
-        for i, one in enumerate(progress(found, "identify", len(rows), "patterns")):
-            if isinstance(one, str):
-                asked.refused[rows[i]["pattern_id"]] = one
-                continue
-            said, listed, seconds = one
-            for protocol in PROTOCOLS:
-                for by in names:
-                    p[protocol][by][i] = said[protocol][by]
-            asked.listed[i] = listed
-            asked.seconds.append(seconds)
-    return asked
+        yield from pool.map(_ask, rows, own, chunksize=4)
 
 
 def _begin(model: Model, names: list[str]) -> None:
