@@ -246,7 +246,7 @@ def test_a_model_that_no_training_logged_is_logged_from_the_journal(
 
 
 PROCESS = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 import mlflow
 from imitation_refinement.tracking import registry
@@ -257,7 +257,7 @@ data = json.loads(Path(folder, "data.json").read_text())
 client = mlflow.MlflowClient(uri)
 Path(folder, "ready").touch()
 while len(list(Path(folder).parent.glob("*/ready"))) < 2:
-    pass
+    time.sleep(0.001)
 print(registry.register(client, run_id, data, Path(folder)))
 """
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -53,6 +54,7 @@ def test_a_store_that_was_cut_while_it_was_made_is_made_anew(tmp_path: Path) -> 
     making = subprocess.Popen([sys.executable, "-c", script, sqlite_uri(file)], stderr=subprocess.DEVNULL)
     while not _half_made(tmp_path):
         assert making.poll() in (None, 0)
+        time.sleep(0.001)
     making.kill()
     making.wait()
     _, experiment = open_store(sqlite_uri(file))
