@@ -28,7 +28,7 @@ from imitation_refinement.learning.config import ClassifierConfig, RootRefinerCo
 from imitation_refinement.learning.models import save_model
 from imitation_refinement.xrd.crystal import N_CLASSES
 from imitation_refinement.xrd.grid import Grid
-from tests.shared.answer.conftest import small_library
+from tests.shared.answer.conftest import lattices_once, small_library  # noqa: F401 (the former in force here, too)
 from web import server
 from web.answer import Question
 from web.app import Access, make_app

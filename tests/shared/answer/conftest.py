@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Lattice, Structure
 
 from components.simulate.kernel import Structures, reflections
+from imitation_refinement.answer import lattice as lattices
 from imitation_refinement.answer.fusion import Fusion
 from imitation_refinement.answer.lattice import KINDS, LatticeVote
 from imitation_refinement.answer.library import Library, record
@@ -53,6 +56,23 @@ CRYSTALS: dict[str, tuple[int, Lattice, list[str], list[list[float]]]] = {
         [[0, 0, 0], [0.013, 0.287, 0.636], [0.91, 0.152, 0.674], [0.243, 0.317, 0.796], [0.86, 0.38, 0.64]],
     ),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lattices_once() -> Iterator[None]:
+    """Lattices of the same lines are looked for once: most of an answer's time, and tests ask of few patterns often."""
+    known: dict[bytes, list[Any]] = {}
+    look = lattices.index
+
+    def index(*given: Any) -> list[Any]:
+        asked = b"|".join(np.asarray(part).tobytes() for part in given)
+        if asked not in known:
+            known[asked] = look(*given)
+        return list(known[asked])
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(lattices, "index", index)
+        yield
 
 
 @cache
