@@ -3,60 +3,26 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
-from kfp.dsl.executor import Executor
-from kfp.local import subprocess_task_handler
 
-import components.simulate.kernel  # noqa: F401 (numba, as it is imported, looks for a `print` that KFP swaps meanwhile)
-from imitation_refinement.progress import begin
 from imitation_refinement.results import figures
 from imitation_refinement.results.paper import PAPER_TABLE_1
-from imitation_refinement.running.launch import environment
-from pipelines import local, processes
+from pipelines import local
 from pipelines.cli import main
 from pipelines.local import KEPT
-from pipelines.records import Call, Records
 from pipelines.studies import ABLATIONS, LABELLED, STUDIES
+from tests.pipelines.here import tasks_here
 
 SETTINGS = ("study=paper", "evaluate.embedded=50")
 
 
-@contextmanager
-def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
-    """Of :func:`pipelines.processes.tasks` but the first that adapts, which the smoke test has none of: the rest here.
-
-    One at a time, in this process, which has imported all; one of its own takes seconds to.
-    """
-    alone, turn = {"adapt_classifier"}, threading.Lock()
-    with processes.tasks(records, lock) as runner:
-        process = subprocess_task_handler.run_local_subprocess
-
-        def run(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
-            *_, source, _, given, _, function = full_command
-            call, names = Call.of(full_command), dict[str, Any]()
-            with turn, environment(env_vars or {}):
-                if function in alone:
-                    alone.remove(function)
-                    return process(full_command, env_vars)
-                begin(call.label)
-                exec(compile(source, function, "exec", dont_inherit=True), names)
-                Executor(json.loads(given), names[function]).execute()
-                return records.note(call)
-
-        with processes.replaced(subprocess_task_handler, "run_local_subprocess", run):
-            yield runner
-
-
 def test_the_study_from_structures_to_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "processes", SimpleNamespace(tasks=tasks))
+    """Of its stages the smoke test runs none that adapts, so the first that does has a process of its own here."""
+    monkeypatch.setattr(local, "processes", SimpleNamespace(tasks=tasks_here("adapt_classifier")))
     monkeypatch.setattr(figures, "DPI", 30)  # drawn faster
     options = [word for setting in SETTINGS for word in ("--set", setting)]
     main(["run", "--profile", "smoke", "--output", str(tmp_path), *options])

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ from imitation_refinement.files import digest
 from imitation_refinement.running.journal import journals
 from imitation_refinement.running.tracking import EXPERIMENT
 from imitation_refinement.vocabulary import Kind, Method
+from pipelines import local
 from pipelines.cli import main
 from pipelines.local import KEPT, tracking_uri
+from tests.pipelines.here import tasks_here
 
 COMMAND = Path(sys.executable).with_name("imitation-refinement")
 TASKS = {
@@ -67,7 +70,9 @@ def killed_when(there: Callable[[], bool], runs: Path, *options: str) -> None:
     process.wait()
 
 
-def test_classifiers_of_another_run(folder: Path, tmp_path: Path) -> None:
+def test_classifiers_of_another_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The same specimens, so the same refiners come of them; of other specimens they have learnt the theory.
 
     The run is killed when it has the first refiners, and goes on: what comes of it is the same to the bit.
@@ -93,9 +98,13 @@ def test_classifiers_of_another_run(folder: Path, tmp_path: Path) -> None:
         assert digest(found) == digest(expected), name
     results = json.loads((tmp_path / "runs/latest/results.json").read_text())
     assert results["data"]["classifiers"] == {"source": str(folder.resolve())}
-    process = run(tmp_path / "runs", "--seed", "2", "--classifiers", str(folder))
-    assert process.returncode == 2
-    assert "has learnt" in process.stderr.splitlines()[-1] and "--keep-out" in process.stderr.splitlines()[-1]
+    monkeypatch.setattr(local, "processes", SimpleNamespace(tasks=tasks_here()))
+    again = ["run", "--profile", "smoke", "--output", str(runs), "--seed", "2", "--classifiers", str(folder)]
+    with pytest.raises(SystemExit) as end:
+        main(again)
+    assert end.value.code == 2
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert "has learnt" in last and "--keep-out" in last
 
 
 def test_results(folder: Path) -> None:
