@@ -178,22 +178,41 @@ def toy_bank(toy_structures: Path) -> Any:
     return bank_of([toy_structures])[0]
 
 
-@pytest.fixture(scope="session")
-def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """:func:`run_toy`, once for all of pytest's processes."""
-    from imitation_refinement.results import figures
-
-    place = tmp_path_factory.getbasetemp()
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A file or folder that is made once for all of pytest's processes."""
+    place = factory.getbasetemp()
     place = place.parent if "PYTEST_XDIST_WORKER" in os.environ else place
-    run, done = place / "toy_run", place / "toy_run.done"
-    with (place / "toy_run.lock").open("w") as lock, pytest.MonkeyPatch.context() as monkeypatch:
+    path, done = place / name, place / f"{name}.done"
+    with (place / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
+            make(path)
+            done.touch()
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """:func:`run_toy`."""
+    from imitation_refinement.results import figures
+
+    def make(run: Path) -> None:
+        with pytest.MonkeyPatch.context() as monkeypatch:
             _untrack(monkeypatch)
             monkeypatch.setattr(figures, "DPI", 30)  # drawn faster
             run_toy(run)
-            done.touch()
-    return run
+
+    return once(tmp_path_factory, "toy_run", make)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of MLflow whose tables are made: that takes seconds, and processes that do it at once fail."""
+    import mlflow
+
+    return once(
+        tmp_path_factory, "empty.db", lambda path: mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    )
 
 
 def run_toy(run: Path) -> None:

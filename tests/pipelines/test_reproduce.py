@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,14 +133,14 @@ def test_what_is_no_finished_run(run: Path, file: str) -> None:
         read_folder(run)
 
 
-def test_a_run_is_known_by_its_id_in_mlflow(run: Path, tmp_path: Path) -> None:
+def test_a_run_is_known_by_its_id_in_mlflow(run: Path, tmp_path: Path, empty_store: Path) -> None:
     import mlflow
 
     runs = tmp_path / "runs"
     with pytest.raises(InputError, match="there is no store of runs in"):
         module.read_tracked("abc", runs)
     runs.mkdir()
-    client = mlflow.MlflowClient(f"sqlite:///{runs / 'mlflow.db'}")
+    client = mlflow.MlflowClient(f"sqlite:///{shutil.copy(empty_store, runs / 'mlflow.db')}")
     experiment = client.create_experiment("x", artifact_location=(runs / "mlartifacts").as_uri())
     whole = client.create_run(experiment).info.run_id
     below = {"mlflow.parentRunId": whole, "stage": "evaluate"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,10 @@ RESULTS = {
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def client(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     import mlflow
 
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
-    client.search_experiments()
-    return client
+    return mlflow.MlflowClient(f"sqlite:///{shutil.copy(empty_store, tmp_path_factory.mktemp('store'))}")
 
 
 class Run:

@@ -19,16 +19,6 @@ from imitation_refinement.tracking.upload import Upload, follow, quiet, usable
 from tests.servers import Server, free_port
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose tables are made, once: that takes seconds, and processes that do it at once fail."""
-    import mlflow
-
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def uri(empty_store: Path, tmp_path: Path) -> str:
     """The address of a store of the test's own."""
