@@ -38,7 +38,7 @@ clean:
 
 # Made anew, and whole, when the lock or the package's metadata change.
 .venv/ready: requirements.lock docker/more.lock setup.cfg
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=…")'
 	@echo "The locked packages into .venv, once: a few minutes."
 	rm -rf .venv
 	$(PYTHON) -m venv .venv

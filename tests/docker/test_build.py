@@ -33,7 +33,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-build, install = load("build"), load("install")
+build, install, lock = load("build"), load("install"), load("lock")
 
 
 def test_every_component_has_its_image() -> None:
@@ -178,6 +178,20 @@ def test_every_lock_says_what_setup_cfg_pins() -> None:
         entry = locked.get(requirement.name.lower())
         assert entry, f"{line} is in no lock"
         assert requirement.specifier.contains(re.split(r"==|\s", entry)[1]), line
+
+
+@pytest.mark.parametrize("minor", range(10, 15))
+def test_make_takes_the_pythons_that_the_lock_has_wheels_for(minor: int, tmp_path: Path) -> None:
+    for file in ("requirements.lock", "docker/more.lock", "setup.cfg"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    says_that_it_is_one = f"import sys; sys.version_info = (3, {minor}, 0); exec(sys.argv[2])"
+    python = f"PYTHON={sys.executable} -c '{says_that_it_is_one}'"  # an environment it can't make: there make ends
+    made = subprocess.run(
+        ["make", "--file", ROOT / "Makefile", ".venv/ready", python], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert made.returncode
+    assert ("is needed: make PYTHON=" in made.stderr) == (minor not in lock.PYTHONS)
 
 
 def test_a_base_image_may_be_named_by_its_digest() -> None:
