@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -187,6 +190,37 @@ def virtual_measurements(structures: pa.Table, number: int, seed: int) -> list[M
         for row, phase, impurity in zip(chosen[part].tolist(), found, others, strict=True):
             out.append(Measured(row, int(systems[row]), *_virtual(rng, phase, impurity)))
     return out
+
+
+def representative(measured: Sequence[Measured], structures: pa.Table, library: pa.Table) -> NDArray[np.float64]:
+    """By what each measurement counts, for each Bravais lattice to do so as often in its system as a library has it.
+
+    What is held out has few stoichiometries: half of its cubic structures may be centred I, where one of eight is.
+
+    Args:
+        measured: of ``structures``.
+        structures: rows with a space group.
+        library: rows that say how often each Bravais lattice is met.
+
+    Returns:
+        Shape (n,), of mean 1 in each crystal system whose lattices are all measured.
+    """
+    groups = structures["space_group"].to_pylist()
+    own = Counter(_bravais(groups[one.row]) for one in measured)
+    met = Counter(_bravais(group) for group in library["space_group"].to_pylist())
+    share = {kind: met[kind] / n * _of_system(own, kind) / _of_system(met, kind) for kind, n in own.items()}
+    return np.array([share[_bravais(groups[one.row])] for one in measured])
+
+
+@cache
+def _bravais(space_group: int) -> tuple[str, str]:
+    """A space group's crystal system and the centring of its lattice, one face as another."""
+    centring = gemmi.find_spacegroup_by_number(space_group).hm[0]
+    return str(CrystalSystem.from_space_group(space_group)), "C" if centring in "ABC" else centring
+
+
+def _of_system(counts: Counter[tuple[str, str]], kind: tuple[str, str]) -> int:
+    return sum(n for (system, _), n in counts.items() if system == kind[0])
 
 
 class Without(StrEnum):

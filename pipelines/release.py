@@ -47,7 +47,16 @@ from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.workers import follow_parent
 from imitation_refinement.xrd.bank import Bank
-from pipelines.library import UNFITTED, Measured, Without, cases, library_of, read_structures, virtual_measurements
+from pipelines.library import (
+    UNFITTED,
+    Measured,
+    Without,
+    cases,
+    library_of,
+    read_structures,
+    representative,
+    virtual_measurements,
+)
 from pipelines.profiles import parse_toml, with_settings
 
 TOGETHER = 16  # virtual measurements that a process asks about at a time
@@ -320,8 +329,9 @@ def _fuse(
     ranked.write(output / ranking.RANKING)
     told = [told for told, _ in asked]
     systems = np.array([one.system for one in measured])
-    lattice = LatticeVote.fit(told, systems, f"{config.measurements} virtual measurements")
-    apart = LatticeVote.apart(told, systems)
+    counting = representative(measured, held_out, structures)
+    lattice = LatticeVote.fit(told, systems, counting, f"{config.measurements} virtual measurements")
+    apart = LatticeVote.apart(told, systems, counting)
     networks = [
         ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE)
         for one in progress(measured, "networks asked", unit="patterns")
@@ -331,7 +341,7 @@ def _fuse(
         for i, case, _ in found
     ]
     truth = np.array([case.true_system for _, case, _ in found])
-    fitted = fusion.fit(opinions, truth, said)
+    fitted = fusion.fit(opinions, truth, counting[[i for i, _, _ in found]], said)
     about = {
         "version": __version__,
         "structures": list(config.structures),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pymatgen.core import Structure
 
@@ -18,6 +19,7 @@ from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 from pipelines.library import (
     UNFITTED,
     Materials,
+    Measured,
     Without,
     cases,
     library_file,
@@ -25,6 +27,7 @@ from pipelines.library import (
     main,
     read_library,
     read_structures,
+    representative,
     virtual_measurements,
 )
 from tests.shared.answer.conftest import CRYSTALS, small_library
@@ -53,6 +56,19 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("structures") / "structures.parquet"
     write_table(path, rows, STRUCTURES)
     return path
+
+
+def test_bravais_lattices_count_as_often_as_a_library_has_them_by_hand() -> None:
+    def groups(*numbers: int) -> pa.Table:
+        return pa.table({"space_group": numbers})
+
+    # Of four cubic ones, two are F (225) and two I (229); of the library's eight six are F, one is I, one P. A (38) and
+    # C (36) are one lattice. What is not measured, P, nobody counts for.
+    measured = [Measured(row, 0, np.empty(0), np.empty(0)) for row in (0, 1, 2, 0, 3, 4, 5)]
+    held_out = groups(225, 229, 229, 36, 38, 62)
+    library = groups(225, 225, 225, 216, 227, 196, 229, 221, 36, 62, 62, 62)
+    found = representative(measured, held_out, library)
+    assert found == pytest.approx([6 / 8 / 0.5, 1 / 8 / 0.5, 1 / 8 / 0.5, 6 / 8 / 0.5, 3 / 8, 3 / 8, 9 / 4])
 
 
 def test_a_library_is_made_of_a_table(structures: Path) -> None:

@@ -117,6 +117,7 @@ class Fusion:
 def fit(
     opinions: Sequence[Opinions],
     truth: NDArray[np.integer],
+    counting: Vector | None = None,
     fitted_on: str = "",
     power: float = POWER,
 ) -> Fusion:
@@ -125,6 +126,7 @@ def fit(
     Args:
         opinions: of n patterns that no part has learnt.
         truth: their class indices, shape (n,).
+        counting: how much each pattern counts, shape (n,); equally without it.
         fitted_on: what they are, for the record.
         power: of the probabilities, in the end.
 
@@ -138,7 +140,7 @@ def fit(
     right = [system == true for (_, system), true in zip(parts, np.asarray(truth), strict=True)]
     start = np.array([*[0.0] * len(Evidence), *START])
     ridge = np.array([RIDGE] * len(Evidence) + [0.0] * len(START))
-    found = conditional_logit([x for x, _ in parts], right, start=start, ridge=ridge).tolist()
+    found = conditional_logit([x for x, _ in parts], right, counting, start, ridge).tolist()
     n = len(Evidence)
     evidence, others, none = (tuple(part) for part in (found[:n], found[n : n + OTHERS], found[n + OTHERS :]))
     return Fusion(tuple(mean.tolist()), tuple(deviation.tolist()), evidence, others, none, power, fitted_on)

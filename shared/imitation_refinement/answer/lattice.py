@@ -143,27 +143,30 @@ class LatticeVote:
         return np.asarray(log_softmax(self.weights @ given))
 
     @classmethod
-    def fit(cls, given: Sequence[Vector], truth: NDArray[np.integer], fitted_on: str = "") -> LatticeVote:
+    def fit(
+        cls, given: Sequence[Vector], truth: NDArray[np.integer], counting: Vector | None = None, fitted_on: str = ""
+    ) -> LatticeVote:
         """The weights under which the true systems are most likely, with a small ridge.
 
         Args:
             given: :func:`features` of n patterns' lattices.
             truth: their class indices, shape (n,).
+            counting: how much each pattern counts, shape (n,); equally without it.
             fitted_on: what they are, for the record.
         """
         inputs = [np.asarray(np.kron(np.eye(N_CLASSES), one), float) for one in given]
         right = [np.arange(N_CLASSES) == true for true in truth]
-        found = conditional_logit(inputs, right, ridge=RIDGE)
+        found = conditional_logit(inputs, right, counting, ridge=RIDGE)
         return cls(found.reshape(N_CLASSES, -1), fitted_on)
 
     @classmethod
-    def apart(cls, given: Sequence[Vector], truth: NDArray[np.integer]) -> list[Vector]:
+    def apart(cls, given: Sequence[Vector], truth: NDArray[np.integer], counting: Vector | None = None) -> list[Vector]:
         """Log-probabilities of each pattern by weights fitted without it: :meth:`fit`'s own are too sure."""
-        part = np.arange(len(given)) % PARTS
-        votes = [
-            cls.fit([one for one, p in zip(given, part, strict=True) if p != left], truth[part != left])
-            for left in range(PARTS)
-        ]
+        part, counting = np.arange(len(given)) % PARTS, np.ones(len(given)) if counting is None else counting
+        votes = []
+        for left in range(PARTS):
+            others = np.flatnonzero(part != left)
+            votes.append(cls.fit([given[i] for i in others.tolist()], truth[others], counting[others]))
         return [votes[p].of(one) for one, p in zip(given, part, strict=True)]
 
     def record(self) -> dict[str, Any]:

@@ -55,6 +55,17 @@ def test_weights_that_made_the_answers_are_found_again() -> None:
     assert confident == pytest.approx(right, abs=0.03), "fitted by likelihood, so calibrated"
 
 
+def test_what_does_not_count_is_not_learnt_from() -> None:
+    rng = np.random.default_rng(1)
+    made, wrong = fusion((0.5, 0.4), (0.5, 0.9, 0.7), theory=1.2), fusion((0.0, 0.0), (0.5, -0.9, -0.7), theory=-1.2)
+    found = [opinions(rng) for _ in range(600)]
+    truth = np.array([rng.choice(7, p=(made if i % 2 else wrong)(one)) for i, one in enumerate(found)])
+    again = fit(found, truth, np.arange(600) % 2.0, power=1.0)
+    alone = fit(found[1::2], truth[1::2], power=1.0)
+    for one in found[:20]:
+        assert again(one) == pytest.approx(alone(one), abs=0.02)
+
+
 def test_a_record_is_read_as_it_was_written() -> None:
     made = fusion((0.4, 0.3), (-1.0, 0.8, 0.6), theory=1.5)
     assert Fusion.read(made.record()) == made

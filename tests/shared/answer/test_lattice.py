@@ -105,6 +105,18 @@ def test_weights_that_made_the_systems_are_found_again() -> None:
     assert own > other, "a fit is surer of what it was fitted on"
 
 
+def test_a_pattern_that_counts_three_times_is_as_three() -> None:
+    rng = np.random.default_rng(0)
+    given, systems = [rng.uniform(0, 3, KINDS + 2) for _ in range(70)], np.arange(70) % 7
+    counting = np.where(np.arange(70) < 7, 3.0, 1.0)
+    thrice = LatticeVote.fit(given + 2 * given[:7], np.concatenate([systems, systems[:7], systems[:7]]))
+    vote = LatticeVote.fit(given, systems, counting)
+    assert vote.weights == pytest.approx(thrice.weights, abs=1e-3)
+    assert np.abs(vote.weights - LatticeVote.fit(given, systems).weights).max() > 0.01
+    fitted_without = LatticeVote.apart(given, systems, np.where(np.arange(70) % 2, counting, 0.0))
+    assert np.isfinite(fitted_without).all()
+
+
 def test_a_record_is_read_as_it_was_written() -> None:
     made = LatticeVote(np.arange(7.0 * (KINDS + 2)).reshape(7, -1) / 10, "nothing")
     again = LatticeVote.read(made.record())
