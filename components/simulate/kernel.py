@@ -385,38 +385,56 @@ def _kinds(atomic_number: NDArray, b_iso: NDArray) -> tuple[NDArray, int]:
 
 
 @njit(nogil=True)
-def _image(kind: NDArray, position: NDArray, i: int, x: float, y: float, z: float) -> int:
-    """The entry of entry i's kind at (x, y, z) modulo the lattice, or −1."""
-    j = i  # images mostly follow each other
-    for _ in range(len(kind)):
-        if kind[j] == kind[i]:
+def _image(kind: NDArray, last: NDArray, position: NDArray, i: int, x: float, y: float, z: float) -> int:
+    """The entry of entry i's kind, whose last is ``last``, at (x, y, z) modulo the lattice, or −1."""
+    own, j = kind[i], i  # images mostly follow each other
+    for _ in range(last[own] + 1 - own):
+        if kind[j] == own:
             dx, dy, dz = position[j, 0] - x, position[j, 1] - y, position[j, 2] - z
             if max(abs(dx - np.rint(dx)), abs(dy - np.rint(dy)), abs(dz - np.rint(dz))) < SYMMETRY:
                 return j
-        j = j + 1 if j + 1 < len(kind) else 0
+        j = j + 1 if j < last[own] else own
     return -1
 
 
 @njit(nogil=True)
-def _maps(kind: NDArray, position: NDArray, sign: float, x: float, y: float, z: float) -> bool:
-    """Whether r → sign · r + (x, y, z) maps the structure onto itself."""
+def _maps(
+    kind: NDArray,
+    last: NDArray,
+    position: NDArray,
+    sign: float,
+    x: float,
+    y: float,
+    z: float,
+    own_inverse: bool,
+    images: NDArray,
+) -> bool:
+    """Whether r → sign · r + (x, y, z) maps the structure onto itself; if so, ``images`` becomes each entry's image."""
+    images[:] = -1
     for i in range(len(kind)):
-        if (
-            _image(kind, position, i, sign * position[i, 0] + x, sign * position[i, 1] + y, sign * position[i, 2] + z)
-            < 0
-        ):
-            return False
+        if images[i] < 0:
+            j = _image(
+                kind, last, position, i, sign * position[i, 0] + x, sign * position[i, 1] + y, sign * position[i, 2] + z
+            )
+            if j < 0:
+                return False
+            images[i] = j
+            if own_inverse:
+                images[j] = i
     return True
 
 
 @njit(nogil=True)
-def _centring(kind: NDArray, position: NDArray) -> int:
-    """The row of ``CENTRINGS`` that holds for the structure."""
+def _centring(kind: NDArray, count: NDArray, last: NDArray, position: NDArray, images: NDArray) -> int:
+    """The row of ``CENTRINGS`` that holds for the structure, the images by each of its translations in ``images``."""
+    common = 0  # divisor of the kinds' numbers of entries, as the order of the centring is
+    for number in count:
+        common = math.gcd(common, number)
     for centring in range(1, len(CENTRINGS)):
-        t, found = 0, True
+        t, found = 0, common % ORDERS[centring] == 0
         while found and t + 1 < ORDERS[centring]:
             x, y, z = CENTRINGS[centring, t]
-            found = _maps(kind, position, 1.0, x, y, z)
+            found = _maps(kind, last, position, 1.0, x, y, z, ORDERS[centring] != 3, images[t])
             t += 1
         if found:
             return centring
@@ -424,12 +442,14 @@ def _centring(kind: NDArray, position: NDArray) -> int:
 
 
 @njit(nogil=True)
-def _inversion(kind: NDArray, count: NDArray, position: NDArray) -> tuple[bool, float, float, float]:
-    """Whether there is a centre of inversion, and twice its position.
+def _inversion(
+    kind: NDArray, count: NDArray, last: NDArray, position: NDArray, images: NDArray
+) -> tuple[bool, float, float, float]:
+    """Whether there is a centre of inversion, and twice its position; the images by it in ``images``.
 
     That is the sum of an entry's position and its image's, so it is sought among the sums of the rarest kind.
     """
-    if _maps(kind, position, -1.0, 0.0, 0.0, 0.0):
+    if _maps(kind, last, position, -1.0, 0.0, 0.0, 0.0, True, images):
         return True, 0.0, 0.0, 0.0
     rarest = 0
     for i in range(len(kind)):
@@ -442,7 +462,7 @@ def _inversion(kind: NDArray, count: NDArray, position: NDArray) -> tuple[bool, 
                 position[rarest, 1] + position[j, 1],
                 position[rarest, 2] + position[j, 2],
             )
-            if _maps(kind, position, -1.0, x, y, z):
+            if _maps(kind, last, position, -1.0, x, y, z, True, images):
                 return True, x, y, z
     return False, 0.0, 0.0, 0.0
 
@@ -459,7 +479,8 @@ def _reduced(
         and thus every structure factor real.
     """
     n = len(atomic_number)
-    kind, count = np.empty(n, np.int64), np.zeros(n, np.int64)  # a kind goes by its first entry
+    # A kind goes by its first entry.
+    kind, count, last = np.empty(n, np.int64), np.zeros(n, np.int64), np.empty(n, np.int64)
     for i in range(n):
         j = kind[i - 1] if i else 0
         if atomic_number[j] != atomic_number[i] or occupancy[j] != occupancy[i] or b_iso[j] != b_iso[i]:
@@ -468,8 +489,10 @@ def _reduced(
                 j += 1
         kind[i] = j
         count[j] += 1
-    centring = _centring(kind, position)
-    inverse, x0, y0, z0 = _inversion(kind, count, position)
+        last[j] = i
+    images = np.empty((4, n), np.int64)
+    centring = _centring(kind, count, last, position, images)
+    inverse, x0, y0, z0 = _inversion(kind, count, last, position, images[3])
     z, o, r, b = np.empty(n, np.int64), np.empty(n), np.empty((n, 3)), np.empty(n)
     done = np.zeros(n, np.bool_)
     kept = 0
@@ -478,19 +501,11 @@ def _reduced(
             continue
         number = 0
         for t in range(ORDERS[centring]):
-            x, y, w = position[i]
-            if t > 0:
-                x, y, w = (
-                    x + CENTRINGS[centring, t - 1, 0],
-                    y + CENTRINGS[centring, t - 1, 1],
-                    w + CENTRINGS[centring, t - 1, 2],
-                )
-            for inverted in range(2 if inverse else 1):
-                j = (
-                    _image(kind, position, i, x0 - x, y0 - y, z0 - w)
-                    if inverted
-                    else _image(kind, position, i, x, y, w)
-                )
+            j = images[t - 1, i] if t else i
+            number += not done[j]
+            done[j] = True
+            if inverse:
+                j = images[3, j]
                 number += not done[j]
                 done[j] = True
         z[kept], o[kept], b[kept] = atomic_number[i], number * occupancy[i], b_iso[i]
