@@ -527,16 +527,18 @@ def _scatter(
     g_max: float,
     hkl: NDArray,
     g2: NDArray,
-    f2: NDArray,
     absent: bool,
-) -> int:
-    """Fills ``hkl``, |g|² and |F|² of the half-sphere, with what a centring extinguishes if ``absent``; their number.
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """The half-sphere: the values of |g|², rising; of each reflection which it has, and |F|²; their order by |g|².
+
+    What a centring extinguishes is among them, behind the others, if ``absent``. ``hkl`` and ``g2`` are work space.
 
     With f = f0 + f′ + i f″, A = Σ (f0 + f′) o exp(2πi g·r) and B = Σ f″ o exp(2πi g·r), the mean of |F|² at g and −g is
     |A|² + |B|²: the cross terms change sign. Both halves together give twice that, a factor that scaling takes out.
 
-    l and −l share the four sums of products of the (h, k) phase with cos and sin of 2π l z over the atoms of a kind;
-    about a centre of inversion two of them vanish.
+    First the sums of o exp(2πi g·r) over the atoms of a kind: l and −l share the four sums of products of the (h, k)
+    phase with cos and sin of 2π l z; about a centre of inversion two of them vanish. Then form factors, once for all
+    reflections of equal |g|².
     """
     atomic_number, occupancy, position, b_iso, centring, inverse = _reduced(atomic_number, occupancy, position, b_iso)
     metric = _metric(_reciprocal(lattice))
@@ -545,13 +547,11 @@ def _scatter(
     k_cos, k_sin = _phases(position, 1, k_max)
     l_cos, l_sin = _phases(position, 2, l_max)
     starts, n_kinds = _kinds(atomic_number, b_iso)
-    elements, thermal, dispersed = np.empty(n_kinds, np.uint64), np.empty(n_kinds), np.empty(n_kinds)
-    for kind in range(n_kinds):
-        elements[kind], thermal[kind] = atomic_number[starts[kind]], b_iso[starts[kind]] / 4
-        dispersed[kind] = imaginary[atomic_number[starts[kind]]]
     n_atoms = len(occupancy)
     re, im = np.empty(n_atoms), np.empty(n_atoms)
-    total = 0
+    parts = 1 if inverse else 2  # of a sum: real, imaginary
+    sums = np.empty((n_kinds, parts, (h_max + 1) * (2 * k_max + 1) * (2 * l_max + 1) + 1))
+    total = extinct = 0
     for h in range(h_max + 1):
         for k in range(0 if h == 0 else -k_max, k_max + 1):
             first, last = _l_range(h, k, metric, g_max * g_max)
@@ -568,14 +568,30 @@ def _scatter(
                 allowed_up = allowed_down = True
                 if centring > 0:
                     allowed_up, allowed_down = allowed[ell % 6], allowed[-ell % 6]
-                if not (absent or allowed_up or allowed_down):
+                up, down = np.uint64(total), np.uint64(total)  # where only one is wanted, it overwrites the other
+                if first <= ell <= last:
+                    square = constant + ell * ell * metric[2, 2] + ell * linear
+                    if allowed_up:
+                        hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, ell
+                        g2[total] = square
+                        total += 1
+                        down += np.uint64(1)
+                    elif absent:
+                        extinct += 1
+                        g2[-extinct] = square
+                if ell > 0 and first <= -ell <= last:
+                    square = constant + ell * ell * metric[2, 2] - ell * linear
+                    if allowed_down:
+                        hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, -ell
+                        g2[total] = square
+                        total += 1
+                    elif absent:
+                        extinct += 1
+                        g2[-extinct] = square
+                if np.uint64(total) == up:
                     continue
-                square = constant + ell * ell * metric[2, 2]
-                g2_up, g2_down = square + ell * linear, square - ell * linear
-                a_re = a_im = b_re = b_im = 0.0  # at l
-                c_re = c_im = d_re = d_im = 0.0  # at −l
                 row = np.uint64(ell)
-                for kind in range(n_kinds if allowed_up or allowed_down else 0):
+                for kind in range(n_kinds):
                     re_cos = re_sin = im_cos = im_sin = 0.0
                     if inverse:
                         for j in range(starts[kind], starts[kind + 1]):
@@ -587,40 +603,40 @@ def _scatter(
                             re_sin += re[j] * l_sin[row, j]
                             im_cos += im[j] * l_cos[row, j]
                             im_sin += im[j] * l_sin[row, j]
-                    z, b = elements[kind], thermal[kind]
-                    up = _interpolate(table, z, math.sqrt(g2_up) / 2 * inverse_step) if last >= ell else 0.0
-                    down = up
-                    if first <= -ell and (linear != 0.0 or last < ell):
-                        down = _interpolate(table, z, math.sqrt(g2_down) / 2 * inverse_step)
-                    up_i = down_i = dispersed[kind]
-                    if b != 0.0:
-                        thermal_up, thermal_down = math.exp(-b * g2_up), math.exp(-b * g2_down)
-                        up, up_i, down, down_i = (
-                            up * thermal_up,
-                            up_i * thermal_up,
-                            down * thermal_down,
-                            down_i * thermal_down,
-                        )
-                    a_re += up * (re_cos - im_sin)
-                    b_re += up_i * (re_cos - im_sin)
-                    c_re += down * (re_cos + im_sin)
-                    d_re += down_i * (re_cos + im_sin)
+                    sums[kind, 0, up] = re_cos - im_sin
+                    sums[kind, 0, down] = re_cos + im_sin
                     if not inverse:
-                        a_im += up * (im_cos + re_sin)
-                        b_im += up_i * (im_cos + re_sin)
-                        c_im += down * (im_cos - re_sin)
-                        d_im += down_i * (im_cos - re_sin)
-                if (allowed_up or absent) and first <= ell <= last:
-                    hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, ell
-                    strength = a_re * a_re + a_im * a_im + b_re * b_re + b_im * b_im
-                    g2[total], f2[total] = g2_up, strength if allowed_up else 0.0
-                    total += 1
-                if (allowed_down or absent) and ell > 0 and first <= -ell <= last:
-                    hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, -ell
-                    strength = c_re * c_re + c_im * c_im + d_re * d_re + d_im * d_im
-                    g2[total], f2[total] = g2_down, strength if allowed_down else 0.0
-                    total += 1
-    return total
+                        sums[kind, 1, up] = im_cos + re_sin
+                        sums[kind, 1, down] = im_cos - re_sin
+    for i in range(extinct):
+        g2[total + i] = g2[i - extinct]
+    n = total + extinct
+    keys, order = _sorted(g2, n, g_max * g_max * (1 + 1e-9))
+    level, levels, n_levels = np.empty(n, np.uint32), np.empty(n), 0
+    for i in range(n):
+        n_levels += i == 0 or keys[i] > keys[i - 1] * (1 + EQUAL)
+        level[order[i]], levels[n_levels - 1] = n_levels - 1, keys[i]
+    levels = levels[:n_levels]
+    factors = np.empty((2, n_levels))  # real, imaginary
+    amplitudes, f2 = np.zeros((2, parts, total)), np.zeros(n)
+    for kind in range(n_kinds):
+        z, b = np.uint64(atomic_number[starts[kind]]), b_iso[starts[kind]] / 4
+        for i in range(n_levels):
+            factors[0, i] = _interpolate(table, z, math.sqrt(levels[i]) / 2 * inverse_step)
+            factors[1, i] = imaginary[z]
+        for i in range(n_levels if b != 0.0 else 0):
+            damping = math.exp(-b * levels[i])
+            factors[0, i] *= damping
+            factors[1, i] *= damping
+        for which in range(1 if imaginary[z] == 0.0 else 2):
+            for part in range(parts):
+                for i in range(total):
+                    amplitudes[which, part, i] += factors[which, level[i]] * sums[kind, part, i]
+    for which in range(2):
+        for part in range(parts):
+            for i in range(total):
+                f2[i] += amplitudes[which, part, i] ** 2
+    return levels, level, f2, order
 
 
 @njit(nogil=True, inline="always")
@@ -665,37 +681,42 @@ def _sorted(keys: NDArray, n: int, top: float) -> tuple[NDArray, NDArray]:
     return out, order
 
 
-@njit(nogil=True)
+@njit(nogil=True, inline="always")
+def _two_theta(sine2: float) -> float:
+    """2θ [°] of sin²θ."""
+    return math.degrees(2 * math.asin(math.sqrt(sine2)))
+
+
+@njit(nogil=True, error_model="numpy", fastmath=False)  # else its caller's: the largest would be 100 ± 1e-14
 def _lines(
-    g2: NDArray, f2: NDArray, n: int, wavelength: float, low: float, high: float, binned: bool, x: NDArray, y: NDArray
+    levels: NDArray, level: NDArray, f2: NDArray, wavelength: float, low: float, binned: bool, x: NDArray, y: NDArray
 ) -> int:
-    """Merges reflections to lines from ``low`` to ``high`` [°] into ``x``, ``y`` and returns how many there are."""
-    g_low, g_high = 2 * math.sin(math.radians(low / 2)) / wavelength, 2 * math.sin(math.radians(high / 2)) / wavelength
-    keys, order = _sorted(g2, n, g_high * g_high * (1 + 1e-9))
-    lines, i, start = 0, 0, -1.0
-    while i < n:
-        first, strength = keys[i], 0.0
-        equal = first * (1 + EQUAL)
-        while i < n and keys[i] <= equal:
-            strength += f2[order[i]]
-            i += 1
-        if first < g_low * g_low:
+    """Merges reflections of rising |g|² to lines from ``low`` [°] into ``x``, ``y`` and returns how many there are."""
+    strengths = np.zeros(len(levels))
+    for i in range(len(f2)):
+        strengths[level[i]] += f2[i]
+    for i in range(len(levels)):  # in a loop of its own it is vectorised
+        sine2 = min(levels[i] * wavelength * wavelength / 4, 1.0)
+        strengths[i] *= (1 + (1 - 2 * sine2) ** 2) / (sine2 * math.sqrt(1 - sine2))
+        levels[i] = sine2
+    lines, start, least = 0, -1.0, math.sin(math.radians(low / 2)) ** 2
+    for i in range(len(levels)):
+        sine2, strength = levels[i], strengths[i]
+        if sine2 < least:
             continue
-        sine2 = min(first * wavelength * wavelength / 4, 1.0)
-        strength *= (1 + (1 - 2 * sine2) ** 2) / (sine2 * math.sqrt(1 - sine2))
         if binned:
-            apart = sine2 - start  # 2θ [rad] differs by more than that, about by what follows from its slope
-            angle = x[lines - 1] + math.degrees(apart / math.sqrt(start * (1 - start))) if lines else 0.0
-            if lines == 0 or apart > math.radians(BIN) or np.rint(angle / BIN) != np.rint(x[lines - 1] / BIN):
-                x[lines], y[lines] = math.degrees(2 * math.asin(math.sqrt(sine2))), 0.0
+            # x is sin²θ of a line's first reflection; 2θ [rad] differs by more than sin²θ does.
+            apart = sine2 - start > math.radians(BIN)
+            if apart or np.rint(_two_theta(sine2) / BIN) != np.rint(_two_theta(start) / BIN):
+                x[lines], y[lines] = sine2, 0.0
                 start = sine2
                 lines += 1
             y[lines - 1] += strength
         else:
-            if start < 0 or first > start * (1 + MERGE) ** 2:
+            if start < 0 or sine2 > start * (1 + MERGE) ** 2:
                 x[lines], y[lines] = 0.0, 0.0
                 lines += 1
-                start = first
+                start = sine2
             x[lines - 1] += strength * sine2
             y[lines - 1] += strength
     largest = 0.0
@@ -704,8 +725,8 @@ def _lines(
     kept = 0
     for i in range(lines):
         if y[i] > THRESHOLD * largest:
-            x[kept] = x[i] if binned else math.degrees(2 * math.asin(math.sqrt(min(1.0, x[i] / y[i]))))
-            y[kept] = 100 * y[i] / largest
+            x[kept] = _two_theta(x[i] if binned else min(1.0, x[i] / y[i]))
+            y[kept] = 100 * (y[i] / largest)
             kept += 1
     return kept
 
@@ -728,7 +749,7 @@ def _peaks(
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Peak lists of all structures as (offsets, two_theta, intensity)."""
     n, size = len(offsets) - 1, 0
-    hkl, g2, f2 = np.empty((size, 3), np.int32), np.empty(size), np.empty(size)
+    hkl, g2 = np.empty((size, 3), np.int32), np.empty(size)
     out = np.zeros(n + 1, np.int64)
     x, y = np.empty(64 * n), np.empty(64 * n)
     for i in range(n):
@@ -737,11 +758,11 @@ def _peaks(
         most = (h_max + 1) * (2 * k_max + 1) * (2 * l_max + 1)
         if most > size:
             size = 2 * most
-            hkl, g2, f2 = np.empty((size, 3), np.int32), np.empty(size), np.empty(size)
+            hkl, g2 = np.empty((size, 3), np.int32), np.empty(size)
         if out[i] + most > len(x):
             more = np.empty(len(x) + most)
             x, y = np.concatenate((x, more)), np.concatenate((y, more))
-        found = _scatter(
+        levels, level, f2, _ = _scatter(
             lattice[i],
             atomic_number[part],
             occupancy[part],
@@ -753,11 +774,10 @@ def _peaks(
             2 * math.sin(math.radians(high[i] / 2)) / wavelength,
             hkl,
             g2,
-            f2,
             binned,  # pymatgen's bins have the angle of their first reflection, even where it is extinct
         )
         at = out[i]
-        out[i + 1] = at + _lines(g2, f2, found, wavelength, low[i], high[i], binned, x[at:], y[at:])
+        out[i + 1] = at + _lines(levels, level, f2, wavelength, low[i], binned, x[at:], y[at:])
     return out, x[: out[n]].copy(), y[: out[n]].copy()
 
 
@@ -777,16 +797,16 @@ def _reflections(
     """One structure's (reciprocal, d, starts, hkl, f2), lines by falling d."""
     g_max = 2 * math.sin(math.radians(high / 2)) / wavelength
     most = _count(lattice, g_max)
-    hkl, g2, f2 = np.empty((most, 3), np.int32), np.empty(most), np.empty(most)
-    n = _scatter(
-        lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, f2, False
+    hkl, g2 = np.empty((most, 3), np.int32), np.empty(most)
+    levels, level, f2, order = _scatter(
+        lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, False
     )
-    keys, order = _sorted(g2, n, g_max * g_max * (1 + 1e-9))
+    n = len(f2)
     ends, strength = np.empty(n, np.int64), np.zeros(n)
     lines, i, least = 0, 0, 0.0
     while i < n:
-        first, total = keys[i], 0.0
-        while i < n and keys[i] <= first * (1 + MERGE) ** 2:
+        first, total = levels[level[order[i]]], 0.0
+        while i < n and levels[level[order[i]]] <= first * (1 + MERGE) ** 2:
             total += f2[order[i]]
             i += 1
         sine2 = min(first * wavelength * wavelength / 4, 1 - 1e-9)
@@ -803,7 +823,7 @@ def _reflections(
         moment = total = 0.0
         for i in range(ends[line - 1] if line else 0, ends[line]):
             j = order[i]
-            moment += f2[j] * g2[j]
+            moment += f2[j] * levels[level[j]]
             total += f2[j]
             for axis in range(3):
                 out_hkl[count, axis] = hkl[j, axis]

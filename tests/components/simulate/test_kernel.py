@@ -181,6 +181,16 @@ def test_centring_and_inversion_are_found_and_change_nothing(
     assert_like_reference(structure, 0)
 
 
+def test_what_a_centring_extinguishes_moves_no_line() -> None:
+    """A primitive cell and its F cell: the same lines from a half-sphere without and with extinct reflections."""
+    cell = Structure.from_spacegroup("F-43m", Lattice.cubic(5.41), ["Zn", "S"], [[0, 0, 0], [0.25, 0.25, 0.25]])
+    (x, y), (x_primitive, y_primitive) = (
+        peaks(flat([s]), CU, 5, 90, "pymatgen")[0] for s in (cell, cell.get_primitive_structure())
+    )
+    np.testing.assert_allclose(x, x_primitive, rtol=1e-9)
+    np.testing.assert_allclose(y, y_primitive, rtol=1e-6)
+
+
 def test_nearly_symmetric_is_not_symmetric() -> None:
     structure = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5), ["Fe", "S"], [[0, 0, 0], [0.25, 0.25, 0.25]])
     structure.translate_sites([0], [1e-3, 2e-3, 5e-3])
