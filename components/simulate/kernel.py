@@ -108,18 +108,12 @@ class Structures:
         for structure in structures:
             before = len(numbers)
             lattices.append(structure.lattice.matrix)
-            for site in structure:
-                species, position = site.species, site.frac_coords
-                if len(species) == 1:  # most sites; a composition's items take four times as long
-                    (element,) = species
+            for site in structure.sites:
+                amounts = site._species._data  # the public properties take half as long again
+                positions += [site._frac_coords] * len(amounts)
+                for element, occupancy in amounts.items():
                     numbers.append(element.Z)
-                    occupancies.append(species.num_atoms)
-                    positions.append(position)
-                else:
-                    for element, occupancy in species.items():
-                        numbers.append(element.Z)
-                        occupancies.append(occupancy)
-                        positions.append(position)
+                    occupancies.append(occupancy)
             lengths.append(len(numbers) - before)
         return cls(
             np.array(lattices, float).reshape(-1, 3, 3),

@@ -98,6 +98,22 @@ def test_interpolation_of_form_factors(wavelength: float) -> None:
             np.testing.assert_allclose(got, exact, rtol=1e-9, atol=1e-9)
 
 
+def test_from_pymatgen_is_what_public_properties_say() -> None:
+    """It reads private attributes, which are pymatgen's to rename."""
+    structures = prototypes()
+    entries = [
+        (element.Z, occupancy, *site.frac_coords)
+        for structure in structures
+        for site in structure
+        for element, occupancy in site.species.items()
+    ]
+    found = flat(structures)
+    assert len(entries) > sum(map(len, structures))  # mixed sites are among them
+    np.testing.assert_array_equal(found.atomic_number, [entry[0] for entry in entries])
+    np.testing.assert_array_equal(found.occupancy, [entry[1] for entry in entries])
+    np.testing.assert_array_equal(found.position, [entry[2:] for entry in entries])
+
+
 def reference(
     structure: Structure, wavelength: float, b_iso: float, low: float, high: float
 ) -> tuple[NDArray, NDArray]:
