@@ -128,7 +128,8 @@ def test_numbers_again(judged: tuple[Path, str]) -> None:
 def test_the_answer_to_a_refined_pattern_again(model: Path, patterns: Path, judged: tuple[Path, str]) -> None:
     made, systems = Model.read(model), [f"p_{system}" for system in CRYSTAL_SYSTEMS]
     (pattern,) = (p for p in read_patterns(patterns)[0] if p.pattern_id == "TiO2")
-    given = pattern.two_theta, made.refine(pattern).intensity, 1.5406
+    zero_error = lattices_of(pattern.two_theta, pattern.intensity, 1.5406)[0].zero_error
+    given = pattern.two_theta, made.refine(pattern, zero_error).intensity, 1.5406
     lattice = made.lattice(lattices_of(*given))
     expected = made.fusion(Opinions.of(made.ensemble.log_probabilities(*given), lattice, made.search(*given)))
     answers = pd.read_csv(judged[0] / "answers.csv")
