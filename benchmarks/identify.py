@@ -292,13 +292,8 @@ def worth(p: NDArray[np.float64], truth: NDArray[np.int_]) -> dict[str, Any]:
     out["by system"] = {str(s): counted(right[truth == k]) for k, s in enumerate(CRYSTAL_SYSTEMS)}
     sure, given = p.max(axis=1), p.max(axis=1) > 0
     if not given.any():
-        return out | {
-            "calibration error": None,
-            "calibration error by chance": None,
-            "reliability": None,
-            "coverage": None,
-            "surest": None,
-        }
+        names = ("calibration error", "calibration error by chance", "reliability", "coverage", "surest")
+        return out | dict.fromkeys(names)
     bins = reliability(p[given], truth[given])
     shares, accuracies = coverage_accuracy(sure, right)
     return out | {

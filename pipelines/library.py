@@ -206,21 +206,18 @@ def representative(measured: Sequence[Measured], structures: pa.Table, library: 
         Shape (n,), of mean 1 in each crystal system whose lattices are all measured.
     """
     groups = structures["space_group"].to_pylist()
-    own = Counter(_bravais(groups[one.row]) for one in measured)
-    met = Counter(_bravais(group) for group in library["space_group"].to_pylist())
-    share = {kind: met[kind] / n * _of_system(own, kind) / _of_system(met, kind) for kind, n in own.items()}
-    return np.array([share[_bravais(groups[one.row])] for one in measured])
+    kinds = [_bravais(groups[one.row]) for one in measured]
+    own, met = Counter(kinds), Counter(map(_bravais, library["space_group"].to_pylist()))
+    of_own, of_met = (Counter(system for system, _ in counts.elements()) for counts in (own, met))
+    counting = {k: met[k] / n * of_own[k[0]] / of_met[k[0]] for k, n in own.items()}
+    return np.array([counting[kind] for kind in kinds])
 
 
 @cache
 def _bravais(space_group: int) -> tuple[str, str]:
     """A space group's crystal system and the centring of its lattice, one face as another."""
-    centring = gemmi.find_spacegroup_by_number(space_group).hm[0]
+    centring = gemmi.find_spacegroup_by_number(space_group).centring_type()
     return str(CrystalSystem.from_space_group(space_group)), "C" if centring in "ABC" else centring
-
-
-def _of_system(counts: Counter[tuple[str, str]], kind: tuple[str, str]) -> int:
-    return sum(n for (system, _), n in counts.items() if system == kind[0])
 
 
 class Without(StrEnum):
