@@ -277,7 +277,7 @@ def _virtual(
     """Angles and counts of one measurement."""
     drawn = draw(rng, RANGES)
     # A metric of a higher symmetry than the atoms' is a crystal's own: other temperatures and methods leave it so.
-    lattice = np.asarray(np.linalg.inv(phase.reciprocal).T, float)
+    lattice = np.linalg.inv(phase.reciprocal).T
     strain = np.exp(rng.uniform(*np.log(STRAINS))) * np.array(drawn.strain)
     drawn = replace(drawn, strain=tuple(with_symmetry(strain, lattice, metric_rotations(lattice)).tolist()))
     factors = np.exp(rng.uniform(*TEXTURE) * rng.standard_normal(len(phase.d)))
