@@ -36,10 +36,9 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest, output_folder, write_text
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.stage import exit_on_input_error
-from imitation_refinement.xrd.crystal import CLASS_INDEX, CRYSTAL_SYSTEMS, CrystalSystem
+from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
 from imitation_refinement.xrd.diffractometer import Reflections, measure
 from imitation_refinement.xrd.flaws import Ranges, draw
-from imitation_refinement.xrd.metric import metric_rotations, with_symmetry
 
 AT_A_TIME = 500  # structures
 # Flaws of the patterns that the ranking is fitted on. Cells differ from the library's by strains from 0.1 to 2.5 %: in
@@ -50,8 +49,6 @@ STRAINS = (0.25, 6.3)  # of RANGES.strain, log
 TEXTURE = (0.0, 0.8)  # standard deviation of the logarithm of each line's intensity, beside the preferred orientation
 AXIS = np.arange(5, 90.001, 0.02)
 BEYOND = 95.0  # 2θ [°]: lines so far still reach in
-# Of the lattices of each system; a trigonal one may be hexagonal.
-ROTATIONS = dict(zip(CRYSTAL_SYSTEMS, (1, 2, 4, 8, 12, 12, 24), strict=True))
 UNFITTED = Ranking((), (), (), (), ())  # where only evidence is collected
 
 
@@ -196,44 +193,31 @@ def virtual_measurements(structures: pa.Table, number: int, seed: int) -> list[M
 
 
 def representative(measured: Sequence[Measured], structures: pa.Table, library: pa.Table) -> NDArray[np.float64]:
-    """By what each measurement counts, for each kind of lattice to do so as often in its system as a library has it.
+    """By what each measurement counts, for each Bravais lattice to do so as often in its system as a library has it.
 
-    A kind is a Bravais lattice, and whether its metric has a higher symmetry than its system. What is held out has few
-    stoichiometries: half of its cubic structures may be centred I, where one of eight is.
+    What is held out has few stoichiometries: half of its cubic structures may be centred I, where one of eight is.
 
     Args:
         measured: of ``structures``.
-        structures: rows with a space group and a lattice.
-        library: rows that say how often each kind is met.
+        structures: rows with a space group.
+        library: rows that say how often each Bravais lattice is met.
 
     Returns:
-        Shape (n,), of mean 1 in each crystal system whose kinds are all measured.
+        Shape (n,), of mean 1 in each crystal system whose lattices are all measured.
     """
-    rows = [one.row for one in measured]
-    unlike = sorted(set(rows))
-    kind_of = dict(zip(unlike, _kinds(structures.take(unlike)), strict=True))
-    kinds = [kind_of[row] for row in rows]
-    own, met = Counter(kinds), Counter(_kinds(library))
-    of_own, of_met = (Counter(kind[0] for kind in counts.elements()) for counts in (own, met))
+    groups = structures["space_group"].to_pylist()
+    kinds = [_bravais(groups[one.row]) for one in measured]
+    own, met = Counter(kinds), Counter(map(_bravais, library["space_group"].to_pylist()))
+    of_own, of_met = (Counter(system for system, _ in counts.elements()) for counts in (own, met))
     counting = {k: met[k] / n * of_own[k[0]] / of_met[k[0]] for k, n in own.items()}
     return np.array([counting[kind] for kind in kinds])
 
 
-def _kinds(structures: pa.Table) -> list[tuple[str, str, bool]]:
-    """Crystal system, centring and whether the metric has a higher symmetry, of each structure."""
-    lattices = np.array(structures["lattice"].to_pylist()).reshape(-1, 3, 3)
-    kinds = []
-    for group, lattice in zip(structures["space_group"].to_pylist(), lattices, strict=True):
-        system, centring = _bravais(group)
-        kinds.append((str(system), centring, len(metric_rotations(lattice)) > ROTATIONS[system]))
-    return kinds
-
-
 @cache
-def _bravais(space_group: int) -> tuple[CrystalSystem, str]:
+def _bravais(space_group: int) -> tuple[str, str]:
     """A space group's crystal system and the centring of its lattice, one face as another."""
     centring = gemmi.find_spacegroup_by_number(space_group).centring_type()
-    return CrystalSystem.from_space_group(space_group), "C" if centring in "ABC" else centring
+    return str(CrystalSystem.from_space_group(space_group)), "C" if centring in "ABC" else centring
 
 
 class Without(StrEnum):
@@ -276,10 +260,8 @@ def _virtual(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Angles and counts of one measurement."""
     drawn = draw(rng, RANGES)
-    # A metric of a higher symmetry than the atoms' is a crystal's own: other temperatures and methods leave it so.
-    lattice = np.linalg.inv(phase.reciprocal).T
-    strain = np.exp(rng.uniform(*np.log(STRAINS))) * np.array(drawn.strain)
-    drawn = replace(drawn, strain=tuple(with_symmetry(strain, lattice, metric_rotations(lattice)).tolist()))
+    strain = np.exp(rng.uniform(*np.log(STRAINS)))
+    drawn = replace(drawn, strain=tuple(strain * component for component in drawn.strain))
     factors = np.exp(rng.uniform(*TEXTURE) * rng.standard_normal(len(phase.d)))
     textured = replace(phase, f2=phase.f2 * np.repeat(factors, np.diff(phase.starts)))
     counts = measure(textured, drawn, AXIS, REFERENCE, impurity)

@@ -29,7 +29,6 @@ from imitation_refinement.xrd.diffractometer import add_background, counted, pai
 from imitation_refinement.xrd.effects import add_spikes
 from imitation_refinement.xrd.flaws import Parameters, Range, Ranges, draw, within
 from imitation_refinement.xrd.grid import Grid
-from imitation_refinement.xrd.metric import Operations, metric_rotations, with_symmetry
 from imitation_refinement.xrd.preparation import even_input
 from imitation_refinement.xrd.redrawn import spacings, strained_metric, textures
 
@@ -62,13 +61,6 @@ class StreamFlaws(Ranges):
     redrawn_share: float = Field(0.15, ge=0, le=1, description="share of patterns whose cell is redrawn")
     redrawn: Annotated[Range, within(-0.2, 0.2)] = Field(
         (-0.15, 0.15), description="each component of the strain of a redrawn cell, in place of the usual one"
-    )
-    metric_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of patterns whose strain keeps the symmetry of the cell's metric, which may be higher than "
-        "that of its atoms",
     )
     step: Annotated[Range, within(0.002, 0.2)] = Field((0.01, 0.05), description="step of the measurement [°], log")
     random_weight: float = Field(
@@ -129,7 +121,6 @@ class Stream:
     flaws: StreamFlaws = field(default_factory=StreamFlaws)
     seed: int = 0
     _of_class: dict[int, _Rows] = field(init=False, repr=False)
-    _rotations: dict[int, Operations] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         label, random = self.bank.label, self.bank.random
@@ -187,12 +178,6 @@ class Stream:
         rows = own.random if own.share and rng.random() < own.share else own.given
         return rng, p, step, int(rows[rng.integers(len(rows))])
 
-    def _metric_rotations(self, row: int) -> Operations:
-        """See :func:`.metric.metric_rotations`; found once a structure."""
-        if row not in self._rotations:
-            self._rotations[row] = metric_rotations(self.bank.lattice[row])
-        return self._rotations[row]
-
     def _add_phase(
         self,
         expected: NDArray[np.float64],
@@ -223,8 +208,6 @@ class Stream:
         if rng.random() < flaws.redrawn_share:
             strain = rng.uniform(*flaws.redrawn, 6)
         strain[:3] += rng.uniform(*flaws.scale)
-        if flaws.metric_share and rng.random() < flaws.metric_share:
-            strain = with_symmetry(strain, bank.lattice[row], self._metric_rotations(row))
         metric = strained_metric(bank.lattice[row], operations, strain)
         d = spacings(hkl, metric)
         factor = np.exp(rng.uniform(*flaws.line_texture) * rng.standard_normal(len(d)))

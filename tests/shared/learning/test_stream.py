@@ -94,17 +94,6 @@ def test_strain_shifts_a_cubic_pattern_along_log_q(toy_bank: Bank) -> None:
     assert shift * step == pytest.approx(np.log(1.05), abs=2 * step)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_a_cubic_metric_outlasts_the_strain_of_a_crystal_of_lower_symmetry(toy_bank: Bank, share: float) -> None:
-    cubic = toy_bank.select(toy_bank.label == CLASS_INDEX["cubic"]).select([0])
-    alone = np.eye(3, dtype=np.int8)[None]
-    lower = replace(cubic, operations=alone, operation_offsets=np.array([0, 1]))
-    stream = Stream(lower, Grid(axis="log_q", points=3072), StreamFlaws(metric_share=share))
-    for number in range(5):
-        edges = stream.ideal(number)[0] * np.linalg.norm(lower.hkl, axis=1)
-        assert np.allclose(edges, edges[0]) == bool(share)
-
-
 def test_formulas_are_kept_out_however_they_are_written(toy_bank: Bank) -> None:
     names = toy_bank.formula.tolist()
     kept = without(toy_bank, [f"{names[0]}4", "no formula!", "Fe2O3", f"{names[3]}H2"])
