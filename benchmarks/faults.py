@@ -53,6 +53,8 @@ COMMAND = [str(Path(sys.executable).with_name("imitation-refinement"))]
 END_S = 5.0  # for what was asked to end
 # Of a run's folder: what says when and how, not what.
 PASSING = re.compile(r"log\.txt|run\.json|tracking/.*|answers\.journal")
+# What a report says of that.
+WHEN_AND_WHERE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d{8}-\d{6}(-\d+)?|/(out\d+|reference-[a-z-]+)")
 TOKEN = "FAULTS_TOKEN"  # in the environment of all that is started, by which it is found again
 
 
@@ -99,8 +101,7 @@ def _digest(path: Path) -> str:
     """SHA-256 of a file; of a report without when and where it was made."""
     if path.name not in ("report", "report.html"):
         return digest(path)
-    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d{8}-\d{6}|/(out\d+|reference-[a-z-]+)", "", path.read_text("utf-8"))
-    return sha256(text.encode()).hexdigest()
+    return sha256(WHEN_AND_WHERE.sub("", path.read_text("utf-8")).encode()).hexdigest()
 
 
 @dataclass
@@ -327,20 +328,41 @@ class Faults:
         self.note("no right to write", work.name, [wrong])
 
     def two(self, work: Work) -> None:
-        """The same twice at once, into one folder: one is done, the other one refused, or both are."""
+        """The same twice at once, into one folder: one is done, the other one refused, or both are.
+
+        Runs have folders of their own, and both are done; then one of them that was cut is gone on with twice at once.
+        """
+        if not work.again:
+            out = self.out()
+            self._both(work, out, work.first(out), "two at once into one folder")
+            return
         out = self.out()
         both = [self.start(work.first(out)) for _ in range(2)]
+        problems = [f"status {code}: {one.last()}" for one in both if (code := one.wait()) != 0]
+        made = sorted(path.parent for path in out.glob("2*/run.json"))
+        problems += [f"{len(made)} folders"] * (len(made) != 2)
+        problems += [f"{folder.name} is something else" for folder in made if work.digests(folder) != work.expected]
+        self.note("two at once, each in a folder of its own", work.name, ["; ".join(problems)])
+        shutil.rmtree(out)
+        while True:
+            out, running = self._at_work(work)
+            left = "" if running.killed(0) else "processes are left"
+            if any(out.glob("2*/run.json")):
+                break
+        self._both(work, out, work.next(out), "gone on with twice at once", left)
+
+    def _both(self, work: Work, out: Path, command: Sequence[str], fault: str, wrong: str = "") -> None:
+        """A command twice at once, of which one is done, the other one refused, or both are; what is wrong before."""
+        both = [self.start(command) for _ in range(2)]
         codes = [running.wait() for running in both]
-        wrong = ""
         if sorted(codes) not in ([0, 0], [0, 2]):
             wrong = f"status {codes}: {both[0].last()} {both[1].last()}"
         for running, code in zip(both, codes, strict=True):
             if code and "is being written by another command" not in running.said():
                 wrong = f"says: {running.last()}"
-        found = work.digests(out)
-        if not wrong and found != work.expected:
+        if not wrong and work.digests(out) != work.expected:
             wrong = "what is there is something else"
-        self.note("two at once into one folder", work.name, [wrong], "one refused" if 2 in codes else "both done")
+        self.note(fault, work.name, [wrong], "one refused" if 2 in codes else "both done")
 
     def clock(self, work: Work) -> None:
         """A clock that is set back by a day: while it is at work, and between a cut and what goes on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -49,3 +50,47 @@ def test_the_clock_of_a_process_is_set_back(tmp_path: Path) -> None:
     Path(clock["FAULTS_CLOCK"]).touch()
     after = told()
     assert [round((b - a) / 3600) for a, b in zip(after, before, strict=True)] == [24, 24, 0]
+
+
+# A run that, where it is gone on with, ends a second after another one has come that goes on with it.
+RUN = """
+import os, sys, time
+from pathlib import Path
+
+resumed = "--resume" in sys.argv
+folder = Path(sys.argv[-1]) if resumed else Path(sys.argv[-1], f"2{os.getpid()}")
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "run.json").touch()
+
+from imitation_refinement.files import alone
+from imitation_refinement.running.stage import exit_on_input_error
+
+if resumed:
+    folder.with_name(f"came-{os.getpid()}").touch()
+with exit_on_input_error(), alone(folder / ".lock", folder, ""):
+    end = time.monotonic() + 60
+    while resumed and len(list(folder.parent.glob("came-*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(1)
+    (folder / "result").write_text(CONTENT)
+"""
+
+
+@pytest.mark.parametrize(("content", "held"), [("'same'", 1), ("folder.name", 0)])
+def test_two_runs_have_their_own_folders_and_one_is_gone_on_with_once(tmp_path: Path, content: str, held: int) -> None:
+    command = [sys.executable, "-c", RUN.replace("CONTENT", content)]
+    work = faults.Work(
+        "run",
+        [*command, "{out}"],
+        lambda out: [*command, "--resume", str(next(out.glob("2*/run.json")).parent)],
+        lambda out: next((path.parent for path in sorted(out.glob("2*/run.json"))), out),
+        1.5,
+        {"result": faults.sha256(b"same").hexdigest()},
+    )
+    found = faults.Faults(tmp_path, random.Random(0), 0, 0)
+    found.two(work)
+    assert [(row.fault, row.cases, row.held) for row in found.rows] == [
+        ("two at once, each in a folder of its own", 1, held),
+        ("gone on with twice at once", 1, held),
+    ]
+    assert "one refused" in found.rows[1].note
