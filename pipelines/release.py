@@ -45,7 +45,7 @@ from imitation_refinement.learning.stream import apart_from, formulas_of, withou
 from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
 from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
-from imitation_refinement.running.workers import follow_parent
+from imitation_refinement.running.workers import following
 from imitation_refinement.xrd.bank import Bank
 from pipelines.library import (
     UNFITTED,
@@ -186,7 +186,7 @@ def _networks(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> l
             _train(*one)
         return names
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores, len(work)), context, initializer=_beside_others) as pool:
+    with ProcessPoolExecutor(min(cores, len(work)), context, *following(_beside_others)) as pool:
         try:
             for future in [pool.submit(_train, *one) for one in work]:
                 future.result()
@@ -246,9 +246,8 @@ def _refiner(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> No
 
 
 def _beside_others() -> None:
-    """Readies a process that trains beside others: one thread, and it ends when the one that started it does."""
+    """Readies a process that trains beside others: one thread."""
     torch.set_num_threads(1)
-    follow_parent()
 
 
 def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
@@ -278,8 +277,8 @@ Asked = tuple[np.ndarray, dict[Without, Case]]  # what lattices tell of a virtua
 def _asked(library: Path, structures: pa.Table, measured: Sequence[Measured]) -> list[Asked]:
     """What lattices and the search say of virtual measurements of structures, asked on all cores."""
     parts = [measured[start : start + TOGETHER] for start in range(0, len(measured), TOGETHER)]
-    context, given = multiprocessing.get_context("spawn"), (library, structures)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, _begin_asking, given) as pool:
+    context, ready = multiprocessing.get_context("spawn"), following(_begin_asking, library, structures)
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, *ready) as pool:
         done = progress(pool.map(_ask, parts), "measurements searched", len(parts), f"batches of {TOGETHER}")
         return [one for part in done for one in part]
 

@@ -56,7 +56,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import Unwritable, cell, digest, output_folder, sweep, unused_name, writing
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.interrupts import check_stopped
-from imitation_refinement.running.workers import follow_parent
+from imitation_refinement.running.workers import following
 from imitation_refinement.xrd.radiation import parse_wavelength
 
 JOURNAL, PICTURES = "answers.journal", "pictures"
@@ -411,7 +411,7 @@ def _answered(items: Iterator[Item], asked: Asked, processes: int) -> Iterator[E
     suspects: deque[Item] = deque()
     while True:  # a pool whose process died is done with
         alone = bool(suspects)
-        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (asked,))
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), *following(_begin, asked))
         pending: dict[Future[Entry], Item] = {}
         try:
             while True:
@@ -447,7 +447,6 @@ def _begin(asked: Asked) -> None:
     import torch
 
     torch.set_num_threads(1)
-    follow_parent()
     try:
         _answerer = Answerer(asked)
     except Exception as error:  # told with the first item: from here it would only be seen that the process died
