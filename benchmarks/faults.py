@@ -44,6 +44,7 @@ from typing import Any
 import pipelines.cli
 from imitation_refinement.files import digest
 from imitation_refinement.running.interrupts import run_stage
+from imitation_refinement.running.revision import REVISION_VARIABLE, revision
 from pipelines.profiles import read_profile
 from tests.pipelines.conftest import SMALL
 
@@ -558,8 +559,9 @@ class Running:
 
 
 def environment() -> dict[str, str]:
-    """Of all that is started: this checkout's packages come first."""
-    return {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    """Of all that is started: this checkout's packages come first, and its revision stays that of the beginning."""
+    packages = f"{ROOT / 'shared'}:{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    return {**os.environ, "PYTHONPATH": packages, REVISION_VARIABLE: revision()}
 
 
 def alive(token: str, group: int = -1) -> list[int]:
