@@ -611,21 +611,32 @@ def _scatter(
         n_levels += i == 0 or keys[i] > keys[i - 1] * (1 + EQUAL)
         level[order[i]], levels[n_levels - 1] = n_levels - 1, keys[i]
     levels = levels[:n_levels]
-    factors = np.empty((2, n_levels))  # real, imaginary
-    amplitudes, f2 = np.zeros((2, parts, total)), np.zeros(n)
+    steps, factors, damping = np.empty(n_levels), np.empty(n_levels), np.ones(n_levels)
+    for i in range(n_levels):
+        steps[i] = math.sqrt(levels[i]) / 2 * inverse_step
+    amplitudes, f2 = np.zeros((2, parts, total)), np.zeros(n)  # of f0 + f′, of f″
     for kind in range(n_kinds):
         z, b = np.uint64(atomic_number[starts[kind]]), b_iso[starts[kind]] / 4
         for i in range(n_levels):
-            factors[0, i] = _interpolate(table, z, math.sqrt(levels[i]) / 2 * inverse_step)
-            factors[1, i] = imaginary[z]
+            factors[i] = _interpolate(table, z, steps[i])
         for i in range(n_levels if b != 0.0 else 0):
-            damping = math.exp(-b * levels[i])
-            factors[0, i] *= damping
-            factors[1, i] *= damping
-        for which in range(1 if imaginary[z] == 0.0 else 2):
-            for part in range(parts):
+            damping[i] = math.exp(-b * levels[i])
+            factors[i] *= damping[i]
+        if inverse:
+            for i in range(total):
+                amplitudes[0, 0, i] += factors[level[i]] * sums[kind, 0, i]
+        else:  # one look at a factor for both parts
+            for i in range(total):
+                factor = factors[level[i]]
+                amplitudes[0, 0, i] += factor * sums[kind, 0, i]
+                amplitudes[0, 1, i] += factor * sums[kind, 1, i]
+        for part in range(parts if imaginary[z] != 0.0 else 0):
+            if b == 0.0:
                 for i in range(total):
-                    amplitudes[which, part, i] += factors[which, level[i]] * sums[kind, part, i]
+                    amplitudes[1, part, i] += imaginary[z] * sums[kind, part, i]
+            else:
+                for i in range(total):
+                    amplitudes[1, part, i] += imaginary[z] * damping[level[i]] * sums[kind, part, i]
     for which in range(2):
         for part in range(parts):
             for i in range(total):
