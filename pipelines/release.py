@@ -186,7 +186,7 @@ def _networks(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> l
             _train(*one)
         return names
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores, len(work)), context, *following(_beside_others)) as pool:
+    with ProcessPoolExecutor(min(cores, len(work)), context, *following(torch.set_num_threads, 1)) as pool:
         try:
             for future in [pool.submit(_train, *one) for one in work]:
                 future.result()
@@ -245,11 +245,6 @@ def _refiner(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> No
     record_refiner(output)
 
 
-def _beside_others() -> None:
-    """Readies a process that trains beside others: one thread."""
-    torch.set_num_threads(1)
-
-
 def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
     """The options of a network: all have the same held-out structures, and draws of their own."""
     found = config.stream.model_copy(update={"seed": (config.seed + number) % 2**32})
@@ -288,7 +283,7 @@ _searched: tuple[Search, pa.Table] | None = None  # of a process that asks for a
 
 def _begin_asking(library: Path, structures: pa.Table) -> None:
     global _searched
-    _beside_others()
+    torch.set_num_threads(1)
     _searched = Search(Library.read(library), UNFITTED), structures
 
 

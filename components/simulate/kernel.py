@@ -611,7 +611,7 @@ def _scatter(
         n_levels += i == 0 or keys[i] > keys[i - 1] * (1 + EQUAL)
         level[order[i]], levels[n_levels - 1] = n_levels - 1, keys[i]
     levels = levels[:n_levels]
-    steps, factors, damping = np.empty(n_levels), np.empty(n_levels), np.ones(n_levels)
+    steps, factors, damping = np.empty(n_levels), np.empty(n_levels), np.empty(n_levels)
     for i in range(n_levels):
         steps[i] = math.sqrt(levels[i]) / 2 * inverse_step
     amplitudes, f2 = np.zeros((2, parts, total)), np.zeros(n)  # of f0 + f′, of f″
