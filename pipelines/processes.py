@@ -1,7 +1,8 @@
 """The pipeline's tasks in processes of this machine: what KFP's SubprocessRunner leaves to others.
 
-It tells nothing of a process that was killed, mixes what two tasks say at once, and leaves processes behind when this
-one is stopped. All that is seen to here, and what the containers' runner needs of it, too.
+It tells nothing of a process that was killed, mixes what two tasks say at once, leaves processes behind when this one
+is stopped, and has each task import everything anew. All that is seen to here, and what the containers' runner needs
+of it, too.
 """
 
 from __future__ import annotations
@@ -10,34 +11,19 @@ import codecs
 import errno
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 from imitation_refinement.progress import begin, warn
 from imitation_refinement.running.interrupts import first
+from pipelines.forking import Forker, Task
 from pipelines.records import Call, Records
 
 PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
-# What a task is started by: it ends the task and all that the task started when this process ends, whatever that was;
-# for that it waits at a pipe to which nobody writes. Signals reach the task themselves.
-KEEPER = """
-import os, signal, subprocess, sys, threading
-
-def follow():
-    os.read(int(sys.argv[1]), 1)
-    os.killpg(0, signal.SIGKILL)
-
-for number in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(number, lambda *_: None)  # the task would inherit that they are ignored
-threading.Thread(target=follow, daemon=True).start()
-code = subprocess.Popen(sys.argv[2:]).wait()
-sys.exit(code if code >= 0 else 128 - code)
-"""
 
 
 class TaskDied(RuntimeError):
@@ -113,14 +99,15 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
     from kfp import local
     from kfp.local import subprocess_task_handler
 
-    running: set[subprocess.Popen[bytes]] = set()
+    running: set[Task] = set()
     stopped: list[int] = []
     failed: dict[str, str] = {}
     leash, held = os.pipe()  # nobody writes to it: who reads learns of our end, whatever that was
+    forker = Forker(leash, () if lock is None else (lock,))
 
     def signal_all(number: int) -> None:
-        for process in list(running):
-            _signal(process, number)
+        for task in list(running):
+            task.signal(number)
 
     # Of two tasks at once a thread of KFP waits for one; and what a script starts with `&` may be deaf to interrupts.
     last_resort = threading.Timer(PATIENCE_S, signal_all, [signal.SIGKILL])
@@ -133,24 +120,17 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
         if (code := records.before(call)) is not None:
             return code
         begin(call.label)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", KEEPER, str(leash), *full_command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **(env_vars or {})},
-            pass_fds=[leash] if lock is None else [leash, lock],
-            start_new_session=True,  # `stop_all` interrupts it, and not the terminal, too
-        )
-        running.add(process)
+        *_, source, _, given, _, function = full_command  # of KFP's executor
+        task = forker.begin(source, function, given, {**os.environ, **(env_vars or {})})
+        running.add(task)
         if stopped:  # meanwhile
-            _signal(process, signal.SIGTERM)
+            task.signal(signal.SIGTERM)
         try:
-            relay(_chunks(process.stdout), call.label)
-            code = process.wait()
+            relay(task.chunks(), call.label)
+            code = task.code()
         finally:
-            _see_it_end(process)
-            running.discard(process)
+            _see_it_end(task)
+            running.discard(task)
         if not stopped:
             note_end(failed, call.label, code, death(code))
         return code or records.note(call)
@@ -160,6 +140,7 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
         if len(stopped) > 1:
             signal_all(signal.SIGKILL)
             return
+        forker.stop()
         signal_all(number)
         last_resort.start()
 
@@ -170,28 +151,16 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
             raise RuntimeError(failure(failed) or str(error)) from error
         finally:
             last_resort.cancel()
+            forker.close()
             os.close(leash)
             os.close(held)
 
 
-def _see_it_end(process: subprocess.Popen[bytes]) -> None:
-    """Waits for a process that was interrupted, and no longer than a person would."""
-    try:
-        process.wait(PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        _signal(process, signal.SIGKILL)
-        process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
-
-
-def _chunks(stream: IO[bytes] | None) -> Iterator[bytes]:
-    assert stream is not None
-    while chunk := os.read(stream.fileno(), 1 << 16):
-        yield chunk
+def _see_it_end(task: Task) -> None:
+    """Waits for a task that was interrupted, and no longer than a person would."""
+    if not task.ended(PATIENCE_S):
+        task.signal(signal.SIGKILL)
+    task.close()
 
 
 @contextmanager

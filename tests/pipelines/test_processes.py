@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -22,11 +23,12 @@ from pipelines.processes import TaskDied, death, relay, tasks
 from pipelines.records import Call, Records
 
 
-def executor_call(place: str, code: str = "", **parameters: Any) -> list[str]:
-    """A command with the arguments of KFP's executor."""
+def executor_call(place: str, code: str = "pass", **parameters: Any) -> list[str]:
+    """A command as KFP's of a lightweight component, which does what ``code`` says."""
     outputs = {"outputFile": str(Path("/runs/1/pipeline/made", place, "output.json"))}
     given = json.dumps({"inputs": {"parameterValues": parameters}, "outputs": outputs})
-    return [sys.executable, "-c", code, "--executor_input", given]
+    source = f"def work(label: str = ''):\n{indent(code, '    ')}\n"
+    return ["sh", "-c", "…", source, "--executor_input", given, "--function_to_execute", "work"]
 
 
 NONE = Records({}, "")
