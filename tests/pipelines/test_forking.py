@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import indent
@@ -15,6 +14,8 @@ from textwrap import indent
 import pytest
 
 from pipelines.forking import Forker, Task
+from tests.processes import ended
+from tests.servers import wait_for
 
 
 @pytest.fixture
@@ -134,27 +135,11 @@ def test_all_end_with_the_process_that_is_killed(module: Path, tmp_path: Path) -
         f"    forker.begin('def work():\\n' + body, 'work', {given(tmp_path)!r}, os.environ)\n"
     )
     run = subprocess.Popen([sys.executable, "-c", code])
-    pids = [_written(tmp_path / name) for name in ("working", "importing")]
+    paths = [tmp_path / name for name in ("working", "importing")]
+    wait_for(lambda: all(path.exists() and path.read_text() for path in paths))
     run.kill()
     run.wait()
-    end = time.monotonic() + 60
-    while any(_lives(pid) for pid in pids) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert not [pid for pid in pids if _lives(pid)]
-
-
-def _written(path: Path) -> int:
-    end = time.monotonic() + 60
-    while not (path.exists() and path.read_text()) and time.monotonic() < end:
-        time.sleep(0.02)
-    return int(path.read_text())
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path("/proc", str(pid), "status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    wait_for(lambda: all(ended(int(path.read_text())) for path in paths))
 
 
 def test_a_task_may_start_processes_of_its_own(tmp_path: Path, forker: Forker) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -21,6 +20,8 @@ from imitation_refinement.running.interrupts import Stopped
 from pipelines import processes
 from pipelines.processes import TaskDied, death, relay, tasks
 from pipelines.records import Call, Records
+from tests.processes import ended
+from tests.servers import wait_for
 
 
 def executor_call(place: str, code: str = "pass", **parameters: Any) -> list[str]:
@@ -120,7 +121,7 @@ def test_a_signal_ends_the_processes_and_starts_no_more(
     sender.join()
     assert signal.getsignal(number) is before
     assert (tmp_path / "tidy").exists() == (number == signal.SIGINT and not deaf)  # an interrupt lets it end in order
-    assert eventually(lambda: ended((tmp_path / "pid").read_text()))
+    wait_for(lambda: ended(int((tmp_path / "pid").read_text())))
 
 
 def test_a_task_ends_with_the_run_that_is_killed(tmp_path: Path) -> None:
@@ -133,25 +134,7 @@ def test_a_task_ends_with_the_run_that_is_killed(tmp_path: Path) -> None:
         f"with tasks(Records({{}}, '')):\n    handler.run_local_subprocess(full_command={command!r})"
     )
     run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL)
-    pid = eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
     run.kill()
     run.wait()
-    assert eventually(lambda: ended(pid))
-
-
-def ended(pid: str) -> bool:
-    """Whether a process does nothing any more; nobody may have asked yet how it ended."""
-    try:
-        return "\nState:\tZ" in Path("/proc", pid, "status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def eventually(what: Callable[[], Any]) -> Any:
-    """What is so in the end; None if it is not within a minute."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    return None
+    wait_for(lambda: ended(int((tmp_path / "pid").read_text())))

@@ -1,9 +1,7 @@
 import math
-import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import count, islice
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import pytest
 
 from components.collect_structures import workers as module
 from components.collect_structures.workers import ordered_map
+from tests.processes import ended
+from tests.servers import wait_for
 
 PROGRAM = """
 import os
@@ -65,15 +65,4 @@ def test_workers_leave_when_their_parent_is_killed(tmp_path) -> None:
     worker = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
     parent.communicate()
-    deadline = time.monotonic() + 20
-    while _lives(worker) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _lives(worker)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    wait_for(lambda: ended(worker), 20)

@@ -9,6 +9,9 @@ import sys
 import time
 from pathlib import Path
 
+from tests.processes import ended
+from tests.servers import wait_for
+
 POOL = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -55,18 +58,8 @@ def test_who_still_imports_ends_with_the_process_that_started_it(tmp_path: Path)
     worker = int(importing.read_text())
     process.kill()
     process.communicate()
-    end = time.monotonic() + 20
     try:
-        while _lives(worker) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert not _lives(worker)
+        wait_for(lambda: ended(worker), 20)
     finally:
-        if _lives(worker):
+        if not ended(worker):
             os.kill(worker, signal.SIGKILL)
-
-
-def _lives(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
-        return False
