@@ -50,6 +50,7 @@ IDEAL = StreamFlaws(
     cut_share=0,
     step=(0.02, 0.02),
     random_weight=0,
+    derived_weight=0,
 )
 
 

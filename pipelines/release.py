@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import resources
@@ -22,6 +22,8 @@ import pyarrow as pa
 import torch
 from pydantic import Field, ValidationError
 
+from components.collect_structures.crystals import Material
+from components.collect_structures.derived import derived_crystals
 from components.collect_structures.packaged import PACKAGES
 from components.collect_structures.random_crystals import low_symmetry
 from components.collect_structures.stage import materials_of, tables, write_structures
@@ -46,7 +48,7 @@ from imitation_refinement.learning.stream_training import StreamConfig, is_held_
 from imitation_refinement.options import Seed, StageConfig, config_error, merged
 from imitation_refinement.progress import progress, say
 from imitation_refinement.running.workers import following
-from imitation_refinement.xrd.bank import Bank
+from imitation_refinement.xrd.bank import DERIVED, GIVEN, RANDOM, Bank
 from pipelines.library import (
     UNFITTED,
     Measured,
@@ -61,7 +63,7 @@ from pipelines.profiles import parse_toml, with_settings
 
 TOGETHER = 16  # virtual measurements that a process asks about at a time
 OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
-RANDOM = "random.parquet"
+RANDOM_FILE, DERIVED_FILE = "random.parquet", "derived.parquet"
 
 
 class ReleaseConfig(StageConfig):
@@ -79,9 +81,15 @@ class ReleaseConfig(StageConfig):
     random: int = Field(
         0, ge=0, le=10_000_000, description="random crystals that networks learn beside, most of low symmetry"
     )
+    derived: int = Field(
+        0, ge=0, le=10_000_000, description="crystals of lower symmetry derived from those that networks learn"
+    )
     networks: int = Field(3, ge=1, le=20, description="networks, each with a seed of its own")
-    given_alone: int = Field(
+    without_random: int = Field(
         0, ge=0, le=20, description="of the networks, the last so many learn no random crystals: they err elsewhere"
+    )
+    given_alone: int = Field(
+        0, ge=0, le=20, description="of the networks, the last so many learn neither random nor derived crystals"
     )
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
     refiner: PairConfig = Field(PairConfig(), description="what the refiner learns from, and how")
@@ -209,19 +217,31 @@ def _bank(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> None:
         split(bank, config.stream.held_out)
     except ValueError as error:
         raise InputError(output / COLLECTED, f"{error}.", "Give more, or change stream.held_out.") from None
+    beside: list[Bank] = []
     if config.random:
-        crystals = output / RANDOM
-        if not crystals.exists():
-            made = list(progress(low_symmetry(config.random, config.seed), "random crystals", config.random))
-            write_structures(crystals, tables(made), len(made))
-        beside = without(_learnable(crystals, random=True), formulas)
-        bank = Bank.join([bank, beside.select(np.isin(beside.label, bank.label))])
+        made = low_symmetry(config.random, config.seed)
+        beside.append(_made(output / RANDOM_FILE, made, "random crystals", config.random, RANDOM, formulas))
+    if config.derived:
+        structures = read_structures(output / COLLECTED)
+        names = structures["formula"].to_pylist()
+        learnt = apart_from(names, formulas) & ~is_held_out(names, config.stream.held_out)
+        made = derived_crystals(structures.filter(pa.array(learnt)), config.derived, config.seed)
+        beside.append(_made(output / DERIVED_FILE, made, "derived crystals", config.derived, DERIVED, formulas))
+    bank = Bank.join([bank, *(own.select(np.isin(own.label, bank.label)) for own in beside)])
     bank.save(output / BANK)
 
 
-def _learnable(path: Path, random: bool = False) -> Bank:
+def _made(path: Path, made: Iterable[Material], kind: str, number: int, origin: int, formulas: Sequence[str]) -> Bank:
+    """The lines of crystals that are made now, unless they are in their table already."""
+    if not path.exists():
+        crystals = list(progress(made, kind, number))
+        write_structures(path, tables(crystals), len(crystals))
+    return without(_learnable(path, origin), formulas)
+
+
+def _learnable(path: Path, origin: int = GIVEN) -> Bank:
     """The lines of a table's structures; those that can't be learnt are said."""
-    bank, rejected = bank_of([path], random=random)
+    bank, rejected = bank_of([path], origin=origin)
     for error in rejected:
         say(f"not learnt: {error}")
     return bank
@@ -247,10 +267,14 @@ def _refiner(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> No
 
 def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
     """The options of a network: all have the same held-out structures, and draws of their own."""
-    found = config.stream.model_copy(update={"seed": (config.seed + number) % 2**32})
-    if number < config.networks - config.given_alone:
-        return found
-    return found.model_copy(update={"flaws": found.flaws.model_copy(update={"random_weight": 0.0})})
+    left, flaws = config.networks - number, config.stream.flaws
+    own: dict[str, float] = {}
+    if left <= max(config.without_random, config.given_alone):
+        own["random_weight"] = 0.0
+    if left <= config.given_alone:
+        own["derived_weight"] = 0.0
+    seed = (config.seed + number) % 2**32
+    return config.stream.model_copy(update={"seed": seed, "flaws": flaws.model_copy(update=own)})
 
 
 def _train(output: Path, name: str, config: StreamConfig) -> None:
@@ -344,6 +368,7 @@ def _fuse(
         "crystals_in_the_library": len(library),
         "samples_a_network": config.stream.samples,
         "random_crystals": config.random,
+        "derived_crystals": config.derived,
         "library": library.digest,
         "cite": [PACKAGES[source].citation for source in config.structures if source in PACKAGES],
     }

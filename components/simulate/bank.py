@@ -15,7 +15,7 @@ from components.simulate.laue import laue_group, lines_of
 from imitation_refinement.data.contracts import STRUCTURES, read_table
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import progress
-from imitation_refinement.xrd.bank import Bank
+from imitation_refinement.xrd.bank import GIVEN, Bank
 from imitation_refinement.xrd.crystal import CLASS_INDEX, CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.diffractometer import Reflections
 
@@ -25,15 +25,13 @@ LEAST = 1e-4  # of the strongest line, with the Lorentz–polarisation factor: w
 CHUNK = 64
 
 
-def bank_of(
-    paths: Iterable[str | Path], mode: Mode = "physical", random: bool = False
-) -> tuple[Bank, list[InputError]]:
+def bank_of(paths: Iterable[str | Path], mode: Mode = "physical", origin: int = GIVEN) -> tuple[Bank, list[InputError]]:
     """The bank of all structures of some tables under the ``STRUCTURES`` contract, and what was left out and why.
 
     Args:
         paths: of the tables.
         mode: of the simulator.
-        random: whether they are random crystals.
+        origin: GIVEN, RANDOM or DERIVED of :mod:`imitation_refinement.xrd.bank`.
 
     Raises:
         InputError: if a table breaks its contract, or no structure is left.
@@ -43,7 +41,7 @@ def bank_of(
     work = ((path, table, at) for path, table in tables for at in range(0, table.num_rows, CHUNK))
     total = sum(-(-table.num_rows // CHUNK) for _, table in tables)
     for path, table, start in progress(work, "bank of lines", total, f"{CHUNK} structures"):
-        found, bad = _part(path, table.slice(start, CHUNK), mode, random)
+        found, bad = _part(path, table.slice(start, CHUNK), mode, origin)
         rows += found
         rejected += bad
     if not rows:
@@ -51,11 +49,11 @@ def bank_of(
     return Bank.join(rows), rejected
 
 
-def _part(path: str | Path, table: pa.Table, mode: Mode, random: bool) -> tuple[list[Bank], list[InputError]]:
+def _part(path: str | Path, table: pa.Table, mode: Mode, origin: int) -> tuple[list[Bank], list[InputError]]:
     structures = Structures.from_arrow(table)
     usable = np.flatnonzero(~unsupported(structures, mode))
     names = {name: table[name].to_pylist() for name in ("material_id", "formula", "crystal_system", "space_group")}
-    names["random"] = [random] * table.num_rows
+    names["origin"] = [origin] * table.num_rows
     banks, rejected = [], []
     for i in np.setdiff1d(np.arange(table.num_rows), usable).tolist():
         problem = f"{names['material_id'][i]} holds an element without form factors."
@@ -91,7 +89,7 @@ def _bank(found: Reflections, lattice: np.ndarray, names: dict[str, Any]) -> Ban
         np.array([names["formula"]]),
         np.array([label], np.int8),
         np.array([names["space_group"]], np.int16),
-        np.array([names["random"]]),
+        np.array([names["origin"]], np.int8),
         lattice[None],
         np.array([0, len(operations)], np.int64),
         operations.astype(np.int8),

@@ -14,6 +14,7 @@ SMALL = [
     "stream.held_out=0.4",
     "stream.device=cpu",
     "random=14",
+    "derived=14",
     "networks=2",
     "measurements=14",
     "refiner.network={widths = [8, 12], hidden = 8, positions = 8}",

@@ -28,9 +28,10 @@ from imitation_refinement.data.formula import without_hydrogen
 from imitation_refinement.data.patterns import Pattern, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
+from imitation_refinement.learning.stream_training import is_held_out
 from imitation_refinement.xrd.bank import Bank
 from pipelines.cli import main
-from pipelines.release import BANK, COLLECTED, OPTIONS, _seeded, read_release, release
+from pipelines.release import BANK, COLLECTED, DERIVED_FILE, OPTIONS, _seeded, read_release, release
 from tests.pipelines.conftest import SMALL
 from tests.shared.answer.conftest import CRYSTALS, measured
 
@@ -142,7 +143,7 @@ def test_no_part_learns_what_is_kept_out(structures: Path, patterns: Path, tmp_p
     names = set(map(without_hydrogen, made.search.library.formula.tolist()))
     assert without_hydrogen(KEPT_OUT) not in names and without_hydrogen("KCl") in names
     assert not learnt(made.networks, [KEPT_OUT]).any()
-    assert made.about["formulas_kept_out"] == 2
+    assert made.about["formulas_kept_out"] == 2 and made.about["derived_crystals"] == 14
 
 
 def test_the_whole_library_has_what_no_network_learns(structures: Path, patterns: Path, tmp_path: Path) -> None:
@@ -154,6 +155,13 @@ def test_the_whole_library_has_what_no_network_learns(structures: Path, patterns
     searched, taught = made.search.library.formula.tolist(), Bank.load(tmp_path / BANK).formula.tolist()
     assert without_hydrogen(KEPT_OUT) in map(without_hydrogen, searched)
     assert without_hydrogen(KEPT_OUT) not in map(without_hydrogen, taught)
+    # Nor what is made of it, or of what networks are judged on.
+    given = pq.read_table(tmp_path / COLLECTED).to_pylist()
+    formula_of = {row["material_id"]: row["formula"] for row in given}
+    derived = pq.read_table(tmp_path / DERIVED_FILE)
+    parents = [formula_of[source.removeprefix("derived from ")] for source in derived["source"].to_pylist()]
+    assert len(parents) > 5 and without_hydrogen(KEPT_OUT) not in map(without_hydrogen, parents)
+    assert not is_held_out(parents, 0.4).any() and is_held_out(list(formula_of.values()), 0.4).any()
     assert not learnt(made.networks, [KEPT_OUT]).any()
 
 
@@ -164,11 +172,15 @@ def test_a_part_of_a_section_changes_that_part_alone() -> None:
     assert whole.stream.grid.axis == "log_q" and whole.stream.network.architecture == "strided"
 
 
-def test_the_last_networks_learn_no_random_crystals() -> None:
-    config = read_release(["networks=3", "given_alone=2"])
-    weights = [_seeded(config, number).flaws.random_weight for number in range(3)]
-    assert weights == [config.stream.flaws.random_weight, 0, 0] and weights[0] > 0
-    assert len({_seeded(config, number).seed for number in range(3)}) == 3
+def test_the_last_networks_learn_fewer_kinds_of_crystals() -> None:
+    config = read_release(["networks=4", "without_random=3", "given_alone=1"])
+    flaws = [_seeded(config, number).flaws for number in range(4)]
+    random, derived = config.stream.flaws.random_weight, config.stream.flaws.derived_weight
+    assert [one.random_weight for one in flaws] == [random, 0, 0, 0] and random > 0
+    assert [one.derived_weight for one in flaws] == [derived, derived, derived, 0] and derived > 0
+    assert len({_seeded(config, number).seed for number in range(4)}) == 4
+    config = read_release(["networks=2", "without_random=0", "given_alone=1"])
+    assert [_seeded(config, number).flaws.random_weight for number in range(2)] == [random, 0]
 
 
 def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) -> None:

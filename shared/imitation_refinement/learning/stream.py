@@ -24,7 +24,7 @@ from imitation_refinement.data.formula import normal, one_material, parse, witho
 from imitation_refinement.data.patterns import read_manifest
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import warn
-from imitation_refinement.xrd.bank import Bank
+from imitation_refinement.xrd.bank import DERIVED, GIVEN, RANDOM, Bank
 from imitation_refinement.xrd.diffractometer import add_background, counted, painted
 from imitation_refinement.xrd.effects import add_spikes
 from imitation_refinement.xrd.flaws import Parameters, Range, Ranges, draw, within
@@ -66,6 +66,7 @@ class StreamFlaws(Ranges):
     random_weight: float = Field(
         0.15, ge=0, le=1, description="how often a random crystal is drawn for once that a given one of its system is"
     )
+    derived_weight: float = Field(0.15, ge=0, le=1, description="likewise, a derived crystal")
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,24 @@ class Measurement:
 
 @dataclass(frozen=True)
 class _Rows:
-    """A crystal system's rows in a bank, and the share of its samples that are of random crystals."""
+    """A crystal system's rows in a bank, by origin, and up to which random number each is drawn."""
 
-    given: NDArray[np.intp]
-    random: NDArray[np.intp]
-    share: float
+    parts: tuple[NDArray[np.intp], ...]
+    ends: NDArray[np.float64]
 
     @classmethod
-    def of(cls, given: NDArray[np.intp], random: NDArray[np.intp], flaws: StreamFlaws) -> _Rows:
-        weight = flaws.random_weight * len(random)
-        share = weight / (weight + len(given)) if weight else 0.0
-        return cls(given if len(given) else random, random, share)
+    def of(cls, rows: NDArray[np.intp], origin: NDArray[np.int8], flaws: StreamFlaws) -> _Rows:
+        weights = {RANDOM: flaws.random_weight, DERIVED: flaws.derived_weight, GIVEN: 1.0}
+        every = {kind: rows[origin[rows] == kind] for kind in weights}
+        drawn = [kind for kind, own in every.items() if weights[kind] * len(own)]
+        if not drawn:  # else there would be none of this system
+            return cls((rows,), np.ones(1))
+        often = np.cumsum([weights[kind] * len(every[kind]) for kind in drawn])
+        return cls(tuple(every[kind] for kind in drawn), often / often[-1])
+
+    def draw(self, rng: np.random.Generator) -> int:
+        part = int(np.searchsorted(self.ends, rng.random(), "right")) if len(self.parts) > 1 else 0
+        return int(self.parts[part][rng.integers(len(self.parts[part]))])
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,8 @@ class Stream:
     _of_class: dict[int, _Rows] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        label, random = self.bank.label, self.bank.random
-        rows = {
-            int(k): _Rows.of(np.flatnonzero((label == k) & ~random), np.flatnonzero((label == k) & random), self.flaws)
-            for k in np.unique(label)
-        }
+        label = self.bank.label
+        rows = {int(k): _Rows.of(np.flatnonzero(label == k), self.bank.origin, self.flaws) for k in np.unique(label)}
         object.__setattr__(self, "_of_class", rows)
 
     def measurement(self, number: int) -> Measurement:
@@ -175,8 +180,7 @@ class Stream:
         own = self._of_class[classes[number % len(classes)]]
         p = draw(rng, self.flaws, *self._ends)
         step = _log_uniform(rng, self.flaws.step)
-        rows = own.random if own.share and rng.random() < own.share else own.given
-        return rng, p, step, int(rows[rng.integers(len(rows))])
+        return rng, p, step, own.draw(rng)
 
     def _add_phase(
         self,

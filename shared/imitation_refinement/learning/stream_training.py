@@ -36,7 +36,7 @@ from imitation_refinement.learning.training import History, Report, precision, q
 from imitation_refinement.options import Seed, StageConfig
 from imitation_refinement.progress import progress, say
 from imitation_refinement.vocabulary import Architecture
-from imitation_refinement.xrd.bank import Bank
+from imitation_refinement.xrd.bank import GIVEN, Bank
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
@@ -88,12 +88,12 @@ class StreamConfig(StageConfig):
 
 
 def split(bank: Bank, share: float) -> tuple[Bank, Bank]:
-    """A bank in two, to learn from and to validate on: the second has what :func:`is_held_out`, no random crystals.
+    """A bank in two, to learn from and to validate on: the second has what :func:`is_held_out`, of given ones.
 
     Raises:
         ValueError: if a part lacks a crystal system that the other has.
     """
-    held_out = is_held_out(bank.formula.tolist(), share) & ~bank.random
+    held_out = is_held_out(bank.formula.tolist(), share) & (bank.origin == GIVEN)
     parts = bank.select(~held_out), bank.select(held_out)
     if lacking := {*parts[0].label.tolist()} ^ {*parts[1].label.tolist()}:
         names = ", ".join(CRYSTAL_SYSTEMS[label] for label in sorted(lacking))

@@ -34,7 +34,7 @@ from imitation_refinement.results.gate import (
 from imitation_refinement.tracking.pipeline_run import PARENT_TAG
 from imitation_refinement.tracking.store import DIGEST, log_inputs, with_links
 
-PATIENCE_S = 15.0  # for a registration that began before; one that is not done then is taken for dead
+PATIENCE_S = 60.0  # for a registration that began before; one that is not done then is taken for dead
 PAUSE_S = 0.2
 GATE, OPEN = "gate", "open"  # the tag of a version that says what it is, and its value until that is decided
 PREDICTIONS = "predictions.csv"  # of the run that evaluated a version

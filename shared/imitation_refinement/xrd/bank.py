@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writing
 
+GIVEN, RANDOM, DERIVED = range(3)  # of databases; made up; of lower symmetry than a given one that it is made from
+
 
 @dataclass(frozen=True)
 class Bank:
@@ -28,7 +30,7 @@ class Bank:
         formula: normal forms (:mod:`imitation_refinement.data.formula`), shape (n,).
         label: crystal systems as class indices, shape (n,).
         space_group: international numbers, shape (n,).
-        random: whether it is a random crystal, in no database, shape (n,).
+        origin: whether it is given, random or derived (:data:`GIVEN`, …), shape (n,).
         lattice: rows a, b, c [Å], shape (n, 3, 3).
         operation_offsets: structure i owns operations from ``operation_offsets[i]`` on, shape (n + 1,).
         operations: proper rotations W of the Laue group: a'_i = Σ_j W_ij a_j, and indices h' = W h; shape (k, 3, 3).
@@ -41,7 +43,7 @@ class Bank:
     formula: NDArray[np.str_]
     label: NDArray[np.int8]
     space_group: NDArray[np.int16]
-    random: NDArray[np.bool_]
+    origin: NDArray[np.int8]
     lattice: NDArray[np.float64]
     operation_offsets: NDArray[np.int64]
     operations: NDArray[np.int8]
@@ -62,7 +64,7 @@ class Bank:
             self.formula[rows],
             self.label[rows],
             self.space_group[rows],
-            self.random[rows],
+            self.origin[rows],
             self.lattice[rows],
             operation_offsets,
             self.operations[operations],

@@ -13,7 +13,7 @@ import torch
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.stream import Stream, StreamFlaws, batches, formulas_of, without
-from imitation_refinement.xrd.bank import Bank
+from imitation_refinement.xrd.bank import DERIVED, GIVEN, RANDOM, Bank
 from imitation_refinement.xrd.crystal import CLASS_INDEX
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.preparation import measured_input
@@ -36,19 +36,20 @@ def test_a_sample_depends_on_seed_and_number_alone(toy_bank: Bank) -> None:
     assert (x.amax(1) == 1).all() and (x.amin(1) == 0).all()
 
 
-def test_random_crystals_are_drawn_by_their_weight(toy_bank: Bank) -> None:
-    """A random crystal a quarter as often as a given one of its system; with none, nothing is drawn otherwise."""
-    random = replace(toy_bank, random=np.ones(len(toy_bank), bool))
-    both, flaws = Bank.join([toy_bank, random, random]), StreamFlaws(random_weight=0.25)
-    stream, n = Stream(both, GRID, flaws), 2100
+def test_crystals_are_drawn_by_the_weight_of_their_origin(toy_bank: Bank) -> None:
+    """A random one a quarter as often as a given one of its system, a derived one half; without, all is as it was."""
+    random, derived = (replace(toy_bank, origin=np.full(len(toy_bank), kind, np.int8)) for kind in (RANDOM, DERIVED))
+    every, flaws = Bank.join([toy_bank, random, random, derived]), StreamFlaws(random_weight=0.25, derived_weight=0.5)
+    stream, n = Stream(every, GRID, flaws), 2100
     rows = np.array([stream._begun(number)[3] for number in range(n)])
-    share = 0.25 * 2 / (0.25 * 2 + 1)
-    assert abs(both.random[rows].mean() - share) < 4 * np.sqrt(share * (1 - share) / n)
-    assert np.bincount(both.label[rows]).tolist() == [n // 7] * 7
-    given = Stream(both, GRID, StreamFlaws(random_weight=0, impurity_share=0)).batch(0, 7)
+    for kind, share in ((RANDOM, 0.25), (DERIVED, 0.25), (GIVEN, 0.5)):
+        assert abs((every.origin[rows] == kind).mean() - share) < 4 * np.sqrt(share * (1 - share) / n), kind
+    assert np.bincount(every.label[rows]).tolist() == [n // 7] * 7
+    given = Stream(every, GRID, StreamFlaws(random_weight=0, derived_weight=0, impurity_share=0)).batch(0, 7)
     assert torch.equal(given[0], Stream(toy_bank, GRID, StreamFlaws(impurity_share=0)).batch(0, 7)[0])
-    alone = Stream(random, GRID).batch(0, 7)  # a system that has none but random ones
-    assert set(random.label[alone[1]].tolist()) == set(range(7))
+    for weight in (0.15, 0):  # a system that has none but random ones
+        alone = Stream(random, GRID, StreamFlaws(random_weight=weight)).batch(0, 7)
+        assert set(random.label[alone[1]].tolist()) == set(range(7))
 
 
 def test_workers_change_nothing(toy_bank: Bank) -> None:

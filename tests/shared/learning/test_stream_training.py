@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from imitation_refinement.learning.stream_training import StreamConfig, is_held_out, split, train_on_stream
-from imitation_refinement.xrd.bank import Bank
+from imitation_refinement.xrd.bank import DERIVED, GIVEN, RANDOM, Bank
 from imitation_refinement.xrd.grid import Grid
 
 NETWORK = {"architecture": "strided", "depths": (1, 1, 1), "widths": (8, 16, 16), "embedding": 16, "positions": 16}
@@ -82,9 +82,11 @@ def test_a_formula_is_on_one_side(toy_bank: Bank) -> None:
     assert any(found.any() != found.all() for found in chosen)
     with pytest.raises(ValueError, match="too few structures"):
         split(toy_bank.select(range(7)), 0.5)
-    random = replace(held_out, random=np.ones(len(held_out), bool))
-    again, same = split(Bank.join([toy_bank, random]), 0.4)  # no random crystal says what networks are worth
-    assert not same.random.any() and len(same) == len(held_out) and again.random.sum() == len(random)
+    for origin in (RANDOM, DERIVED):  # none of these says what networks are worth
+        made = replace(held_out, origin=np.full(len(held_out), origin, np.int8))
+        again, same = split(Bank.join([toy_bank, made]), 0.4)
+        assert set(same.origin.tolist()) == {GIVEN} and len(same) == len(held_out)
+        assert (again.origin == origin).sum() == len(made)
 
 
 def test_batch_norm_is_refused() -> None:

@@ -25,7 +25,7 @@ from imitation_refinement.results.gate import Reason
 from imitation_refinement.running.journal import waiting
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import EXPERIMENT, PATIENCE_VARIABLE, Tracker
-from imitation_refinement.tracking import served
+from imitation_refinement.tracking import registry, served
 from imitation_refinement.tracking.registry import Evidence
 from imitation_refinement.tracking.store import open_store
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
@@ -108,6 +108,7 @@ def test_four_runs_at_once_are_there_once(
 
     runs = prepared(tmp_path, toy)
     monkeypatch.setenv(PATIENCE_VARIABLE, "120")
+    monkeypatch.setattr(registry, "PATIENCE_S", 120.0)  # on a machine that is slow nobody is taken for dead
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with environment(team.login("admin", team.admin)):
         for i in range(N):
