@@ -55,7 +55,7 @@ END_S = 5.0  # for what was asked to end
 # Of a run's folder: what says when and how, not what.
 PASSING = re.compile(r"log\.txt|run\.json|tracking/.*|answers\.journal")
 # What a report says of that.
-WHEN_AND_WHERE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d{8}-\d{6}(-\d+)?|/(out\d+|reference-[a-z-]+)")
+WHEN_AND_WHERE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d{8}-\d{6}(-\d+)?|(/disk)?/(out\d+|reference-[a-z-]+)")
 TOKEN = "FAULTS_TOKEN"  # in the environment of all that is started, by which it is found again
 
 
