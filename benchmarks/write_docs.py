@@ -120,7 +120,8 @@ def card(options: argparse.Namespace) -> None:
     samples = f", kept after {', '.join(kept)} samples" if kept else ""
     made = (
         f"{own[0].results['networks']} networks{samples}, from "
-        f"{about.get('number_of_structures', 0):,} structures and {about.get('random_crystals', 0):,} random crystals, "
+        f"{about.get('number_of_structures', 0):,} structures, {about.get('random_crystals', 0):,} random and "
+        f"{about.get('derived_crystals', 0):,} derived crystals, "
         f"{about.get('formulas_kept_out', 0):,} formulas kept out;"
         f" searched: {library['crystals']:,} crystals (`{library['digest'][:16]}`)."
     )
