@@ -88,9 +88,6 @@ class ReleaseConfig(StageConfig):
     without_random: int = Field(
         0, ge=0, le=20, description="of the networks, the last so many learn no random crystals: they err elsewhere"
     )
-    given_alone: int = Field(
-        0, ge=0, le=20, description="of the networks, the last so many learn neither random nor derived crystals"
-    )
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
     refiner: PairConfig = Field(PairConfig(), description="what the refiner learns from, and how")
     measurements: int = Field(1000, ge=14, le=1_000_000, description="virtual ones that the answer is fitted on")
@@ -267,14 +264,10 @@ def _refiner(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> No
 
 def _seeded(config: ReleaseConfig, number: int) -> StreamConfig:
     """The options of a network: all have the same held-out structures, and draws of their own."""
-    left, flaws = config.networks - number, config.stream.flaws
-    own: dict[str, float] = {}
-    if left <= max(config.without_random, config.given_alone):
-        own["random_weight"] = 0.0
-    if left <= config.given_alone:
-        own["derived_weight"] = 0.0
-    seed = (config.seed + number) % 2**32
-    return config.stream.model_copy(update={"seed": seed, "flaws": flaws.model_copy(update=own)})
+    found = config.stream.model_copy(update={"seed": (config.seed + number) % 2**32})
+    if number < config.networks - config.without_random:
+        return found
+    return found.model_copy(update={"flaws": found.flaws.model_copy(update={"random_weight": 0.0})})
 
 
 def _train(output: Path, name: str, config: StreamConfig) -> None:
