@@ -24,7 +24,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-PATIENCE_S = 2.0
+PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
 STOPPING = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -145,7 +145,10 @@ def serve(requests: socket.socket, leash: int) -> Callable[[], None]:
         _import(_imported(ast.parse(source)))
         if not _fork():
             requests.close()
-            return _kept(tell, leash, silence, partial(_run, source, function, given, environment))
+            _keep(tell, leash, silence)
+            os.environ.clear()
+            os.environ.update(environment)
+            return partial(run_component, source, function, given)
         _speak_to(silence)
         os.close(tell)
 
@@ -183,7 +186,7 @@ def _fork() -> int:
         return os.fork()
 
 
-def _kept(tell: int, leash: int, silence: int, run: Callable[[], None]) -> Callable[[], None]:
+def _keep(tell: int, leash: int, silence: int) -> None:
     """Forks the task of this process, its keeper; returns in the task."""
     os.setpgid(0, 0)
     os.write(tell, b"%d\n" % os.getpid())
@@ -198,7 +201,6 @@ def _kept(tell: int, leash: int, silence: int, run: Callable[[], None]) -> Calla
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a script began the run with `&`
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    return run
 
 
 def _follow(leash: int) -> None:
@@ -211,12 +213,10 @@ def _follow(leash: int) -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _run(source: str, function: str, given: str, environment: Mapping[str, str]) -> None:
-    """What KFP's executor does with a component."""
+def run_component(source: str, function: str, given: str) -> None:
+    """What KFP's executor does with a component; see :meth:`Forker.begin`."""
     from kfp.dsl.executor import Executor
 
-    os.environ.clear()
-    os.environ.update(environment)
     names: dict[str, Any] = {}
     exec(compile(source, function, "exec", dont_inherit=True), names)
     Executor(json.loads(given), names[function]).execute()

@@ -20,10 +20,8 @@ from typing import Any
 
 from imitation_refinement.progress import begin, warn
 from imitation_refinement.running.interrupts import first
-from pipelines.forking import Forker, Task
+from pipelines.forking import PATIENCE_S, Forker, Task
 from pipelines.records import Call, Records
-
-PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
 
 
 class TaskDied(RuntimeError):

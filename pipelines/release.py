@@ -232,6 +232,10 @@ def _made(path: Path, made: Iterable[Material], kind: str, number: int, origin: 
     """The lines of crystals that are made now, unless they are in their table already."""
     if not path.exists():
         crystals = list(progress(made, kind, number))
+        if not crystals:
+            raise InputError(
+                path, f"there are no {kind}.", f"Ask for none: --set {path.stem}=0; or give ordered crystals."
+            )
         write_structures(path, tables(crystals), len(crystals))
     return without(_learnable(path, origin), formulas)
 

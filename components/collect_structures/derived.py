@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, product
 
 import numpy as np
 import pyarrow as pa
@@ -22,17 +22,13 @@ from numpy.typing import NDArray
 
 from components.collect_structures.builtin import RADIUS
 from components.collect_structures.crystals import SYMPREC, Crystal, Material, find_space_group, formula
-from components.collect_structures.random_crystals import CHUNK, ELEMENTS
+from components.collect_structures.random_crystals import CHUNK, ELEMENTS, shared_out
 from components.collect_structures.symmetry import average, scaled
 from components.collect_structures.workers import ordered_map
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS, CrystalSystem
 
 SHARES = (0.3, 0.32, 0.2, 0.09, 0.07, 0.02, 0.0)  # of crystals, in the order of the crystal systems
-CELLS = (
-    [(1, 1, 1)] * 6
-    + [(a, b, c) for a in (1, 2) for b in (1, 2) for c in (1, 2)][1:]
-    + [(3, 1, 1), (1, 3, 1), (1, 1, 3)]
-)
+CELLS = [(1, 1, 1)] * 5 + list(product((1, 2), repeat=3)) + [(3, 1, 1), (1, 3, 1), (1, 1, 3)]
 ATOMS = (4, 64)  # fewest and most in a cell
 MOST_OPERATIONS = 1200
 DECORATED, EMPTY = 0.6, 0.25  # share of crystals in which orbits are changed, of these that are left empty
@@ -57,10 +53,14 @@ class Cell:
 
     def distances(self) -> NDArray[np.float64]:
         """Between atoms and the nearest images of others [Å], shape (n, n), infinite on the diagonal."""
-        apart = self.positions[:, None] - self.positions
-        out = np.linalg.norm((apart - np.rint(apart)) @ self.lattice, axis=-1)
+        out = self.from_atoms(self.positions)
         np.fill_diagonal(out, np.inf)
-        return np.asarray(out)
+        return out
+
+    def from_atoms(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Distances [Å] of places, fractional, shape (k, 3), from the nearest images of atoms, shape (k, n)."""
+        apart = places[:, None] - self.positions
+        return np.asarray(np.linalg.norm((apart - np.rint(apart)) @ self.lattice, axis=-1))
 
     def primitive(self) -> Cell | None:
         """Its primitive cell; None where spglib finds none."""
@@ -70,7 +70,7 @@ class Cell:
             return None
         return Cell(found[0], found[1] % 1.0, found[2].astype(np.int16)) if found else None
 
-    def repeated(self, times: tuple[int, int, int]) -> Cell:
+    def repeated(self, times: Sequence[int]) -> Cell:
         """One so many times as long along its edges."""
         shifts = np.stack(np.meshgrid(*map(np.arange, times), indexing="ij"), axis=-1).reshape(-1, 3)
         positions = (self.positions[:, None] + shifts) / times
@@ -94,11 +94,7 @@ class Operations:
         if not found or len(found["rotations"]) > MOST_OPERATIONS:
             return None
         images = cell.positions @ np.swapaxes(found["rotations"], 1, 2) + found["translations"][:, None]
-        goes_to = []
-        for image in images:
-            apart = image[:, None] - cell.positions
-            goes_to.append(np.linalg.norm((apart - np.rint(apart)) @ cell.lattice, axis=-1).argmin(axis=1))
-        return cls(found["rotations"], np.array(goes_to))
+        return cls(found["rotations"], np.array([cell.from_atoms(image).argmin(axis=1) for image in images]))
 
     def subgroup(self, few: Sequence[int]) -> Operations:
         """Some operations, and all that come of doing one after another.
@@ -132,11 +128,9 @@ def derived_crystals(parents: pa.Table, count: int, seed: int, workers: int = 0)
         return
     system = np.array([one.crystal_system for one in given])
     names, frequent = np.unique(system, return_counts=True)
-    weight = 1 / np.sqrt(
-        frequent[np.searchsorted(names, system)]
-    )  # of many systems, but not of few parents over and over
-    wanted = np.diff(np.rint(count * np.cumsum([0, *SHARES]))).astype(int).tolist()
-    systems = [name for name, n in zip(CRYSTAL_SYSTEMS, wanted, strict=True) for _ in range(n)]
+    # Of many systems, but not of few parents over and over.
+    weight = 1 / np.sqrt(frequent[np.searchsorted(names, system)])
+    systems = [name for name, n in zip(CRYSTAL_SYSTEMS, shared_out(count, SHARES), strict=True) for _ in range(n)]
 
     def jobs() -> Iterator[tuple[int, list[CrystalSystem], list[Material]]]:
         for start in range(0, len(systems), CHUNK):

@@ -137,6 +137,11 @@ def random_crystals(
                     return
 
 
+def shared_out(count: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers in the proportion of the shares, which sum to 1; the numbers sum to ``count``."""
+    return [int(n) for n in np.diff(np.rint(count * np.cumsum([0, *shares])))]
+
+
 def low_symmetry(count: int, seed: int, workers: int = 0) -> Iterator[Material]:
     """Large random crystals, most of them triclinic and monoclinic: what databases have few of, and networks need.
 
@@ -146,8 +151,7 @@ def low_symmetry(count: int, seed: int, workers: int = 0) -> Iterator[Material]:
         workers: processes; 0 for as many as there are cores.
     """
     systems = len(CRYSTAL_SYSTEMS)
-    wanted = np.diff(np.rint(count * np.cumsum([0, *SHARES]))).astype(int).tolist()
-    indices = [systems * k + system for system, n in enumerate(wanted) for k in range(n)]
+    indices = [systems * k + system for system, n in enumerate(shared_out(count, SHARES)) for k in range(n)]
     chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
     one = partial(_chunk, seed, LOW_SYMMETRY, LARGE)
     with closing(ordered_map(one, chunks, workers if count > IN_ONE else 1)) as made:

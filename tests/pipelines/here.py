@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from kfp.dsl.executor import Executor
 from kfp.local import subprocess_task_handler
 
 import components.simulate.kernel  # noqa: F401 (numba, as it is imported, looks for a `print` that KFP swaps meanwhile)
 from imitation_refinement.progress import begin
 from imitation_refinement.running.launch import environment
 from pipelines import processes
+from pipelines.forking import run_component
 from pipelines.records import Call, Records
 
 
@@ -33,15 +32,14 @@ def tasks_here(*apart: str) -> Callable[..., AbstractContextManager[Any]]:
 
             def run(full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
                 *_, source, _, given, _, function = full_command
-                call, names = Call.of(full_command), dict[str, Any]()
+                call = Call.of(full_command)
                 with turn, environment(env_vars or {}):
                     if function in alone:
                         alone.remove(function)
                         return process(full_command, env_vars)
                     begin(call.label)
-                    exec(compile(source, function, "exec", dont_inherit=True), names)
                     try:
-                        Executor(json.loads(given), names[function]).execute()
+                        run_component(source, function, given)
                     except SystemExit as error:
                         return int(str(error.code))
                     return records.note(call)

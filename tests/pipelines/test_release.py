@@ -29,9 +29,9 @@ from imitation_refinement.data.patterns import Pattern, write_xy
 from imitation_refinement.errors import InputError
 from imitation_refinement.learning.models import learnt
 from imitation_refinement.learning.stream_training import is_held_out
-from imitation_refinement.xrd.bank import Bank
+from imitation_refinement.xrd.bank import DERIVED, Bank
 from pipelines.cli import main
-from pipelines.release import BANK, COLLECTED, DERIVED_FILE, OPTIONS, _seeded, read_release, release
+from pipelines.release import BANK, COLLECTED, DERIVED_FILE, OPTIONS, _made, _seeded, read_release, release
 from tests.pipelines.conftest import SMALL
 from tests.shared.answer.conftest import CRYSTALS, measured
 
@@ -179,6 +179,12 @@ def test_the_last_networks_learn_no_random_crystals() -> None:
     assert [one.random_weight for one in flaws] == [usual.random_weight, 0, 0] and usual.random_weight > 0
     assert [one.derived_weight for one in flaws] == [usual.derived_weight] * 3 and usual.derived_weight > 0
     assert len({_seeded(config, number).seed for number in range(3)}) == 3
+
+
+def test_of_parents_that_give_no_crystals_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no derived crystals.*--set derived=0"):
+        _made(tmp_path / DERIVED_FILE, iter(()), "derived crystals", 10, DERIVED, [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_options_and_folders(model: Path, structures: Path, tmp_path: Path) -> None:
