@@ -129,6 +129,14 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def leave(root: Path) -> None:
+    """Removes a folder of journals in which none is left, with what an uploader said of their store."""
+    with suppress(OSError):  # another begins there
+        if all(path.name == SILENT for path in root.iterdir()):
+            (root / SILENT).unlink(missing_ok=True)
+            root.rmdir()
+
+
 def _take(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)

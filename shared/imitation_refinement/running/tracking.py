@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ from imitation_refinement.errors import InputError
 from imitation_refinement.files import digest
 from imitation_refinement.options import flat
 from imitation_refinement.progress import leads, warn
-from imitation_refinement.running.journal import SILENT, Journal, journals, waiting
+from imitation_refinement.running.journal import SILENT, Journal, journals, leave, waiting
 from imitation_refinement.running.launch import CHECKPOINTS_VARIABLE, RUN_VARIABLE, environment
 from imitation_refinement.running.lineage import data_set, is_model, model_digest
 from imitation_refinement.running.revision import identity
@@ -351,8 +351,7 @@ class Uploader:
                 f"{left} records of this run are not in MLflow{why}; they wait in {self._root}, "
                 f"and `imitation-refinement sync {shlex.quote(str(place))}` uploads them"
             )
-        with suppress(OSError):
-            self._root.rmdir()  # where nothing is left in it
+        leave(self._root)
 
     def _end(self, patience: float) -> None:
         try:
@@ -392,8 +391,7 @@ def _journal(
         _say_unwritten(error)
     except BaseException:
         journal.discard()
-        with suppress(OSError):
-            root.rmdir()
+        leave(root)
         raise
     try:
         yield journal

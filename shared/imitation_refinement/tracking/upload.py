@@ -32,7 +32,7 @@ from typing import Any
 
 from imitation_refinement.errors import InputError
 from imitation_refinement.progress import say, warn
-from imitation_refinement.running.journal import EVENTS, FILES, REFUSED, SAMPLE, SILENT, Known, journals, waiting
+from imitation_refinement.running.journal import EVENTS, FILES, REFUSED, SAMPLE, SILENT, Known, journals, leave, waiting
 from imitation_refinement.running.launch import environment
 from imitation_refinement.running.tracking import NOTE_TAG, PATIENCE_S, PATIENCE_VARIABLE, without_login
 from imitation_refinement.tracking import pipeline_run
@@ -560,11 +560,7 @@ def _tidy(known: Known) -> None:
         shutil.rmtree(known.folder / FILES, ignore_errors=True)
         return
     shutil.rmtree(known.folder, ignore_errors=True)
-    root = known.folder.parent
-    with suppress(OSError):  # another begins there
-        if all(path.name == SILENT for path in root.iterdir()):
-            (root / SILENT).unlink(missing_ok=True)
-            root.rmdir()
+    leave(known.folder.parent)
 
 
 class Sampler(threading.Thread):

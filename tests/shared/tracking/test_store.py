@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from imitation_refinement.errors import InputError
-from imitation_refinement.running.tracking import EXPERIMENT, Tracker
+from imitation_refinement.running.journal import SILENT
+from imitation_refinement.running.tracking import EXPERIMENT, Tracker, Uploader
 from imitation_refinement.tracking.store import open_store, sqlite_uri
+from tests.servers import wait_for
 
 START = """
 import sys, time
@@ -103,7 +105,16 @@ def test_a_store_that_refuses_or_is_not_there_is_one_clear_error(monkeypatch: py
 
 
 def test_a_stage_started_by_a_person_tells_so_before_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the uploader's own process; within a pipeline, nothing of the kind."""
+    """By the uploader's own process, which may write down that the store is silent before it is ended."""
+    told = Uploader._see_that_it_can
+
+    def later(uploader: Uploader) -> None:
+        try:
+            told(uploader)
+        finally:
+            wait_for((tmp_path / "a.tracking" / SILENT).exists, 60)
+
+    monkeypatch.setattr(Uploader, "_see_that_it_can", later)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"127\.0\.0\.1.* Start the server"), Tracker.stage("x", "", tmp_path / "a"):
         raise AssertionError("the block is not entered")
