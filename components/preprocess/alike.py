@@ -212,8 +212,9 @@ def joined(groups: NDArray[Any], pairs: Pairs) -> NDArray[Any]:
     if not len(pairs):
         return groups
     names, first = np.unique(groups, return_index=True)
-    edges = np.concatenate([np.stack([np.arange(len(groups)), first[np.searchsorted(names, groups)]], axis=1), pairs])
-    graph = coo_array((np.ones(len(edges)), edges.T), shape=(len(groups), len(groups)))
-    _, component = connected_components(graph, directed=False)
-    _, first = np.unique(component, return_index=True)
-    return groups[first[component]]
+    number = np.searchsorted(names, groups)
+    graph = coo_array((np.ones(len(pairs)), number[pairs].T), shape=(len(names), len(names)))
+    n, component = connected_components(graph, directed=False)
+    row = np.full(n, len(groups))
+    np.minimum.at(row, component, first)
+    return groups[row[component[number]]]

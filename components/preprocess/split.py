@@ -23,7 +23,9 @@ BROAD = 2.5  # features that are broader than this [°] are background
 ROWS_AT_A_TIME = 512
 
 
-def grouped_split(groups: NDArray[Any], labels: NDArray[Any], folds: int, seed: int, where: object) -> NDArray[np.str_]:
+def grouped_split(
+    groups: NDArray[Any], labels: NDArray[Any], folds: int, seed: int, where: object
+) -> NDArray[np.object_]:
     """Training, validation and test part; one fold each for the last two.
 
     Args:
@@ -43,7 +45,7 @@ def grouped_split(groups: NDArray[Any], labels: NDArray[Any], folds: int, seed: 
     if n_groups < folds:
         raise InputError(where, f"{n_groups} materials can't be split {folds} ways.", "Give more, or lower `folds`.")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    out = np.full(len(groups), TRAIN, dtype="<U10")
+    out = np.full(len(groups), TRAIN, object)
     with warnings.catch_warnings():
         # A class with fewer members than folds is spread as far as it goes; the manifest shows the counts.
         warnings.filterwarnings("ignore", message="The least populated class")
@@ -93,13 +95,13 @@ def split_ideal(
     folds: int,
     seed: int,
     where: object,
-) -> NDArray[np.str_]:
+) -> NDArray[np.object_]:
     """As :func:`grouped_split`, with the rows of the imperfect set's materials set aside as ``held_out``.
 
     A classifier that has seen a material's ideal pattern knows the answer to its imperfect one.
     """
     held_out = np.isin(groups, groups[held_out])
-    out = np.full(len(groups), HELD_OUT, dtype="<U10")
+    out = np.full(len(groups), HELD_OUT, object)
     free = ~held_out
     if not free.any():
         raise InputError(where, "every material is also in the imperfect set.", "Give structures of other materials.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def run(paths: dict[str, Any], config: PreprocessConfig, tracker: Tracker) -> st
     _write_manifest(paths["manifest"], ideal, imperfect)
     write_rejected(paths["rejected"], rejected)
     counts = {
-        f"{table}_{split}": int(count)
-        for table, splits in (("ideal", ideal["split"].to_numpy()), ("imperfect", imperfect["split"]))
-        for split, count in zip(*np.unique(splits.astype(str), return_counts=True), strict=True)
+        f"{table}_{found['values']}": found["counts"]
+        for table, splits in (("ideal", ideal["split"]), ("imperfect", pa.array(imperfect["split"])))
+        for found in sorted(pc.value_counts(splits).to_pylist(), key=itemgetter("values"))
     }
     tracker.log_metrics(counts | {"identical_on_two_sides": twins})
     tracker.log_artifact(paths["manifest"], name="manifest.csv")
@@ -213,7 +214,8 @@ def _ideal(
     Set aside are the materials of the imperfect patterns and those that are kept out, by name and by theory. What is
     left on two sides are other compounds that nobody could tell apart; ``identical_to`` names one.
     """
-    rows = pa.concat_tables([read_columns(shard, ideal_schema(grid), IDENTITY) for shard in shards])
+    tables = [read_columns(shard, ideal_schema(grid), IDENTITY) for shard in shards]
+    rows = pa.concat_tables(tables).unify_dictionaries()
     apart = [*imperfect["formula"], *kept_out["formula"].to_pylist()]
     theories = pa.chunked_array([imperfect["theory"]]), kept_out["theory"]
     theory = np.concatenate([matrix(column, grid.points) for column in theories])
@@ -258,7 +260,7 @@ def _ideal(
         else ""
     )
     say(f"near-identical ideal patterns of other compounds on two sides of the split: {len(parted)} pairs{example}")
-    rows = rows.append_column("split", pa.array(split))
+    rows = rows.append_column("split", pa.array(split).dictionary_encode())
     rows = rows.append_column("identical_to", ids.take(pa.array(twin, mask=twin < 0)))
     return rows.take(place), len(parted)
 

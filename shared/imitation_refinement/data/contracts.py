@@ -39,6 +39,7 @@ REMARKED_KEY = b"structures_with_remark"  # of the schema's metadata
 MOST_VALUES, LEAST_BITS = 1 << 26, 0.5  # of a table as a user gives it: more than so many need so many bits each
 HEAVIEST = 118  # atomic number; what has no form factors is left out where it is simulated
 MOST_EDGE = 600.0  # [Å] of a cell
+REPEATED = ["formula", "crystal_system", "split"]  # texts of few values
 ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
 
 # Columns that may be null are lists of any length: Arrow (25) can't read fixed-size lists with nulls from Parquet.
@@ -248,6 +249,8 @@ def read_batches(
 def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
     """Some columns of a whole table; the contract of the others is checked, too.
 
+    :data:`REPEATED` ones come as dictionaries, whose rows take four bytes.
+
     Raises:
         InputError: if a file breaks ``schema``'s contract.
     """
@@ -255,9 +258,9 @@ def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) ->
     for part in parts(path):
         with _readable(part):
             check_schema(part, pq.read_schema(part), schema)
-            found.append(pq.read_table(part, columns=list(columns)))
+            found.append(pq.read_table(part, columns=list(columns), read_dictionary=REPEATED))
             check_values(part, found[-1], schema)
-    return pa.concat_tables(found)
+    return pa.concat_tables(found).unify_dictionaries()
 
 
 def open_table(path: str | Path) -> pa.Table:

@@ -88,8 +88,8 @@ def read_ideal(path: str | Path, split: str | None = None) -> Dataset:
     splits = table["split"].to_numpy()
     _check_training(path, splits)
     chosen = np.ones(len(table), bool) if split is None else splits == split
-    rows = table.filter(pa.array(chosen)).to_pandas()
-    labels = _labels(rows.set_index(np.flatnonzero(chosen)), path)
+    rows = table.to_pandas()[chosen]
+    labels, rows = _labels(rows, path), rows.reset_index(drop=True)
     shape = (int(chosen.sum()), grid.points)
 
     def fill(out: NDArray[np.float32]) -> None:
