@@ -26,6 +26,7 @@ from typing import Any
 
 PATIENCE_S = 2.0  # for a process that was asked to end; a person waits five seconds at most
 STOPPING = {signal.SIGINT, signal.SIGTERM}
+LATER = {"torch": "torch._dynamo"}  # what a library imports at first use: here where an optimiser is made
 
 
 class Task:
@@ -143,6 +144,7 @@ def serve(requests: socket.socket, leash: int) -> Callable[[], None]:
         _speak_to(speak)  # what is imported may have something to say
         os.close(speak)
         _import(_imported(ast.parse(source)))
+        _import(later for name, later in LATER.items() if name in sys.modules)
         if not _fork():
             requests.close()
             _keep(tell, leash, silence)

@@ -64,6 +64,7 @@ from pipelines.profiles import parse_toml, with_settings
 TOGETHER = 16  # virtual measurements that a process asks about at a time
 OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
 RANDOM_FILE, DERIVED_FILE = "random.parquet", "derived.parquet"
+MEASURED_FILE, MEASURED_LIBRARY = "derived-measured.parquet", "derived-library.parquet"  # of derived_measurements
 
 
 class ReleaseConfig(StageConfig):
@@ -91,6 +92,9 @@ class ReleaseConfig(StageConfig):
     stream: StreamConfig = Field(StreamConfig(), description="what each network learns from, and how")
     refiner: PairConfig = Field(PairConfig(), description="what the refiner learns from, and how")
     measurements: int = Field(1000, ge=14, le=1_000_000, description="virtual ones that the answer is fitted on")
+    derived_measurements: int = Field(
+        0, ge=0, le=1_000_000, description="and of crystals derived from those measured: with them it learns to doubt"
+    )
     seed: Seed = Field(0, description="of everything that is drawn")
 
 
@@ -230,14 +234,18 @@ def _bank(output: Path, config: ReleaseConfig, formulas: Sequence[str]) -> None:
 
 def _made(path: Path, made: Iterable[Material], kind: str, number: int, origin: int, formulas: Sequence[str]) -> Bank:
     """The lines of crystals that are made now, unless they are in their table already."""
-    if not path.exists():
-        crystals = list(progress(made, kind, number))
-        if not crystals:
-            raise InputError(
-                path, f"there are no {kind}.", f"Ask for none: --set {path.stem}=0; or give ordered crystals."
-            )
-        write_structures(path, tables(crystals), len(crystals))
+    _written(path, made, kind, number, path.stem)
     return without(_learnable(path, origin), formulas)
+
+
+def _written(path: Path, made: Iterable[Material], kind: str, number: int, option: str) -> None:
+    """Makes crystals now, unless they are in their table already."""
+    if path.exists():
+        return
+    crystals = list(progress(made, kind, number))
+    if not crystals:
+        raise InputError(path, f"there are no {kind}.", f"Ask for none: --set {option}=0; or give ordered crystals.")
+    write_structures(path, tables(crystals), len(crystals))
 
 
 def _learnable(path: Path, origin: int = GIVEN) -> Bank:
@@ -291,11 +299,13 @@ Asked = tuple[np.ndarray, dict[Without, Case]]  # what lattices tell of a virtua
 
 
 def _asked(library: Path, structures: pa.Table, measured: Sequence[Measured]) -> list[Asked]:
-    """What lattices and the search say of virtual measurements of structures, asked on all cores."""
+    """What lattices and the search say of virtual measurements of structures, asked on all cores; of few here."""
+    if len(measured) <= TOGETHER:  # a process takes seconds
+        return _ask(Search(Library.read(library), UNFITTED), structures, measured)
     parts = [measured[start : start + TOGETHER] for start in range(0, len(measured), TOGETHER)]
     context, ready = multiprocessing.get_context("spawn"), following(_begin_asking, library, structures)
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), context, *ready) as pool:
-        done = progress(pool.map(_ask, parts), "measurements searched", len(parts), f"batches of {TOGETHER}")
+        done = progress(pool.map(_ask_there, parts), "measurements searched", len(parts), f"batches of {TOGETHER}")
         return [one for part in done for one in part]
 
 
@@ -308,16 +318,23 @@ def _begin_asking(library: Path, structures: pa.Table) -> None:
     _searched = Search(Library.read(library), UNFITTED), structures
 
 
-def _ask(measured: Sequence[Measured]) -> list[Asked]:
+def _ask_there(measured: Sequence[Measured]) -> list[Asked]:
     assert _searched is not None, "the process was readied"
+    return _ask(*_searched, measured)
+
+
+def _ask(search: Search, structures: pa.Table, measured: Sequence[Measured]) -> list[Asked]:
     told = [features(lattices_of(one.two_theta, one.counts, REFERENCE)) for one in measured]
-    return list(zip(told, cases(*_searched, measured), strict=True))
+    return list(zip(told, cases(search, structures, measured), strict=True))
 
 
 def _fuse(
     output: Path, config: ReleaseConfig, structures: pa.Table, names: Sequence[str], formulas: Sequence[str]
 ) -> None:
     """Fits the ranking and the fusion on structures that no network has learnt, and finishes the folder.
+
+    The ranking is fitted on measurements of real phases alone, the lattice's vote and the fusion on those of derived
+    crystals, too: to a powder pattern these look like more than they are.
 
     Args:
         structures: that may be learnt: without those of the ``formulas`` to keep out.
@@ -330,22 +347,27 @@ def _fuse(
     measured = virtual_measurements(held_out, config.measurements, config.seed)
     warm()  # or each process compiles the same
     asked = _asked(output / LIBRARY, held_out, measured)
-    found = [
-        (number, case, without) for number, (_, searched) in enumerate(asked) for without, case in searched.items()
-    ]
-    said = f"{len(found)} searches of {config.measurements} virtual measurements of {held_out.num_rows} structures, "
-    said += f"seed {config.seed}"
+    counting = representative(measured, held_out, structures)
+    said = f"virtual measurements of {held_out.num_rows} structures, seed {config.seed}"
+    real = [case for _, searched in asked for without, case in searched.items() if without is not Without.KIND]
     try:
-        ranked = ranking.fit([case for _, case, without in found if without is not Without.KIND], said, library.often)
+        ranked = ranking.fit(real, f"{len(real)} searches of {len(measured)} {said}", library.often)
     except ValueError as error:
         raise InputError(
             output / COLLECTED, f"{said}: {error}.", "Give more structures, or more measurements."
         ) from None
     ranked.write(output / ranking.RANKING)
+    if config.derived_measurements:
+        derived, library_there = _derived_apart(output, config, held_out, formulas)
+        more = virtual_measurements(derived, config.derived_measurements, config.seed + 1)
+        asked += _asked(library_there, derived, more)
+        measured, counting = measured + more, np.concatenate([counting, np.ones(len(more))])
+        said += f", {len(more)} of them of {derived.num_rows} crystals derived from these"
+    found = [(number, case) for number, (_, searched) in enumerate(asked) for case in searched.values()]
     told = [told for told, _ in asked]
     systems = np.array([one.system for one in measured])
-    counting = representative(measured, held_out, structures)
-    lattice = LatticeVote.fit(told, systems, counting, f"{config.measurements} virtual measurements")
+    said = f"{len(measured)} {said}"
+    lattice = LatticeVote.fit(told, systems, counting, said)
     apart = LatticeVote.apart(told, systems, counting)
     networks = [
         ensemble.log_probabilities(one.two_theta, one.counts, REFERENCE)
@@ -353,10 +375,10 @@ def _fuse(
     ]
     opinions = [
         Opinions(networks[i], apart[i], case.evidence, case.system, ranked.systems(case.evidence, case.system))
-        for i, case, _ in found
+        for i, case in found
     ]
-    truth = np.array([case.true_system for _, case, _ in found])
-    fitted = fusion.fit(opinions, truth, counting[[i for i, _, _ in found]], said)
+    truth = np.array([case.true_system for _, case in found])
+    fitted = fusion.fit(opinions, truth, counting[[i for i, _ in found]], f"{len(found)} searches of {said}")
     about = {
         "version": __version__,
         "structures": list(config.structures),
@@ -370,3 +392,17 @@ def _fuse(
         "cite": [PACKAGES[source].citation for source in config.structures if source in PACKAGES],
     }
     write_record(output, names, lattice, fitted, about)
+
+
+def _derived_apart(
+    output: Path, config: ReleaseConfig, held_out: pa.Table, formulas: Sequence[str]
+) -> tuple[pa.Table, Path]:
+    """Crystals derived from what no network has learnt, and a library that has them beside all others."""
+    made = derived_crystals(held_out, config.derived_measurements, config.seed + 1)
+    number = config.derived_measurements
+    _written(output / MEASURED_FILE, made, "derived crystals to measure", number, "derived_measurements")
+    derived, path = read_structures(output / MEASURED_FILE), output / MEASURED_LIBRARY
+    derived = derived.filter(pa.array(apart_from(derived["formula"].to_pylist(), formulas)))
+    if not path.exists():
+        library_of(pa.concat_tables([read_structures(output / COLLECTED), derived])).write(path)
+    return derived, path

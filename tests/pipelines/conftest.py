@@ -17,6 +17,7 @@ SMALL = [
     "derived=14",
     "networks=2",
     "measurements=14",
+    "derived_measurements=7",
     "refiner.network={widths = [8, 12], hidden = 8, positions = 8}",
     "refiner.samples=64",
     "refiner.batch_size=16",

@@ -23,6 +23,7 @@ from pymatgen.core import Structure
 from components.collect_structures.builtin import builtin_materials
 from components.collect_structures.crystals import Material, formula, from_pymatgen
 from components.collect_structures.stage import tables, write_structures
+from imitation_refinement.answer.library import Library
 from imitation_refinement.answer.model import RECORD, REFINER, Model
 from imitation_refinement.data.formula import without_hydrogen
 from imitation_refinement.data.patterns import Pattern, write_xy
@@ -31,7 +32,19 @@ from imitation_refinement.learning.models import learnt
 from imitation_refinement.learning.stream_training import is_held_out
 from imitation_refinement.xrd.bank import DERIVED, Bank
 from pipelines.cli import main
-from pipelines.release import BANK, COLLECTED, DERIVED_FILE, OPTIONS, _made, _seeded, read_release, release
+from pipelines.release import (
+    BANK,
+    COLLECTED,
+    DERIVED_FILE,
+    MEASURED_FILE,
+    MEASURED_LIBRARY,
+    OPTIONS,
+    TOGETHER,
+    _made,
+    _seeded,
+    read_release,
+    release,
+)
 from tests.pipelines.conftest import SMALL
 from tests.shared.answer.conftest import CRYSTALS, measured
 
@@ -135,7 +148,8 @@ def test_what_is_there_is_taken_as_it_is(model: Path, structures: Path, tmp_path
 
 
 def test_no_part_learns_what_is_kept_out(structures: Path, patterns: Path, tmp_path: Path) -> None:
-    settings = [f"--set={setting}" for setting in (*SMALL, "networks=1")]
+    """And so many measurements that processes share them."""
+    settings = [f"--set={setting}" for setting in (*SMALL, "networks=1", f"measurements={TOGETHER + 1}")]
     main(
         ["release", "--output", str(tmp_path), "--structures", str(structures), "--keep-out", str(patterns), *settings]
     )
@@ -162,6 +176,18 @@ def test_the_whole_library_has_what_no_network_learns(structures: Path, patterns
     parents = [formula_of[source.removeprefix("derived from ")] for source in derived["source"].to_pylist()]
     assert len(parents) > 5 and without_hydrogen(KEPT_OUT) not in map(without_hydrogen, parents)
     assert not is_held_out(parents, 0.4).any() and is_held_out(list(formula_of.values()), 0.4).any()
+    # What the fusion doubts by is made of what they are judged on alone, and in the library that it is searched in.
+    measured = pq.read_table(tmp_path / MEASURED_FILE)
+    parents = [formula_of[source.removeprefix("derived from ")] for source in measured["source"].to_pylist()]
+    assert is_held_out(parents, 0.4).all() and without_hydrogen(KEPT_OUT) not in map(without_hydrogen, parents)
+    there = Library.read(tmp_path / MEASURED_LIBRARY).material_id.tolist()
+    assert set(there) == {*made.search.library.material_id.tolist(), *measured["material_id"].to_pylist()}
+    told = f"{14 + 7} virtual measurements of "
+    assert (
+        told in made.fusion.fitted_on
+        and told in made.lattice.fitted_on
+        and "14 virtual" in made.search.ranking.fitted_on
+    )
     assert not learnt(made.networks, [KEPT_OUT]).any()
 
 
