@@ -244,6 +244,7 @@ def read_batches(
                 check_values(part, batch, schema, first)
                 yield batch
                 first += len(batch)
+        pa.default_memory_pool().release_unused()  # mimalloc keeps what a file took: 0.1 GB
 
 
 def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
