@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -146,7 +146,7 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> 
         if (status := records.before(call)) is not None:
             return status
         begin(label)
-        code, why = run_to_end(client, image, command, label, volumes=volumes, **given)
+        code, why = run_to_end(client, image, command, label, lambda: not stopped, volumes=volumes, **given)
         if not stopped:
             note_end(failed, label, code, why)
         return code or records.note(call)
@@ -165,8 +165,25 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> 
             engine.remove(run)
 
 
-def run_to_end(client: Any, image: str, command: Sequence[str], label: str, **arguments: Any) -> tuple[int, str]:
+def run_to_end(
+    client: Any,
+    image: str,
+    command: Sequence[str],
+    label: str,
+    wanted: Callable[[], bool] = lambda: True,
+    **arguments: Any,
+) -> tuple[int, str]:
     """Runs a container, prints what it says under a label, and removes it after it was asked how it ended.
+
+    One that was still being made when the others were removed (:meth:`Engine.remove`) is not started.
+
+    Args:
+        client: of the engine.
+        image: the container's.
+        command: in it.
+        label: for what it says.
+        wanted: whether it is, once it is made.
+        arguments: of the container.
 
     Returns:
         Its exit code, and why it died (:func:`death`), if it did.
@@ -175,6 +192,8 @@ def run_to_end(client: Any, image: str, command: Sequence[str], label: str, **ar
 
     container = client.containers.create(image, list(command), **arguments)
     try:
+        if not wanted():
+            return 128 + signal.SIGKILL, "was removed before it ran"
         container.start()
         relay(container.logs(stream=True, follow=True), label)
         code = container.wait()["StatusCode"]

@@ -69,10 +69,11 @@ class Container:
     """One that says what it is given to say."""
 
     def __init__(self, chunks: list[bytes], code: int, out_of_memory: bool = False, removed: bool = False) -> None:
-        self.chunks, self.code, self.removed, self.removals = chunks, code, removed, 0
+        self.chunks, self.code, self.removed, self.removals, self.started = chunks, code, removed, 0, False
         self.attrs = {"State": {"OOMKilled": out_of_memory}}
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        self.started = True
 
     def logs(self, **_: object) -> Iterator[bytes]:
         yield from self.chunks
@@ -108,6 +109,27 @@ def test_a_container_that_was_removed_meanwhile_has_failed() -> None:
         137,
         "was removed while it ran",
     )
+
+
+def test_a_container_that_was_being_made_as_the_run_was_stopped_is_not_started(engine: Any) -> None:
+    """A thread of KFP makes it; what removes the others has not seen it, and waits for the thread."""
+    import signal
+
+    from kfp.local import docker_task_handler
+
+    late = Container([b"at work for long\n"], 0)
+
+    def create(*_: object, **__: object) -> Container:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return late
+
+    client = SimpleNamespace(containers=SimpleNamespace(create=create))
+    with pytest.raises(KeyboardInterrupt), containers.tasks(engine, "run-1", [], NONE) as runner:
+        arguments = runner.container_run_args
+        assert docker_task_handler.run_docker_container(client, "i", command("simulate"), {}, **arguments) == 137
+        raise KeyboardInterrupt
+    assert (late.started, late.removals) == (False, 1)
 
 
 class FakeEngine:
