@@ -5,8 +5,13 @@
 
 Each stage alone, ``refine``, ``identify``, ``batch run``, ``release`` and a whole run (``benchmarks/faults.toml``) are
 done once undisturbed; then again, disturbed, until they end; all that they leave is compared by SHA-256. A table is
-printed, a line a fault and what it was done to; the exit status is 1 if one does not hold. With ``--docker`` tasks of
-the whole run are containers. ``--short`` is for tests: one stage, few moments.
+printed, a line a fault and what it was done to; the exit status is 1 if one does not hold. ``--short`` is for tests:
+one stage, few moments.
+
+With ``--docker`` each stage is a ``docker run`` of its image, and tasks of the whole run are containers; the other
+commands have none. To a stage all is done by the engine, in its container, but for Ctrl-C, which goes to ``docker run``
+as from a terminal. The process of a run is killed, stopped, limited and given another clock as without containers: what
+it leaves of them is looked for. ``make images`` has to come first, of the same revision.
 
 A command spends most of its time on importing. With ``--fork`` each is a fork of this process, which has imported all
 before: moments are those of the work itself. What is told to end, or has another clock, is a process of its own.
@@ -43,8 +48,10 @@ from typing import Any
 
 import pipelines.cli
 from imitation_refinement.files import digest
+from imitation_refinement.running.images import image
 from imitation_refinement.running.interrupts import run_stage
 from imitation_refinement.running.revision import REVISION_VARIABLE, revision
+from pipelines.containers import RUN_LABEL
 from pipelines.profiles import read_profile
 from tests.pipelines.conftest import SMALL
 
@@ -56,6 +63,7 @@ END_S = 5.0  # for what was asked to end
 PASSING = re.compile(r"log\.txt|run\.json|tracking/.*|answers\.journal")
 # What a report says of that.
 WHEN_AND_WHERE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC|\d{8}-\d{6}(-\d+)?|(/disk)?/(out\d+|reference-[a-z-]+)")
+DOCKER_RUN = ["docker", "run"]
 TOKEN = "FAULTS_TOKEN"  # in the environment of all that is started, by which it is found again
 
 
@@ -65,9 +73,10 @@ class Work:
 
     Attributes:
         name: of it.
-        command: the command, with ``{out}`` for the folder that it writes to.
+        command: the command, with ``{out}`` for the folder that it writes to, ``{folder}`` for the one that holds it.
         again: what is typed after it was cut, with ``{out}``; the same by default.
         made: the folder of what is compared, of the one that it writes to.
+        program: how many words of the command are what a stage calls ``python -m components.<stage>``.
         seconds: that it takes undisturbed.
         expected: what it makes undisturbed, SHA-256 by relative path.
     """
@@ -76,12 +85,14 @@ class Work:
     command: list[str]
     again: Callable[[Path], list[str]] | None = None
     made: Callable[[Path], Path] = lambda out: out
+    program: int = 3
     seconds: float = 0.0
     expected: dict[str, str] = field(default_factory=dict)
 
     def first(self, out: Path) -> list[str]:
         """The command."""
-        return [word.replace("{out}", str(out)) for word in self.command]
+        places = {"{out}": str(out), "{folder}": str(out.parent)}
+        return [re.sub(r"\{(out|folder)\}", lambda found: places[found[0]], word) for word in self.command]
 
     def next(self, out: Path) -> list[str]:
         """The command that goes on; the first one where nothing was begun."""
@@ -89,6 +100,13 @@ class Work:
             return self.again(out) if self.again else self.first(out)
         except StopIteration:
             return self.first(out)
+
+    def told(self, command: str, out: Path) -> list[str]:
+        """A command that it names, as it is typed here."""
+        program, *words = shlex.split(command)
+        if program == "imitation-refinement":
+            return [*COMMAND, *words]
+        return [*self.first(out)[: self.program], *words[2:]]
 
     def digests(self, out: Path) -> dict[str, str]:
         """SHA-256 of all that it made, by relative path."""
@@ -125,10 +143,13 @@ class Faults:
         kills: how many moments.
         stops: how many of each signal that asks for an end.
         fork: whether commands are forks of this process.
+        docker: whether containers are at work.
     """
 
-    def __init__(self, place: Path, rng: random.Random, kills: int, stops: int, fork: bool = False) -> None:
-        self.place, self.rng, self.kills, self.stops, self.fork = place, rng, kills, stops, fork
+    def __init__(
+        self, place: Path, rng: random.Random, kills: int, stops: int, fork: bool = False, docker: bool = False
+    ) -> None:
+        self.place, self.rng, self.kills, self.stops, self.fork, self.docker = place, rng, kills, stops, fork, docker
         self.token = uuid.uuid4().hex
         self.rows: list[Row] = []
         self._number = 0
@@ -138,13 +159,23 @@ class Faults:
         self._number += 1
         return (base or self.place) / f"out{self._number}"
 
-    def start(self, command: Sequence[str], more: Mapping[str, str] | None = None, **how: Any) -> Running:
-        """Starts a command, with more in its environment."""
+    def start(self, command: Sequence[str], more: Mapping[str, str] | None = None, limit: int = 0) -> Running:
+        """Starts a command, with more in its environment, and with a limit on a file's size."""
         self._number += 1
         log = self.place / f"said{self._number}.txt"
-        environ = {**environment(), TOKEN: self.token, **(more or {})}
-        if self.fork and not more:
-            return Running(Fork(command, log, self.place, environ, **how), log, self.token)
+        name, environ = "", {**environment(), TOKEN: self.token}
+        how: dict[str, Any] = {}
+        if command[:2] == DOCKER_RUN:
+            name = f"{self.place.name}-{self._number}"
+            given = [word for key, value in (more or {}).items() for word in ("-e", f"{key}={value}")]
+            limits = ["--ulimit", f"fsize={limit}"] if limit else []
+            command = [*command[:2], "--name", name, *given, *limits, *command[2:]]
+        else:
+            environ |= more or {}
+            if limit:
+                how["preexec_fn"] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2)
+            if self.fork and not more:
+                return Running(Fork(command, log, self.place, environ, **how), log, self.token, self.docker)
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 command,
@@ -156,7 +187,9 @@ class Faults:
                 process_group=0,  # not a session, which would be a scheduling group of its own, without our priority
                 **how,
             )
-        return Running(process, log, self.token)
+        if name:
+            return Contained(process, log, self.token, True, name)
+        return Running(process, log, self.token, self.docker)
 
     def whole(self, work: Work) -> None:
         """Does something undisturbed: how long it takes, and what comes of it."""
@@ -180,6 +213,8 @@ class Faults:
         """Waits for the end; what is wrong then, empty if nothing is."""
         if (code := running.wait()) != 0:
             return f"status {code}: {running.last()}"
+        if not running.contained(1.0):
+            return "containers are left"
         found = work.digests(out)
         wrong = sorted(n for n in {**found, **work.expected} if found.get(n) != work.expected.get(n))
         return f"{len(wrong)} files are others: {', '.join(wrong[:3])}" if wrong else ""
@@ -187,6 +222,8 @@ class Faults:
     def note(self, fault: str, work: str, problems: Sequence[str], note: str = "") -> None:
         """Adds a line to the table."""
         bad = [problem for problem in problems if problem]
+        if not bad and self.docker and (left := containers_of(self.place)):
+            bad = [f"{len(left)} containers are left"]
         row = Row(fault, work, len(problems), len(problems) - len(bad), "; ".join([*bad[:2], *filter(None, [note])]))
         self.rows.append(row)
         print(f"  {fault}, {work}: {row.held} of {row.cases} {row.note}", flush=True)
@@ -201,23 +238,25 @@ class Faults:
     def killed(self, work: Work) -> None:
         """SIGKILL at random moments, each time gone on with; begun anew where it ends before all are used up."""
         # What keeps what it finished is cut often on its way; a stage at any moment of it.
-        cuts, bad, most = 0, [], (0.3 if work.again else 1.0) * work.seconds
+        cuts, bad, outlived, most = 0, [], 0, (0.3 if work.again else 1.0) * work.seconds
         while cuts < self.kills:
             out = self.out()
             for attempt in range(min(self.kills - cuts, 7)):  # one after the other in the same folder
                 moment = self.rng.uniform(0.05 * most, most)
                 running = self.start(work.next(out))
                 bad.append("" if running.killed(moment) else "processes are left")
-                if (code := running.process.returncode) != -signal.SIGKILL:  # it was faster, which is no case
+                if (code := running.wait()) != 128 + signal.SIGKILL:  # it was faster, which is no case
                     bad.append(f"status {code}: {running.last()}" if code else "")
                     most = most if attempt else moment
                     break
                 cuts += 1
+                outlived += self.docker and bool(containers_of(self.place))
             bad.append(self.ended(work, out))
             shutil.rmtree(out, ignore_errors=True)
         bad = list(filter(None, bad))
         problems = [*bad, *[""] * (cuts - len(bad))]
-        self.note("SIGKILL at random moments, again and again", work.name, problems)
+        note = f"containers outlived {outlived}, and were removed by what went on" if outlived else ""
+        self.note("SIGKILL at random moments, again and again", work.name, problems, note)
 
     def stopped(self, work: Work) -> None:
         """SIGTERM and Ctrl-C: ends soon, says the command that goes on, leaves no process, and that command works."""
@@ -226,7 +265,7 @@ class Faults:
             for _ in range(self.stops):
                 out, running = self._at_work(work)
                 asked = time.monotonic()
-                os.kill(running.process.pid, number)
+                running.signal(number)
                 code = running.wait(6 * END_S)
                 took = time.monotonic() - asked
                 longest = max(longest, took)
@@ -241,6 +280,8 @@ class Faults:
                     wrong = f"says: {running.last()}"
                 elif not running.gone(1.0):
                     wrong = "processes are left"
+                elif not running.contained(1.0):
+                    wrong = "containers are left"
                 else:
                     wrong = self._told_works(work, out, told[0])
                 problems.append(wrong)
@@ -266,9 +307,7 @@ class Faults:
             moment /= 2  # it was faster
 
     def _told_works(self, work: Work, out: Path, told: str) -> str:
-        words = shlex.split(told)
-        program = {"imitation-refinement": COMMAND, "python": [sys.executable]}[words[0]]
-        running = self.start([*program, *words[1:]])
+        running = self.start(work.told(told, out))
         if (code := running.wait()) != 0:
             return f"the command it names ends with {code}: {running.last()}"
         found = work.digests(out)
@@ -310,11 +349,10 @@ class Faults:
         files = [p.stat().st_size for p in self.reference(work).rglob("*") if p.is_file()]
         limit = max(files) // 2
         out = self.out()
-        running = self.start(
-            work.first(out), preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit,) * 2)
-        )
+        running = self.start(work.first(out), limit=limit)
         wrong = running.refused("File too large", "limit on file sizes") or self.ended(work, out)
-        self.note("a file too large: one message, then again", work.name, [wrong])
+        note = "of the run's own process: its containers have the engine's limits" * (self.docker and bool(work.again))
+        self.note("a file too large: one message, then again", work.name, [wrong], note)
 
     def forbidden(self, work: Work) -> None:
         """A folder that may not be written to: one message, before the work."""
@@ -377,6 +415,7 @@ class Faults:
         given = os.environ.get("FAULTS_CLOCK")
         clock = {} if given else clock_of(self.place, compiler)
         back = Path(given or clock["FAULTS_CLOCK"])
+        note = "of the run's own process: its containers have the engine's clock" * (self.docker and bool(work.again))
         for when, cut in (("while it is at work", False), ("before it goes on", True)):
             out, running = self._at_work(work, clock)
             if cut:
@@ -384,7 +423,10 @@ class Faults:
             back.touch()
             if cut:
                 running = self.start(work.next(out), clock)
-            self.note(f"clock set back by a day, {when}", work.name, [self.same(running, work, out)])
+            wrong = self.same(running, work, out)
+            if "cannot be preloaded" in running.said():  # by the image's C library
+                wrong = "its clock was as it is"
+            self.note(f"clock set back by a day, {when}", work.name, [wrong], note)
             back.unlink()
             shutil.rmtree(out)
 
@@ -513,6 +555,7 @@ class Running:
     process: subprocess.Popen[bytes] | Fork
     log: Path
     token: str
+    docker: bool = False
 
     def wait(self, seconds: float = 1800) -> int:
         """Its exit status; as a shell's where a signal ended it, which one does after so long."""
@@ -536,9 +579,13 @@ class Running:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.kill(self.process.pid, signal.SIGKILL)
+            self.signal(signal.SIGKILL)
             self.process.wait()
-        return self.gone(END_S)
+        return self.gone(END_S)  # containers of a run may outlive it: what goes on with it removes them
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal."""
+        os.kill(self.process.pid, number)
 
     def said(self) -> str:
         """All that it said."""
@@ -556,6 +603,38 @@ class Running:
                 return False
             time.sleep(0.1)
         return True
+
+    def contained(self, seconds: float) -> bool:
+        """Whether no container of the script is there within a time."""
+        end = time.monotonic() + seconds
+        while self.docker and containers_of(self.log.parent):
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.1)
+        return True
+
+
+@dataclass
+class Contained(Running):
+    """A ``docker run`` at work, and its container, by its name."""
+
+    name: str = ""
+
+    def signal(self, number: int) -> None:
+        """Sends its container a signal, as soon as there is one; a Ctrl-C to ``docker run``, as a terminal does."""
+        if number == signal.SIGINT:
+            os.killpg(self.process.pid, number)
+            return
+        words = ["docker", "kill", "--signal", str(number), self.name]
+        while self.process.poll() is None and subprocess.run(words, capture_output=True).returncode:
+            time.sleep(0.05)
+
+
+def containers_of(place: Path) -> list[str]:
+    """The containers that were started from a folder: by their own name, or as the tasks of a run that is below it."""
+    words = ["docker", "ps", "--all", "--format", f'{{{{.Names}}}} {{{{.Label "{RUN_LABEL}"}}}}']
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return [line.split()[0] for line in said.splitlines() if place.name in line]
 
 
 def environment() -> dict[str, str]:
@@ -608,12 +687,19 @@ def disk_size(place: Path, size: int) -> None:
 MADE = ("collect", "simulate", "preprocess", "classifier", "refiner", "baselines")  # what stages begin with, in order
 
 
-def stage_works(data: Path, make: Sequence[str]) -> list[Work]:
+def in_container(stage: str, data: Path) -> list[str]:
+    """A stage in its image, as docs/docker.md has it: the folder that it writes to, and the one that it reads from."""
+    who = f"{os.getuid()}:{os.getgid()}"
+    return [*DOCKER_RUN, "--rm", "-u", who, "-v", "{folder}:{folder}", "-v", f"{data}:{data}:ro", image(stage)]
+
+
+def stage_works(data: Path, make: Sequence[str], docker: bool = False) -> list[Work]:
     """Each stage alone, on what those before it made.
 
     Args:
         data: the folder for that.
-        make: what of it is made now.
+        make: what of it is made now; not in containers.
+        docker: whether they are containers.
     """
     options = read_profile(str(PROFILE)).parameters()
 
@@ -689,10 +775,12 @@ def stage_works(data: Path, make: Sequence[str]) -> list[Work]:
     works = []
     for name, place, outputs, arguments in plan:
         given = [word for output in outputs for word in (f"--{output.replace('_', '-')}", f"{{out}}/{output}")]
-        work = Work(f"stage {name}", [sys.executable, "-m", f"components.{name}", *arguments, *given])
+        here = Work(f"stage {name}", [sys.executable, "-m", f"components.{name}", *arguments, *given])
         if place in make and not all((made[place] / output).exists() for output in outputs):
-            subprocess.run(work.first(made[place]), check=True, env=environment(), capture_output=True)
-        works.append(work)
+            subprocess.run(here.first(made[place]), check=True, env=environment(), capture_output=True)
+        program = in_container(name, data)
+        there = Work(here.name, [*program, *arguments, *given], program=len(program))
+        works.append(there if docker else here)
     return works
 
 
@@ -734,7 +822,7 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
     without = {"stage collect_structures", "stage identify", "refine", "identify", "batch run", "run"}
     more = set(chosen) - without
     everything = [
-        *stage_works(data, MADE if more - {"release"} or not chosen else MADE[: len(more)]),
+        *stage_works(data, MADE if more - {"release"} or not chosen else MADE[: len(more)], docker),
         Work("refine", [*COMMAND, "refine", given, "--output", "{out}", *wavelength]),
         Work("identify", [*COMMAND, "identify", given, "--output", "{out}", *wavelength]),
         Work(
@@ -751,6 +839,8 @@ def works(data: Path, docker: bool, chosen: Sequence[str]) -> list[Work]:
             run_folder,
         ),
     ]
+    if docker:
+        everything = [work for work in everything if work.command[:2] == DOCKER_RUN or work.name == "run"]
     return [work for work in everything if not chosen or work.name in chosen]
 
 
@@ -771,10 +861,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"seed {arguments.seed}", flush=True)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        place = Path(folder)
+        place = Path(folder).resolve()
         data = (arguments.data or place / "data").absolute()
         patterns(data / "patterns", 5, rng)
-        faults = Faults(place, rng, 2 if arguments.short else arguments.kills, arguments.stops, arguments.fork)
+        kills = 2 if arguments.short else arguments.kills
+        faults = Faults(place, rng, kills, arguments.stops, arguments.fork, arguments.docker)
         chosen = ["stage collect_structures"] if arguments.short else arguments.only
         for work in works(data, arguments.docker, chosen):
             if arguments.faults != ["forbidden"]:  # which asks what is said alone
@@ -789,7 +880,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 faults.clock,
             ]
             of_run = [faults.replaced_model, faults.replaced_while_running, faults.finished_again]
-            if arguments.short:
+            if arguments.short and not arguments.faults:
                 alone = [faults.killed]
             for fault in [*alone, *(of_run if work.name == "run" else [])]:
                 if not arguments.faults or fault.__name__ in arguments.faults:

@@ -94,3 +94,33 @@ def test_two_runs_have_their_own_folders_and_one_is_gone_on_with_once(tmp_path: 
         ("gone on with twice at once", 1, held),
     ]
     assert "one refused" in found.rows[1].note
+
+
+# A client of an engine with containers of others and of a folder, which tells what else it is given.
+DOCKER = """#!/bin/sh
+case $1 in
+ps) echo "other " && echo "PLACE-1 " && echo "some_name PLACE/out3/20261129-101500" ;;
+*) echo "$@" ;;
+esac
+"""
+
+
+def test_a_stage_in_a_container_is_given_what_a_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "docker").write_text(DOCKER.replace("PLACE", tmp_path.name))
+    (tmp_path / "bin" / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    work = faults.Work(
+        "stage", ["docker", "run", "-v", "{folder}:{folder}", "image", "--made", "{out}/made"], program=5
+    )
+    found, out = faults.Faults(tmp_path, random.Random(0), 0, 0, docker=True), tmp_path / "out"
+    running = found.start(work.first(out), {"LD_PRELOAD": "clock.so"}, limit=9)
+    assert isinstance(running, faults.Contained) and running.wait() == 0
+    mounted = f"-v {tmp_path}:{tmp_path} image"
+    assert (
+        running.last()
+        == f"run --name {running.name} -e LD_PRELOAD=clock.so --ulimit fsize=9 {mounted} --made {out}/made"
+    )
+    told = work.told("python -m components.stage --made /elsewhere", out)
+    assert told == ["docker", "run", "-v", f"{tmp_path}:{tmp_path}", "image", "--made", "/elsewhere"]
+    assert faults.containers_of(tmp_path) == [f"{tmp_path.name}-1", "some_name"] and not running.contained(0)
