@@ -690,7 +690,18 @@ MADE = ("collect", "simulate", "preprocess", "classifier", "refiner", "baselines
 def in_container(stage: str, data: Path) -> list[str]:
     """A stage in its image, as docs/docker.md has it: the folder that it writes to, and the one that it reads from."""
     who = f"{os.getuid()}:{os.getgid()}"
-    return [*DOCKER_RUN, "--rm", "-u", who, "-v", "{folder}:{folder}", "-v", f"{data}:{data}:ro", image(stage)]
+    return [
+        *DOCKER_RUN,
+        "--rm",
+        "--init",
+        "-u",
+        who,
+        "-v",
+        "{folder}:{folder}",
+        "-v",
+        f"{data}:{data}:ro",
+        image(stage),
+    ]
 
 
 def stage_works(data: Path, make: Sequence[str], docker: bool = False) -> list[Work]:
