@@ -15,12 +15,13 @@ ui: .venv/ready
 	$(BIN)/imitation-refinement ui --runs $(RUNS) --open
 
 # Files in their order: xdist would begin with those of most tests, and leave whole runs, a test a file, to one process.
+# Three processes for two cores: tests wait for servers, and for processes that they start.
 test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy shared components pipelines web
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 images: .venv/ready
 	$(BIN)/python docker/build.py
