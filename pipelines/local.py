@@ -404,8 +404,9 @@ def execute(
     from kfp.local import executor_input_utils, logging_utils
 
     root = (folder / PIPELINE).resolve()
+    workspace = root / "workspace"  # of KFP, which would have one among all temporary files, and leave it when killed
     with writable(folder):
-        root.mkdir(exist_ok=True)
+        workspace.mkdir(parents=True, exist_ok=True)
     error_file = root / "error.txt"  # where containers see it
     error_file.unlink(missing_ok=True)
     running = (
@@ -431,7 +432,7 @@ def execute(
     ):
         try:
             with running as runner:
-                local.init(runner, pipeline_root=str(root), enable_caching=False)
+                local.init(runner, pipeline_root=str(root), workspace_root=str(workspace), enable_caching=False)
                 pipeline(**arguments)
         except RuntimeError as error:
             if error_file.exists():

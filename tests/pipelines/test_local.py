@@ -118,6 +118,22 @@ def test_a_path_is_handed_on_as_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
     assert seen == [path]
 
 
+def test_a_run_that_is_killed_leaves_nothing_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KFP makes a folder there, and removes it when a pipeline comes to an end."""
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+    def die(**_: object) -> None:
+        raise RuntimeError("killed")
+
+    with pytest.raises(local.TaskFailed, match="killed"):
+        local.execute(die, {}, tmp_path / "run", NONE)
+    assert not list((tmp_path / "temporary").iterdir())
+
+
 def test_the_built_in_print_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """KFP swaps it while a task runs; of two tasks at once, one may put the other's back."""
     ours = builtins.print
