@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -135,6 +136,7 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> 
     }
     failed: dict[str, str] = {}
     stopped: list[int] = []
+    removals: list[threading.Thread] = []
 
     def run_container(client: Any, image: str, command: list[str], volumes: Any, **given: Any) -> int:
         """In the place of KFP's function, which trusts a container that removes itself to wait for the question."""
@@ -147,13 +149,17 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> 
             return status
         begin(label)
         code, why = run_to_end(client, image, command, label, lambda: not stopped, volumes=volumes, **given)
+        if stopped and code:
+            raise TaskDied(f"{label} was stopped.")  # KFP waits, and tries it again, where it only failed
         if not stopped:
             note_end(failed, label, code, why)
         return code or records.note(call)
 
     def stop_all(number: int, frame: FrameType | None) -> None:
         stopped.append(number)
-        engine.remove(run)
+        # Not here: what ends this process in time is set up once this is done.
+        removals.append(threading.Thread(target=engine.remove, args=[run]))
+        removals[-1].start()
 
     engine.remove(run)  # those of an attempt that was killed
     with replaced(docker_task_handler, "run_docker_container", run_container), first(stop_all):
@@ -162,7 +168,9 @@ def tasks(engine: Engine, run: str, inputs: Sequence[str], records: Records) -> 
         except RuntimeError as error:
             raise RuntimeError(failure(failed) or str(error)) from error
         finally:
-            engine.remove(run)
+            for removal in removals:
+                removal.join()
+            engine.remove(run)  # those that were still being made
 
 
 def run_to_end(

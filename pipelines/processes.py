@@ -129,6 +129,8 @@ def tasks(records: Records, lock: int | None = None) -> Iterator[Any]:
         finally:
             _see_it_end(task)
             running.discard(task)
+        if stopped and code:
+            raise TaskDied(f"{call.label} was stopped.")  # KFP waits, and tries it again, where it only failed
         if not stopped:
             note_end(failed, call.label, code, death(code))
         return code or records.note(call)

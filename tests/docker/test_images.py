@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,7 +72,7 @@ def docker(*words: str) -> Finished:
 
 def container(stage: str, data: Path, *words: str) -> tuple[str, ...]:
     """What a stage's container on the files of a folder is, to ``docker run`` and ``docker create``."""
-    return ("--rm", "-u", f"{USER}:{USER}", "-v", f"{data}:/data", image(stage), *words)
+    return ("--rm", "--init", "-u", f"{USER}:{USER}", "-v", f"{data}:/data", image(stage), *words)
 
 
 def alone(stage: str, data: Path, *words: str, options: tuple[str, ...] = ()) -> Finished:
@@ -152,6 +153,17 @@ def test_bad_input_ends_as_outside_docker(stage: str, finished: dict[str, Finish
     assert process.stderr.splitlines()[-1].startswith("error: nowhere.parquet: ")
     process, other = alone_and_quoted(stage, data, "--nonsense"), outside(stage, data, "--nonsense")
     assert process.returncode == other.returncode == 2 and process.stderr == other.stderr
+
+
+def test_a_stage_ends_when_it_is_told_so_at_once(data: Path) -> None:
+    """Without ``--init`` the first process of a container is deaf to a signal that it does not yet listen to."""
+    name = f"told-at-once-{os.getpid()}"
+    words = ("--name", name, *container("collect-structures", data, *STAGES["collect-structures"].split()))
+    process = subprocess.Popen(["docker", "run", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while docker("kill", "--signal", "TERM", name).returncode and process.poll() is None:
+        time.sleep(0.01)
+    asked = time.monotonic()
+    assert process.wait(60) == 143 and time.monotonic() - asked < 5
 
 
 @pytest.mark.parametrize("stage", [*STAGES, "web"])
