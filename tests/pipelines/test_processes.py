@@ -124,6 +124,28 @@ def test_a_signal_ends_the_processes_and_starts_no_more(
     wait_for(lambda: ended(int((tmp_path / "pid").read_text())))
 
 
+def test_a_task_that_was_stopped_is_not_tried_again(tmp_path: Path) -> None:
+    """A thread of KFP waits and does that, where a task of a loop only failed; a person waits for the thread."""
+    code = f"import pathlib, time; pathlib.Path({str(tmp_path / 'began')!r}).touch(); time.sleep(60)"
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            run(executor_call("simulate", code))
+        except TaskDied as error:
+            errors.append(error)
+
+    with pytest.raises(Stopped), tasks(NONE):
+        thread = threading.Thread(target=work)
+        thread.start()
+        wait_for((tmp_path / "began").exists)
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            thread.join()
+    assert [str(error) for error in errors] == ["simulate was stopped."]
+
+
 def test_a_task_ends_with_the_run_that_is_killed(tmp_path: Path) -> None:
     """Nobody could stop it any more."""
     write = f"import os, pathlib, time; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))"
