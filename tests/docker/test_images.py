@@ -171,6 +171,7 @@ def test_what_an_image_is(stage: str) -> None:
     (found,) = json.loads(docker("image", "inspect", image(stage)).stdout)
     config = found["Config"]
     assert config["User"] == "10001:10001"
+    assert "PYTHONDONTWRITEBYTECODE=1" in config["Env"]  # what a limit on file sizes cuts off is taken for whole
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     assert labels["version"] == __version__ and labels["licenses"] == "Apache-2.0" and len(labels["revision"]) >= 12
     assert labels["title"] == f"imitation-refinement {stage}" and labels["description"]
