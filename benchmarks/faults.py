@@ -10,8 +10,8 @@ one stage, few moments.
 
 With ``--docker`` each stage is a ``docker run`` of its image, and tasks of the whole run are containers; the other
 commands have none. To a stage all is done by the engine, in its container, but for Ctrl-C, which goes to ``docker run``
-as from a terminal. The process of a run is killed, stopped, limited and given another clock as without containers: what
-it leaves of them is looked for. ``make images`` has to come first, of the same revision.
+as from a terminal. The process of a run is killed, stopped and given another clock as without containers: what it
+leaves of them is looked for. ``make images`` has to come first, of the same revision.
 
 A command spends most of its time on importing. With ``--fork`` each is a fork of this process, which has imported all
 before: moments are those of the work itself. What is told to end, or has another clock, is a process of its own.
@@ -353,13 +353,15 @@ class Faults:
 
     def file_too_large(self, work: Work) -> None:
         """As a full disk, where none can be mounted: a limit on the size of a file."""
+        if self.docker and work.again:
+            self.skipped("a file too large", "a run's containers, which write its files, have the engine's limits")
+            return
         files = [p.stat().st_size for p in self.reference(work).rglob("*") if p.is_file()]
         limit = max(files) // 2
         out = self.out()
         running = self.start(work.first(out), limit=limit)
         wrong = running.refused("File too large", "limit on file sizes") or self.ended(work, out)
-        note = "of the run's own process: its containers have the engine's limits" * (self.docker and bool(work.again))
-        self.note("a file too large: one message, then again", work.name, [wrong], note)
+        self.note("a file too large: one message, then again", work.name, [wrong])
 
     def forbidden(self, work: Work) -> None:
         """A folder that may not be written to: one message, before the work."""
