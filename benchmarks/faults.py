@@ -76,18 +76,18 @@ class Work:
         command: the command, with ``{out}`` for the folder that it writes to, ``{folder}`` for the one that holds it.
         again: what is typed after it was cut, with ``{out}``; the same by default.
         made: the folder of what is compared, of the one that it writes to.
-        program: how many words of the command are what a stage calls ``python -m components.<stage>``.
         seconds: that it takes undisturbed.
         expected: what it makes undisturbed, SHA-256 by relative path.
+        program: how many words of the command are what a stage calls ``python -m components.<stage>``.
     """
 
     name: str
     command: list[str]
     again: Callable[[Path], list[str]] | None = None
     made: Callable[[Path], Path] = lambda out: out
-    program: int = 3
     seconds: float = 0.0
     expected: dict[str, str] = field(default_factory=dict)
+    program: int = 3
 
     def first(self, out: Path) -> list[str]:
         """The command."""
