@@ -39,7 +39,6 @@ REMARKED_KEY = b"structures_with_remark"  # of the schema's metadata
 MOST_VALUES, LEAST_BITS = 1 << 26, 0.5  # of a table as a user gives it: more than so many need so many bits each
 HEAVIEST = 118  # atomic number; what has no form factors is left out where it is simulated
 MOST_EDGE = 600.0  # [Å] of a cell
-ROWS_IN_GROUP = 2048  # at least, of such a table: what is known of each group who reads has in memory
 REPEATED = ["formula", "crystal_system", "split"]  # texts of few values
 ROWS_PER_FILE = 100_000  # of a table that grows with the data; with 4,501 points a pattern 1.8 GB before compression
 
@@ -187,7 +186,7 @@ def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_r
     Args:
         path: the file or the folder.
         schema: of the tables.
-        tables: few are in memory at a time.
+        tables: one is in memory at a time.
         n_rows: rows of all tables together; whether there are more than a file holds.
 
     Yields:
@@ -196,18 +195,14 @@ def written(path: str | Path, schema: pa.Schema, tables: Iterable[pa.Table], n_r
     rest = iter(tables)
 
     def file(target: Path, first: Iterable[pa.Table], most: int) -> Iterator[int]:
-        n, waiting = 0, schema.empty_table()
+        n = 0
         with writer_of(target, schema) as writer:
             for table in chain(first, rest):
-                waiting, n = pa.concat_tables([waiting, table]), n + table.num_rows
-                if len(waiting) >= ROWS_IN_GROUP:
-                    writer.write_table(waiting)
-                    waiting = schema.empty_table()
+                writer.write_table(table)
                 yield from range(table.num_rows)
+                n += table.num_rows
                 if n >= most:
-                    break
-            if len(waiting):
-                writer.write_table(waiting)
+                    return
 
     if n_rows <= ROWS_PER_FILE:
         with writing(path) as temporary:

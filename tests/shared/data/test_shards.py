@@ -93,15 +93,6 @@ def test_few_rows_stay_one_file(toy_tables: dict[str, Path], tmp_path: Path, mon
     assert pq.read_table(tmp_path / "empty").num_rows == 0
 
 
-def test_row_groups_are_few(toy_tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = toy_tables["ideal_dataset"]
-    monkeypatch.setattr(contracts, "ROWS_IN_GROUP", 20)
-    assert sum(1 for _ in written(tmp_path / "t", pq.read_schema(source), pieces(source, 8), 84)) == 84
-    found = pq.ParquetFile(tmp_path / "t")
-    assert [found.metadata.row_group(i).num_rows for i in range(found.num_row_groups)] == [24, 24, 24, 12]
-    assert found.read().equals(pq.read_table(source))
-
-
 def test_a_folder_is_written_whole_or_not_at_all(sharded: Path, toy_tables: dict[str, Path], tmp_path: Path) -> None:
     source = toy_tables["ideal_dataset"]
     before, names = digest(sharded), sorted(p.name for p in tmp_path.iterdir())
