@@ -117,10 +117,8 @@ def test_a_stage_in_a_container_is_given_what_a_process_is(tmp_path: Path, monke
     running = found.start(work.first(out), {"LD_PRELOAD": "clock.so"}, limit=9)
     assert isinstance(running, faults.Contained) and running.wait() == 0
     mounted = f"-v {tmp_path}:{tmp_path} image"
-    assert (
-        running.last()
-        == f"run --name {running.name} -e LD_PRELOAD=clock.so --ulimit fsize=9 {mounted} --made {out}/made"
-    )
+    given = f"--name {running.name} -e LD_PRELOAD=clock.so --ulimit fsize=9"
+    assert running.said() == f"run {given} {mounted} --made {out}/made\n"
     told = work.told("python -m components.stage --made /elsewhere", out)
     assert told == ["docker", "run", "-v", f"{tmp_path}:{tmp_path}", "image", "--made", "/elsewhere"]
     assert faults.containers_of(tmp_path) == [f"{tmp_path.name}-1", "some_name"] and not running.contained(0)
