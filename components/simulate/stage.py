@@ -45,7 +45,8 @@ from imitation_refinement.running.tracking import Tracker
 from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.line import REACH
 
-CHUNK = 256  # rows at a time, and a row group of the output
+CHUNK = 256  # rows at a time
+ROWS_IN_GROUP = 2048  # of the output, at least: what is known of each group, who reads the table has in memory
 LEAST, MOST = 0.01, 179.9  # 2θ [°] that is asked for at all
 OUT_OF_REACH = 360.0  # 2θ [°] of a line that the grid's wavelength can't reach: nowhere near the grid
 T = TypeVar("T")
@@ -236,14 +237,21 @@ def _stream(
     """
     bad: list[InputError] = []
 
+    waiting: list[pa.Table] = []
+
     def rows() -> Iterator[int]:
         for table, errors in _in_threads(work, parts, threads or len(os.sched_getaffinity(0))):
-            writer.write_table(table)
+            waiting.append(table)
+            if sum(map(len, waiting)) >= ROWS_IN_GROUP:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
             bad.extend(errors)
             yield from range(table.num_rows)
 
     with writing(target) as temporary, writer_of(temporary, schema) as writer:
         written = sum(1 for _ in progress(rows(), label, total, "patterns"))
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
     return written, bad
 
 

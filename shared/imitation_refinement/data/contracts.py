@@ -259,7 +259,9 @@ def read_columns(path: str | Path, schema: pa.Schema, columns: Sequence[str]) ->
     for part in parts(path):
         with _readable(part):
             check_schema(part, pq.read_schema(part), schema)
-            found.append(pq.read_table(part, columns=list(columns), read_dictionary=REPEATED))
+            # Not `pq.read_table`: for a million rows it takes twice the memory (Arrow 25).
+            with pq.ParquetFile(part, read_dictionary=REPEATED, pre_buffer=False) as table:
+                found.append(table.read(columns=list(columns)))
             check_values(part, found[-1], schema)
     return pa.concat_tables(found).unify_dictionaries()
 
