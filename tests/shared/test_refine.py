@@ -232,7 +232,7 @@ def test_command_line(toy_run: Path, folder: Path, capsys: pytest.CaptureFixture
         ([*run, str(folder / "nowhere.xy")], "nowhere.xy: there is no such file"),
         ([*run, "--wavelength", "CuKz9", str(folder / "in" / "a.xy")], "CuKz9"),
         ([*run, "--model", "x", str(folder / "in" / "a.xy")], "no refiner x"),
-        (["refine", "--run", str(folder), "--output", "o", "x.xy"], "is no finished run"),
+        (["refine", "--run", str(folder), "--output", str(folder / "o"), "x.xy"], "is no finished run"),
     ):
         with pytest.raises(SystemExit) as end:
             main(arguments)
