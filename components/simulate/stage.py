@@ -46,7 +46,7 @@ from imitation_refinement.xrd.grid import Grid, convert_two_theta
 from imitation_refinement.xrd.line import REACH
 
 CHUNK = 256  # rows at a time
-ROWS_IN_GROUP = 2048  # of the output, at least: what is known of each group, who reads the table has in memory
+GROUP = 8 << 20  # bytes of a row group of the output, at least: what is known of each, a reader has in memory
 LEAST, MOST = 0.01, 179.9  # 2θ [°] that is asked for at all
 OUT_OF_REACH = 360.0  # 2θ [°] of a line that the grid's wavelength can't reach: nowhere near the grid
 T = TypeVar("T")
@@ -237,21 +237,20 @@ def _stream(
     """
     bad: list[InputError] = []
 
-    waiting: list[pa.Table] = []
-
     def rows() -> Iterator[int]:
+        waiting: list[pa.Table] = []
         for table, errors in _in_threads(work, parts, threads or len(os.sched_getaffinity(0))):
             waiting.append(table)
-            if sum(map(len, waiting)) >= ROWS_IN_GROUP:
+            if sum(one.nbytes for one in waiting) >= GROUP:
                 writer.write_table(pa.concat_tables(waiting))
                 waiting.clear()
             bad.extend(errors)
             yield from range(table.num_rows)
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
 
     with writing(target) as temporary, writer_of(temporary, schema) as writer:
         written = sum(1 for _ in progress(rows(), label, total, "patterns"))
-        if waiting:
-            writer.write_table(pa.concat_tables(waiting))
     return written, bad
 
 

@@ -180,6 +180,16 @@ def test_structures_in_several_files(tables: dict[str, Path], tmp_path: Path, mo
         assert pq.read_table(one).equals(pq.read_table(other))
 
 
+@pytest.mark.parametrize(("least", "groups"), [(1 << 20, 1), (1, 5)])
+def test_row_groups_are_of_some_size(
+    tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int, groups: int
+) -> None:
+    monkeypatch.setattr(stage, "CHUNK", 2)
+    monkeypatch.setattr(stage, "GROUP", least)
+    found = pq.ParquetFile(simulate(tables, tmp_path)["ideal"])
+    assert (found.metadata.num_rows, found.num_row_groups) == (9, groups)
+
+
 def test_what_cannot_be_simulated_is_listed(tables: dict[str, Path], tmp_path: Path) -> None:
     frame = pd.DataFrame(
         [
