@@ -68,7 +68,7 @@ def identical_pairs(found: NDArray[np.float16], material: NDArray[np.integer]) -
     near = np.sqrt(2 - 2 * IDENTICAL) + 1e-3
     projected, order, cells = _cells(_projected(found))
     few = projected[:, :COMPONENTS]
-    half = (few**2).sum(axis=1) / 2
+    half = np.einsum("ij,ij->i", few, few) / 2
     low, high = (np.array([bound(few[cell], axis=0) for cell in cells]) for bound in (np.min, np.max))
     kept = []
     for number, cell in enumerate(cells):

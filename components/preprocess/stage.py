@@ -214,7 +214,7 @@ def _ideal(
     Set aside are the materials of the imperfect patterns and those that are kept out, by name and by theory. What is
     left on two sides are other compounds that nobody could tell apart; ``identical_to`` names one.
     """
-    tables = [read_columns(shard, ideal_schema(grid), IDENTITY) for shard in shards]
+    tables = (read_columns(shard, ideal_schema(grid), IDENTITY) for shard in shards)
     rows = pa.concat_tables(tables).unify_dictionaries()
     apart = [*imperfect["formula"], *kept_out["formula"].to_pylist()]
     theories = pa.chunked_array([imperfect["theory"]]), kept_out["theory"]
