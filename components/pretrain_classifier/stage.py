@@ -71,8 +71,7 @@ def _run(paths: dict[str, Any], config: PretrainConfig, tracker: Tracker, checkp
         "n_train": len(train[1]),
         "history": history.metrics,
     }
-    learnt = data.rows["formula"][data.rows["split"] == "train"]
-    save_model(paths["classifier"], model, data.grid, about, learnt)
+    save_model(paths["classifier"], model, data.grid, about, data.rows["formula"])
     tracker.log_figure(training_curves_figure(history.metrics), "training.png")
     _log(paths["classifier"], about, f"Learnt from {len(train[1])} patterns.", tracker)
     right = 100 * history.metrics["validation_accuracy"][-1]

@@ -30,10 +30,10 @@ from imitation_refinement.data.contracts import (
 )
 from imitation_refinement.errors import InputError
 from imitation_refinement.files import writable, writing
-from imitation_refinement.xrd.crystal import CLASS_INDEX, CrystalSystem
+from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
-UNLABELLED = -1
+UNLABELLED = -1  # pandas' code of what is in no category
 ROWS_AT_A_TIME = 4096
 
 
@@ -82,15 +82,8 @@ def read_ideal(path: str | Path, split: str | None = None) -> Dataset:
     """
     grid = read_grid(path)
     schema = ideal_schema(grid)
-    table = read_columns(path, schema, [name for name in schema.names if name != "intensity"])
-    if not len(table):
-        raise InputError(path, "has no rows.", "Give at least one.")
-    splits = table["split"].to_numpy()
-    _check_training(path, splits)
-    chosen = np.ones(len(table), bool) if split is None else splits == split
-    rows = table.to_pandas()[chosen]
-    labels, rows = _labels(rows, path), rows.reset_index(drop=True)
-    shape = (int(chosen.sum()), grid.points)
+    rows, chosen = _rows(path, schema, split)
+    shape = (len(rows), grid.points)
 
     def fill(out: NDArray[np.float32]) -> None:
         first = done = 0
@@ -100,7 +93,18 @@ def read_ideal(path: str | Path, split: str | None = None) -> Dataset:
             first, done = first + len(batch), done + len(found)
 
     intensity = mapped(f"{split} {[(str(p.resolve()), *_state(p)) for p in parts(path)]}", shape, fill)
-    return Dataset(rows, grid, intensity, None, labels)
+    return Dataset(rows, grid, intensity, None, _labels(rows))
+
+
+def _rows(path: str | Path, schema: pa.Schema, split: str | None) -> tuple[pd.DataFrame, NDArray[np.bool_]]:
+    """All columns of a split but the patterns, and which rows of the table are of it."""
+    table = read_columns(path, schema, [name for name in schema.names if name != "intensity"])
+    if not len(table):
+        raise InputError(path, "has no rows.", "Give at least one.")
+    rows = table.to_pandas()
+    _check_training(path, rows["split"])
+    chosen = np.ones(len(table), bool) if split is None else (rows["split"] == split).to_numpy()
+    return rows[chosen].reset_index(drop=True), chosen
 
 
 def mapped(
@@ -172,11 +176,10 @@ def read_imperfect(path: str | Path, grid: Grid | None = None) -> Dataset:
         InputError: if the table breaks its contract, has no training pattern, or is on another grid.
     """
     rows, own, patterns = read_gridded(path, "imperfect")
-    labels = _labels(rows, path)
-    _check_training(path, rows["split"].to_numpy())
+    _check_training(path, rows["split"])
     if grid is not None and own != grid:
         raise InputError(path, f"is on the grid {own}, the model on {grid}.", "Preprocess it on the model's grid.")
-    return Dataset(rows, own, patterns["intensity"], patterns["theory"], labels)
+    return Dataset(rows, own, patterns["intensity"], patterns["theory"], _labels(rows))
 
 
 def split_counts(path: str | Path) -> dict[str, int]:
@@ -205,18 +208,13 @@ def sample_ideal(path: str | Path, split: str, most: int, seed: int) -> Dataset:
         first += len(batch)
     sample = pa.Table.from_batches(found) if found else schema.empty_table()
     rows = sample.drop_columns(["intensity"]).to_pandas()
-    labels = _labels(rows.set_index(chosen), path)
-    return Dataset(rows, grid, matrix(sample["intensity"], grid.points), None, labels)
+    return Dataset(rows, grid, matrix(sample["intensity"], grid.points), None, _labels(rows))
 
 
-def _labels(rows: pd.DataFrame, path: str | Path) -> NDArray[np.int64]:
-    labels = np.full(len(rows), UNLABELLED)
-    for place, (row, name) in enumerate(rows["crystal_system"].items()):
-        if isinstance(name, str):
-            labels[place] = CLASS_INDEX[CrystalSystem.parse(name, f"{path}, row {row}")]
-    return labels
+def _labels(rows: pd.DataFrame) -> NDArray[np.int64]:
+    return pd.Categorical(rows["crystal_system"], CRYSTAL_SYSTEMS).codes.astype(np.int64)
 
 
-def _check_training(path: str | Path, splits: NDArray[np.object_]) -> None:
+def _check_training(path: str | Path, splits: pd.Series) -> None:
     if not (splits == "train").any():
         raise InputError(path, "has no row with split 'train'.", "Give the table that preprocess writes.")

@@ -91,7 +91,17 @@ def update_prototypes(prototypes: Tensor, embedding: Tensor, labels: Tensor) -> 
     Returns:
         The new prototypes, shape (k, m). A class that the batch lacks keeps its own.
     """
+    return moved(prototypes, class_sums(embedding, labels, prototypes))
+
+
+def class_sums(embedding: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
+    """Σ_{y_i = k} F(x_i) and, as the last column, n_k, shape (k, m + 1): of a part of a batch, to be added up."""
     sums = torch.zeros_like(prototypes).index_add_(0, labels, embedding.to(prototypes.dtype))
     # No bincount: on a GPU it waits for the device.
     counts = prototypes.new_zeros(len(prototypes)).index_add_(0, labels, prototypes.new_ones(len(labels)))
-    return (prototypes + sums) / (counts + 1)[:, None]
+    return torch.cat([sums, counts[:, None]], dim=1)
+
+
+def moved(prototypes: Tensor, sums: Tensor) -> Tensor:
+    """The prototypes, shape (k, m), after :func:`update_prototypes` by a batch's :func:`class_sums`."""
+    return (prototypes + sums[:, :-1]) / (sums[:, -1:] + 1)

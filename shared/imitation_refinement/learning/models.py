@@ -59,7 +59,7 @@ def save_model(
     }
     with writing(path) as temporary:
         state = {name: _stored(tensor, precision) for name, tensor in model.state_dict().items()}
-        state[MATERIALS] = torch.from_numpy(np.unique(_keys(materials)))
+        state[MATERIALS] = torch.from_numpy(np.unique(_keys(set(materials))))
         # One entry: safetensors writes several in any order, and the same model should be the same file.
         save_file(state, temporary, metadata={METADATA_KEY: json.dumps(record)})
 

@@ -39,7 +39,15 @@ from imitation_refinement.learning.distributed import (
     sum_gradients,
     summed,
 )
-from imitation_refinement.learning.losses import diversity, entropy, prototype_loss, regularisation, update_prototypes
+from imitation_refinement.learning.losses import (
+    class_sums,
+    diversity,
+    entropy,
+    moved,
+    prototype_loss,
+    regularisation,
+    update_prototypes,
+)
 from imitation_refinement.learning.models import frozen
 from imitation_refinement.learning.networks import Classifier, Refiner
 from imitation_refinement.options import StageConfig
@@ -150,8 +158,10 @@ def train_classifier(
     history = fit(model, loss_of, batches, options, label, validate, report, checkpoint=kept)
     seed_epoch(options.seed, len(history.metrics["loss"]))
     with torch.no_grad():
-        embedding = torch.cat([model.embed(seen(part)) for part in x[share(len(x))].split(256)])
-        model.prototypes.copy_(update_prototypes(model.prototypes, gathered(embedding, len(x)), y))
+        sums = F.pad(torch.zeros_like(model.prototypes), (0, 1))
+        for part, label in zip(*(rows[share(len(x))].split(256) for rows in (x, y)), strict=True):
+            sums += class_sums(model.embed(seen(part)), label, model.prototypes)
+        model.prototypes.copy_(moved(model.prototypes, summed(sums)))
     trained = config.network.build()  # without what compiling and several processes changed in the other
     trained.load_state_dict(model.state_dict())
     return trained.eval(), history
@@ -481,4 +491,8 @@ def classifier_accuracy(
 def _accuracy(model: Classifier, x: Tensor, y: Tensor) -> float:
     if not len(y):
         return math.nan
-    return float((torch.cat([model(part.to(y.device)).argmax(1) for part in x.split(256)]) == y).double().mean())
+    # Counted batch by batch: results that are kept between large arrays that go leave holes in memory.
+    right = y.new_zeros(())
+    for part, label in zip(x.split(256), y.split(256), strict=True):
+        right += (model(part.to(y.device)).argmax(1) == label).sum()
+    return float(right) / len(y)

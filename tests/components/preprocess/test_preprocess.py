@@ -294,6 +294,7 @@ def test_split_ideal_by_hand() -> None:
     split = split_ideal(groups, np.array(["cubic"] * 12), np.isin(groups, ["g0", "g11"]), 10, 0, "here")
     assert (split == "held_out").tolist() == [True, *[False] * 10, True]
     assert Counter(split) == {"held_out": 2, "train": 8, "test": 1, "validation": 1}
+    assert len({id(part) for part in split}) == len(set(split))  # one text for all rows of a part: not 50 bytes each
 
 
 def test_patterns_to_be_tested_on_alone_are_the_test_part(tmp_path: Path) -> None:

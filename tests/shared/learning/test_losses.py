@@ -10,8 +10,10 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy as scipy_entropy
 
 from imitation_refinement.learning.losses import (
+    class_sums,
     diversity,
     entropy,
+    moved,
     prototype_loss,
     regularisation,
     squared_distances,
@@ -103,6 +105,15 @@ def test_prototype_update_takes_no_part_in_the_gradient() -> None:
     embedding = torch.ones(3, 2, requires_grad=True)
     found = update_prototypes(torch.zeros(2, 2, requires_grad=True), embedding, torch.tensor([0, 1, 1]))
     assert not found.requires_grad
+
+
+def test_sums_of_parts_of_a_batch_move_prototypes_as_the_batch_does() -> None:
+    prototypes, labels = torch.from_numpy(PROTOTYPES), torch.arange(7).repeat(3)[torch.randperm(21)]
+    embedding = torch.from_numpy(RNG.normal(size=(21, 16)))
+    parts = zip(embedding.split(4), labels.split(4), strict=True)
+    sums = torch.stack([class_sums(part, label, prototypes) for part, label in parts]).sum(dim=0)
+    assert sums[:, -1].tolist() == [3] * 7
+    torch.testing.assert_close(moved(prototypes, sums), update_prototypes(prototypes, embedding, labels))
 
 
 def test_prototypes_settle_at_the_class_means_of_repeated_batches() -> None:
