@@ -6,7 +6,7 @@ STRUCTURES is a table that collect_structures writes. Each number of patterns is
 formulas, cells larger or smaller by up to 2 %. 140 of them are measured by the virtual diffractometer, as there is no
 training without imperfect patterns. The network is tiny, and sees each pattern once.
 
-For each stage and number: peak memory of its processes, looked at every quarter of a second, without and with the
+For each stage and number: peak memory of its processes, looked at twenty times a second, without and with the
 files that it maps (anonymous and whole PSS; the system takes mapped pages back where others need room); processors'
 time and wall time, what starting costs (a run of ten times fewer patterns than the first) taken off, and bytes written,
 a pattern. Then the ratios of each number to the first.
@@ -37,7 +37,7 @@ from imitation_refinement.running.stage import exit_on_input_error
 ROOT = Path(__file__).parents[1]
 SPECIMENS = 140
 STRAIN = 0.02
-INTERVAL_S = 0.25
+INTERVAL_S = 0.05
 STAGES = ("simulate", "preprocess", "pretrain_classifier")
 
 
