@@ -102,9 +102,9 @@ class Server:
                 f"Name the server with --host or {HOST_VARIABLE}, as http://localhost:8080.",
             )
         self.tries, self._pause, self._reached = tries, pause, False
-        # Each request is reported here; urllib3 would log its own attempts, too.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
         self.client = _connect(self.host, access)
+        # Each request is reported here; urllib3 would log its own attempts, too, as kfp's client has just told it to.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         healthz: Any = self.client.healthzs.healthz_service_get_healthz
         self._requests = healthz.__self__.api_client
         health = self.ask(healthz)

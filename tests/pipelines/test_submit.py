@@ -393,7 +393,9 @@ def test_a_refusal_on_the_way_says_what_was_done(kubeflow: Kubeflow, server: Ser
     )
 
 
-def test_nobody_listens(pauses: list[float], capfd: pytest.CaptureFixture[str]) -> None:
+def test_nobody_listens(
+    pauses: list[float], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -401,7 +403,7 @@ def test_nobody_listens(pauses: list[float], capfd: pytest.CaptureFixture[str]) 
         Server(Access(url), pause=pauses.append)
     assert not pauses  # nobody waits for a wrong address
     captured = capfd.readouterr()
-    assert not captured.out and not captured.err
+    assert not captured.out and not captured.err and not caplog.records
 
 
 def test_a_name_that_does_not_exist(pauses: list[float]) -> None:

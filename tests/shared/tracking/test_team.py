@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -31,9 +32,16 @@ from imitation_refinement.tracking.store import open_store
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
-pytestmark = pytest.mark.skipif(
-    binaries() is None, reason="needs a PostgreSQL server: `apt-get install postgresql`, as .ci/run does"
-)
+SHARED_MEMORY = Path("/dev/shm")
+pytestmark = [
+    pytest.mark.skipif(
+        binaries() is None, reason="needs a PostgreSQL server: `apt-get install postgresql`, as .ci/run does"
+    ),
+    pytest.mark.skipif(
+        not SHARED_MEMORY.is_dir() or shutil.disk_usage(SHARED_MEMORY).free < 64 << 20,
+        reason="PostgreSQL needs room in /dev/shm to start",
+    ),
+]
 
 N = 4
 EPOCHS = 12
