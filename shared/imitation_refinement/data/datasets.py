@@ -212,6 +212,7 @@ def sample_ideal(path: str | Path, split: str, most: int, seed: int) -> Dataset:
 
 
 def _labels(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """Class indices of rows as the contract has them: another name than the seven was refused as it was read."""
     return pd.Categorical(rows["crystal_system"], CRYSTAL_SYSTEMS).codes.astype(np.int64)
 
 

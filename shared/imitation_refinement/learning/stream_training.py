@@ -7,7 +7,7 @@ of the stream, whoever draws them, and the learning rate goes by the number of t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from imitation_refinement.learning.losses import prototype_loss, update_prototyp
 from imitation_refinement.learning.models import use_device
 from imitation_refinement.learning.networks import Classifier
 from imitation_refinement.learning.stream import Stream, StreamFlaws, batches
-from imitation_refinement.learning.training import History, Report, precision, quick, rate_at
+from imitation_refinement.learning.training import History, Report, accuracy, precision, quick, rate_at
 from imitation_refinement.options import Seed, StageConfig
 from imitation_refinement.progress import progress, say
 from imitation_refinement.vocabulary import Architecture
@@ -40,7 +40,6 @@ from imitation_refinement.xrd.bank import GIVEN, Bank
 from imitation_refinement.xrd.crystal import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
-AT_A_TIME = 256
 Weights = tuple[Tensor, ...] | list[Tensor]
 SALT = b"2"  # of the choice: with it no single kind, as ABX, is most of what is held out of the packages' structures
 SPACE_GROUPS = 230
@@ -141,7 +140,7 @@ def train_on_stream(
     training, held_out = split(bank, config.held_out)
     stream = Stream(training, config.grid, config.flaws, config.seed)
     vx, rows = Stream(held_out, config.grid, config.flaws, config.seed + 1).batch(0, config.validation)
-    vy = torch.from_numpy(held_out.label.astype(np.int64))[rows]
+    vy = torch.from_numpy(held_out.label.astype(np.int64))[rows].to(device)
     systems, groups = (torch.from_numpy(column.astype(np.int64)) for column in (training.label, training.space_group))
     torch.manual_seed(config.seed)
     model = config.network.build().to(device)
@@ -202,7 +201,7 @@ def train_on_stream(
                 "samples": float((step + 1) * config.batch_size),
                 "loss": float(totals[0]) / counted,
                 "accuracy": float(totals[1]) / counted,
-                "validation_accuracy": _accuracy(averaged, vx, vy, device),
+                "validation_accuracy": accuracy(averaged.eval(), vx, vy),
             }
             totals.zero_()
             if metrics["validation_accuracy"] > max(history.metrics.get("validation_accuracy", [0.0])):
@@ -252,11 +251,3 @@ def _settled(model: Classifier, config: StreamConfig, stream: Stream, steps: int
     embedding, labels = (torch.cat(part) for part in zip(*found, strict=True))
     model.prototypes.copy_(update_prototypes(model.prototypes, embedding, labels))
     return model
-
-
-@torch.no_grad()
-def _accuracy(model: Classifier, x: Tensor, y: Tensor, device: torch.device) -> float:
-    """Share of patterns that are told right."""
-    model.eval()
-    found: Iterator[Tensor] = (model(part.to(device)).argmax(1).cpu() for part in x.split(AT_A_TIME))
-    return float((torch.cat(list(found)) == y).double().mean())

@@ -151,7 +151,7 @@ def train_classifier(
         return class_covering_batches(train[1], options.batch_size, rng)
 
     def validate() -> dict[str, float]:
-        return {"validation_accuracy": _accuracy(model, vx, vy)}
+        return {"validation_accuracy": accuracy(model, vx, vy)}
 
     label = f"pretrain {config.network.architecture}"
     kept = checkpoint_at(checkpoint, "classifier", config, [*train, *validation])
@@ -484,11 +484,12 @@ def classifier_accuracy(
     model: Classifier, patterns: NDArray[np.floating], labels: NDArray[np.integer], device: torch.device
 ) -> float:
     """Share of patterns (n, points) that the classifier gets right; NaN without any."""
-    return _accuracy(model.eval(), *tensors(patterns, labels, device))
+    return accuracy(model.eval(), *tensors(patterns, labels, device))
 
 
 @torch.no_grad()
-def _accuracy(model: Classifier, x: Tensor, y: Tensor) -> float:
+def accuracy(model: Classifier, x: Tensor, y: Tensor) -> float:
+    """Share of patterns (n, points) that a classifier in evaluation mode gets right, on the labels' device; or NaN."""
     if not len(y):
         return math.nan
     # Counted batch by batch: results that are kept between large arrays that go leave holes in memory.
