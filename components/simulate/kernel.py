@@ -32,6 +32,13 @@ MOST = 179.9  # 2θ [°], where a range ends that a longer wavelength could not 
 THRESHOLD = 1e-5  # lines weaker than this share of the strongest are left out, in both modes
 EQUAL = 1e-12  # relative difference of g² below which reflections differ by rounding alone
 SYMMETRY = 1e-9  # fractional coordinates this close are equal; moves no intensity by more than 1e-7 of the strongest
+RIGHT = 1e-10  # cosines of right angles; moves no line below 2θ = 175° by more than 1e-6°
+# 2 arcsin(√z) / √z [°] for z from 0 to 1/4, to 2e-15, by falling power of z (mpmath's chebyfit).
+ARC = (
+    3.653135517483026, -1.8549385169706334, 2.2360787489185525, 0.7482028960754257, 1.3945951548666609,
+    1.5910857863106727, 1.9892842134529676, 2.5636136800664517, 3.4815161280278417, 5.115694560781243,
+    8.594366927403756, 19.098593171025463, 114.59155902616465,
+)  # fmt: skip
 # Translations [1/6 of a, b, c] of P, F, A, B, C, I, R obverse and R reverse; with 0 each list is a group.
 SIXTHS: tuple[list[list[int]], ...] = (
     [],
@@ -396,20 +403,19 @@ def _maps(
     kind: NDArray,
     last: NDArray,
     position: NDArray,
-    sign: float,
+    signs: tuple[float, float, float],
     x: float,
     y: float,
     z: float,
     own_inverse: bool,
     images: NDArray,
 ) -> bool:
-    """Whether r → sign · r + (x, y, z) maps the structure onto itself; if so, ``images`` becomes each entry's image."""
+    """Whether signs · r + (x, y, z) maps the structure onto itself; if so, ``images`` becomes each entry's image."""
     images[:] = -1
+    a, b, c = signs
     for i in range(len(kind)):
         if images[i] < 0:
-            j = _image(
-                kind, last, position, i, sign * position[i, 0] + x, sign * position[i, 1] + y, sign * position[i, 2] + z
-            )
+            j = _image(kind, last, position, i, a * position[i, 0] + x, b * position[i, 1] + y, c * position[i, 2] + z)
             if j < 0:
                 return False
             images[i] = j
@@ -428,7 +434,7 @@ def _centring(kind: NDArray, count: NDArray, last: NDArray, position: NDArray, i
         t, found = 0, common % ORDERS[centring] == 0
         while found and t + 1 < ORDERS[centring]:
             x, y, z = CENTRINGS[centring, t]
-            found = _maps(kind, last, position, 1.0, x, y, z, ORDERS[centring] != 3, images[t])
+            found = _maps(kind, last, position, (1.0, 1.0, 1.0), x, y, z, ORDERS[centring] != 3, images[t])
             t += 1
         if found:
             return centring
@@ -443,8 +449,23 @@ def _inversion(
 
     That is the sum of an entry's position and its image's, so it is sought among the sums of the rarest kind.
     """
-    if _maps(kind, last, position, -1.0, 0.0, 0.0, 0.0, True, images):
+    signs = (-1.0, -1.0, -1.0)
+    if _maps(kind, last, position, signs, 0.0, 0.0, 0.0, True, images):
         return True, 0.0, 0.0, 0.0
+    return _mapped(kind, count, last, position, signs, True, images)
+
+
+@njit(nogil=True)
+def _mapped(
+    kind: NDArray,
+    count: NDArray,
+    last: NDArray,
+    position: NDArray,
+    signs: tuple[float, float, float],
+    own_inverse: bool,
+    images: NDArray,
+) -> tuple[bool, float, float, float]:
+    """Whether signs · r and a translation map the structure onto itself, and the translation, by the rarest kind."""
     rarest = 0
     for i in range(len(kind)):
         if count[kind[i]] < count[kind[rarest]]:
@@ -452,25 +473,52 @@ def _inversion(
     for j in range(len(kind)):
         if kind[j] == kind[rarest]:
             x, y, z = (
-                position[rarest, 0] + position[j, 0],
-                position[rarest, 1] + position[j, 1],
-                position[rarest, 2] + position[j, 2],
+                position[j, 0] - signs[0] * position[rarest, 0],
+                position[j, 1] - signs[1] * position[rarest, 1],
+                position[j, 2] - signs[2] * position[rarest, 2],
             )
-            if _maps(kind, last, position, -1.0, x, y, z, True, images):
+            if _maps(kind, last, position, signs, x, y, z, own_inverse, images):
                 return True, x, y, z
     return False, 0.0, 0.0, 0.0
 
 
 @njit(nogil=True)
+def _mirrored(
+    axis: int, kind: NDArray, count: NDArray, last: NDArray, position: NDArray, metric: NDArray, images: NDArray
+) -> bool:
+    """Whether |F|² is the same at indices that differ in the sign of one alone.
+
+    The axis has to stand at right angles to the others; then a mirror or glide plane across it does it, and so does a
+    twofold or screw axis along it, as ±g are averaged.
+    """
+    p, q = (axis + 1) % 3, (axis + 2) % 3
+    leaning = max(metric[axis, p] ** 2 / metric[p, p], metric[axis, q] ** 2 / metric[q, q])
+    if leaning > RIGHT * RIGHT * metric[axis, axis]:
+        return False
+    for sign in (1.0, -1.0):
+        x, y, z = (-sign if axis == 0 else sign), (-sign if axis == 1 else sign), (-sign if axis == 2 else sign)
+        if _mapped(kind, count, last, position, (x, y, z), False, images)[0]:
+            return True
+    return False
+
+
+@njit(nogil=True)
 def _reduced(
-    atomic_number: NDArray, occupancy: NDArray, position: NDArray, b_iso: NDArray
-) -> tuple[NDArray, NDArray, NDArray, NDArray, int, bool]:
+    lattice: NDArray,
+    atomic_number: NDArray,
+    occupancy: NDArray,
+    position: NDArray,
+    b_iso: NDArray,
+    mirrors: bool,
+) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray, int, bool, int]:
     """One entry for each set that a centring and a centre of inversion make equal, its occupancy times their number.
 
+    If ``mirrors``, the axes are swapped so that what mirrors |F|² in one axis alone does it in the second.
+
     Returns:
-        atomic_number, occupancy, position (from the centre of inversion, if there is one) and b_iso of those entries;
-        the row of ``ALLOWED`` that says which reflections the centring leaves; whether there is a centre of inversion,
-        and thus every structure factor real.
+        lattice; atomic_number, occupancy, position (from the centre of inversion, if there is one) and b_iso of those
+        entries; the row of ``ALLOWED`` that says which reflections the centring leaves; whether there is a centre of
+        inversion, and thus every structure factor real; in how many axes |F|² is mirrored.
     """
     n = len(atomic_number)
     # A kind goes by its first entry.
@@ -485,6 +533,16 @@ def _reduced(
         count[j] += 1
         last[j] = i
     images = np.empty((4, n), np.int64)
+    mirrored = 0
+    if mirrors:
+        metric = _metric(lattice)
+        if _mirrored(1, kind, count, last, position, metric, images[3]):  # two planes make a third
+            mirrored = 3 if _mirrored(2, kind, count, last, position, metric, images[3]) else 1
+        else:
+            for axis in (2, 0):
+                if mirrored == 0 and _mirrored(axis, kind, count, last, position, metric, images[3]):
+                    mirrored, order = 1, np.array([1, 0, 2] if axis == 0 else [0, 2, 1])
+                    lattice, position = lattice[order], position[:, order]
     centring = _centring(kind, count, last, position, images)
     inverse, x0, y0, z0 = _inversion(kind, count, last, position, images[3])
     z, o, r, b = np.empty(n, np.int64), np.empty(n), np.empty((n, 3)), np.empty(n)
@@ -505,7 +563,7 @@ def _reduced(
         z[kept], o[kept], b[kept] = atomic_number[i], number * occupancy[i], b_iso[i]
         r[kept, 0], r[kept, 1], r[kept, 2] = position[i, 0] - x0 / 2, position[i, 1] - y0 / 2, position[i, 2] - z0 / 2
         kept += 1
-    return z[:kept], o[:kept], r[:kept], b[:kept], centring, inverse
+    return lattice, z[:kept], o[:kept], r[:kept], b[:kept], centring, inverse, mirrored
 
 
 @njit(nogil=True, inline="always")
@@ -522,10 +580,12 @@ def _scatter(
     hkl: NDArray,
     g2: NDArray,
     absent: bool,
+    mirrors: bool,
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """The half-sphere: the values of |g|², rising; of each reflection which it has, and |F|²; their order by |g|².
 
-    What a centring extinguishes is among them, behind the others, if ``absent``. ``hkl`` and ``g2`` are work space.
+    What a centring extinguishes is among them, behind the others, if ``absent``. ``hkl`` and ``g2`` are work space. If
+    ``mirrors``, reflections that mirrors make equal are one, with |F|² times their number, and ``hkl`` tells nothing.
 
     With f = f0 + f′ + i f″, A = Σ (f0 + f′) o exp(2πi g·r) and B = Σ f″ o exp(2πi g·r), the mean of |F|² at g and −g is
     |A|² + |B|²: the cross terms change sign. Both halves together give twice that, a factor that scaling takes out.
@@ -534,7 +594,9 @@ def _scatter(
     phase with cos and sin of 2π l z; about a centre of inversion two of them vanish. Then form factors, once for all
     reflections of equal |g|².
     """
-    atomic_number, occupancy, position, b_iso, centring, inverse = _reduced(atomic_number, occupancy, position, b_iso)
+    lattice, atomic_number, occupancy, position, b_iso, centring, inverse, mirrored = _reduced(
+        lattice, atomic_number, occupancy, position, b_iso, mirrors
+    )
     metric = _metric(_reciprocal(lattice))
     h_max, k_max, l_max = _bounds(lattice, g_max)
     h_cos, h_sin = _phases(position, 0, h_max)
@@ -544,10 +606,12 @@ def _scatter(
     n_atoms = len(occupancy)
     re, im = np.empty(n_atoms), np.empty(n_atoms)
     parts = 1 if inverse else 2  # of a sum: real, imaginary
-    sums = np.empty((n_kinds, parts, (h_max + 1) * (2 * k_max + 1) * (2 * l_max + 1) + 1))
+    k_min = 0 if mirrored else -k_max
+    most = (h_max + 1) * (k_max - k_min + 1) * (2 * l_max + 1)
+    sums, number = np.empty((n_kinds, parts, most + 1)), np.empty(most if mirrored else 0)
     total = extinct = 0
     for h in range(h_max + 1):
-        for k in range(0 if h == 0 else -k_max, k_max + 1):
+        for k in range(0 if h == 0 else k_min, k_max + 1):
             first, last = _l_range(h, k, metric, g_max * g_max)
             allowed = ALLOWED[centring, h % 6, k % 6]
             if last < first or not (absent or centring == 0 or allowed.any()):
@@ -558,6 +622,8 @@ def _scatter(
                 re[j], im[j] = (hc * kc - hs * ks) * occupancy[j], (hc * ks + hs * kc) * occupancy[j]
             constant = h * h * metric[0, 0] + 2 * h * k * metric[0, 1] + k * k * metric[1, 1]
             linear = 2 * (h * metric[0, 2] + k * metric[1, 2])
+            alike = 2.0 if h > 0 and k > 0 else 1.0
+            before = total
             for ell in range(max(0, first, -last), max(last, -first) + 1):
                 allowed_up = allowed_down = True
                 if centring > 0:
@@ -573,7 +639,7 @@ def _scatter(
                     elif absent:
                         extinct += 1
                         g2[-extinct] = square
-                if ell > 0 and first <= -ell <= last:
+                if mirrored < 3 and ell > 0 and first <= -ell <= last:
                     square = constant + ell * ell * metric[2, 2] - ell * linear
                     if allowed_down:
                         hkl[total, 0], hkl[total, 1], hkl[total, 2] = h, k, -ell
@@ -602,6 +668,9 @@ def _scatter(
                     if not inverse:
                         sums[kind, 1, up] = im_cos + re_sin
                         sums[kind, 1, down] = im_cos - re_sin
+            if mirrored:
+                for i in range(before, total):
+                    number[i] = 2 * alike if mirrored == 3 and hkl[i, 2] > 0 and h + k > 0 else alike
     for i in range(extinct):
         g2[total + i] = g2[i - extinct]
     n = total + extinct
@@ -641,6 +710,9 @@ def _scatter(
         for part in range(parts):
             for i in range(total):
                 f2[i] += amplitudes[which, part, i] ** 2
+    if mirrored:
+        for i in range(total):
+            f2[i] *= number[i]
     return levels, level, f2, order
 
 
@@ -688,8 +760,18 @@ def _sorted(keys: NDArray, n: int, top: float) -> tuple[NDArray, NDArray]:
 
 @njit(nogil=True, inline="always")
 def _two_theta(sine2: float) -> float:
-    """2θ [°] of sin²θ."""
-    return math.degrees(2 * math.asin(math.sqrt(sine2)))
+    """2θ [°] of sin²θ by a polynomial up to θ = 30°, beyond by θ = 90° − 2φ with sin²φ = (1 − sin θ) / 2.
+
+    In a loop of its own it is vectorised, as a library's arc sine is not.
+    """
+    sine = math.sqrt(sine2)
+    small = sine2 < 0.25
+    z = sine2 if small else (1 - sine) / 2
+    p = ARC[0]
+    for i in range(1, len(ARC)):
+        p = p * z + ARC[i]
+    arc = math.sqrt(z) * p
+    return arc if small else 180.0 - 2 * arc
 
 
 @njit(nogil=True, error_model="numpy", fastmath=False)  # else its caller's: the largest would be 100 ± 1e-14
@@ -704,6 +786,7 @@ def _lines(
         sine2 = min(levels[i] * wavelength * wavelength / 4, 1.0)
         strengths[i] *= (1 + (1 - 2 * sine2) ** 2) / (sine2 * math.sqrt(1 - sine2))
         levels[i] = sine2
+    placed, place, slope = 0, 0.0, 0.0  # the line whose place among bins is known, that, and bins per sin²θ
     lines, start, least = 0, -1.0, math.sin(math.radians(low / 2)) ** 2
     for i in range(len(levels)):
         sine2, strength = levels[i], strengths[i]
@@ -712,7 +795,14 @@ def _lines(
         if binned:
             # x is sin²θ of a line's first reflection; 2θ [rad] differs by more than sin²θ does.
             apart = sine2 - start > math.radians(BIN)
-            if apart or np.rint(_two_theta(sine2) / BIN) != np.rint(_two_theta(start) / BIN):
+            if not apart:
+                if placed < lines:
+                    placed, place = lines, _two_theta(start) / BIN
+                    slope = math.degrees(1 / BIN) / math.sqrt(start * (1 - start))
+                beyond = place - np.rint(place) - 0.5 + slope * (sine2 - start)
+                # of second order, or no number at 180°: then the angles themselves tell
+                apart = beyond > 0 if abs(beyond) > 1e-3 else np.rint(_two_theta(sine2) / BIN) != np.rint(place)
+            if apart:
                 x[lines], y[lines] = sine2, 0.0
                 start = sine2
                 lines += 1
@@ -730,9 +820,11 @@ def _lines(
     kept = 0
     for i in range(lines):
         if y[i] > THRESHOLD * largest:
-            x[kept] = _two_theta(x[i] if binned else min(1.0, x[i] / y[i]))
+            x[kept] = x[i] if binned else min(1.0, x[i] / y[i])
             y[kept] = 100 * (y[i] / largest)
             kept += 1
+    for i in range(kept):
+        x[i] = _two_theta(x[i])
     return kept
 
 
@@ -780,6 +872,7 @@ def _peaks(
             hkl,
             g2,
             binned,  # pymatgen's bins have the angle of their first reflection, even where it is extinct
+            True,
         )
         at = out[i]
         out[i + 1] = at + _lines(levels, level, f2, wavelength, low[i], binned, x[at:], y[at:])
@@ -804,7 +897,7 @@ def _reflections(
     most = _count(lattice, g_max)
     hkl, g2 = np.empty((most, 3), np.int32), np.empty(most)
     levels, level, f2, order = _scatter(
-        lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, False
+        lattice, atomic_number, occupancy, position, b_iso, table, imaginary, inverse_step, g_max, hkl, g2, False, False
     )
     n = len(f2)
     ends, strength = np.empty(n, np.int64), np.zeros(n)

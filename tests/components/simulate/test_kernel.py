@@ -18,6 +18,7 @@ from monty.json import MontyDecoder
 from numpy.typing import NDArray
 from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS, WAVELENGTHS, XRDCalculator
 from pymatgen.core import Lattice, Structure
+from pymatgen.symmetry.groups import SpaceGroup
 
 from components.simulate import kernel
 from components.simulate.form_factors import (
@@ -192,9 +193,81 @@ def test_centring_and_inversion_are_found_and_change_nothing(
         )
     structures = flat([structure])
     sites = (structures.atomic_number, structures.occupancy, structures.position, structures.b_iso)
-    assert len(_reduced(*sites)[0]) == kept
-    assert _reduced(*sites)[1].sum() == len(structure)
+    _, left, number, *_ = _reduced(structures.lattice[0], *sites, False)
+    assert len(left) == kept
+    assert number.sum() == len(structure)
     assert_like_reference(structure, 0)
+
+
+@pytest.mark.parametrize(
+    ("space_group", "axes"),
+    [
+        ("P2/m", 1), ("Pc", 1), ("P2_1", 1), ("C2/c", 1), ("P222", 3), ("Pna2_1", 3), ("Cmcm", 3), ("Fdd2", 3),
+        ("P-4", 1), ("I4_1/a", 1), ("P4/mmm", 3), ("P3", 0), ("R-3m", 0), ("P6_3", 1), ("P6/mmm", 1), ("P2_13", 3),
+        ("P-1", 0), ("P1", 0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+def test_mirrors_are_found_and_change_nothing(space_group: str, axes: int, order: tuple[int, int, int]) -> None:
+    from components.simulate.kernel import _reduced
+
+    system = SpaceGroup(space_group).crystal_system
+    cell = {
+        "triclinic": (5, 6, 7, 90, 90, 90), "monoclinic": (5, 6, 7, 90, 103, 90), "orthorhombic": (5, 6, 7, 90, 90, 90),
+        "tetragonal": (5, 5, 7, 90, 90, 90), "trigonal": (5, 5, 7, 90, 90, 120), "hexagonal": (5, 5, 7, 90, 90, 120),
+        "cubic": (5, 5, 5, 90, 90, 90),
+    }[system]  # fmt: skip
+    made = Structure.from_spacegroup(
+        space_group, Lattice.from_parameters(*cell), ["Fe", "S"], [[0.11, 0.07, 0.23], [0.32, 0.41, 0.19]]
+    )
+    turned = list(order)
+    structure = Structure(Lattice(made.lattice.matrix[turned]), made.species, made.frac_coords[:, turned])
+    structures = flat([structure])
+    sites = (structures.atomic_number, structures.occupancy, structures.position, structures.b_iso)
+    assert _reduced(structures.lattice[0], *sites, True)[-1] == axes
+    assert_like_reference(structure, 0)
+    expected = XRDCalculator(CU).get_pattern(structure, two_theta_range=(5, 90))
+    two_theta, intensity = peaks(structures, CU, 5, 90, "pymatgen")[0]
+    np.testing.assert_allclose(two_theta, expected.x, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(intensity, expected.y, rtol=1e-6, atol=1e-6)
+
+
+def test_nearly_mirrored_is_not_mirrored() -> None:
+    """An angle of 90.001°, or an atom 1e-6 off its image: not all is taken together."""
+    from components.simulate.kernel import _reduced
+
+    made = Structure.from_spacegroup("Pmmm", Lattice.orthorhombic(5, 6, 7), ["Fe"], [[0.1, 0.2, 0.3]])
+    for angle, off, axes in ((90, 0, 3), (90.001, 0, 1), (90, 1e-6, 0)):
+        positions = made.frac_coords.copy()
+        positions[0] += off
+        one = flat([Structure(Lattice.from_parameters(5, 6, 7, 90, angle, 90), made.species, positions)])
+        sites = (one.atomic_number, one.occupancy, one.position, one.b_iso)
+        assert _reduced(one.lattice[0], *sites, True)[-1] == axes, (angle, off)
+
+
+def test_angles_are_those_of_the_arc_sine() -> None:
+    from components.simulate.kernel import _two_theta
+
+    sine2 = np.concatenate([np.linspace(0, 1, 1001), [1e-9, 0.25 - 1e-12, 0.25, 0.25 + 1e-12, 1 - 1e-9]])
+    found = [_two_theta(float(one)) for one in sine2]
+    np.testing.assert_allclose(found, np.degrees(2 * np.arcsin(np.sqrt(sine2))), rtol=2e-14)
+
+
+def test_bins_are_those_of_rounded_angles() -> None:
+    """Pairs of reflections less than a hundredth of a bin from a bin's edge, and farther ones."""
+    from components.simulate.kernel import BIN, _lines
+
+    rng = np.random.default_rng(0)
+    x, y = np.empty(2), np.empty(2)
+    for _ in range(3000):
+        first = rng.uniform(0.5, 179.9)
+        second = first + BIN * rng.choice([rng.uniform(0, 1.5), 0.5 - first / BIN % 1 + rng.normal(0, 1e-3)])
+        levels = np.sin(np.radians(np.sort([first, second]) / 2)) ** 2
+        if levels[0] == levels[1]:
+            continue
+        bins = np.rint(np.degrees(2 * np.arcsin(np.sqrt(levels))) / BIN)
+        level, f2 = np.arange(2, dtype=np.uint32), np.full(2, 1e-9)
+        assert _lines(levels * 1.0, level, f2, 2.0, 0.1, True, x, y) == len(np.unique(bins)), (first, second)
 
 
 def test_what_a_centring_extinguishes_moves_no_line() -> None:
