@@ -64,7 +64,6 @@ from pipelines.profiles import parse_toml, with_settings
 TOGETHER = 16  # virtual measurements that a process asks about at a time
 OPTIONS, COLLECTED, BANK, REJECTED = "release.json", "structures.parquet", "bank.npz", "rejected.csv"
 RANDOM_FILE, DERIVED_FILE = "random.parquet", "derived.parquet"
-DERIVED_COUNTS = 2.0  # times as much as others, in fits: chosen on the development sets, see docs/results.md
 MEASURED_FILE, MEASURED_LIBRARY = "derived-measured.parquet", "derived-library.parquet"  # of derived_measurements
 
 
@@ -362,7 +361,7 @@ def _fuse(
         derived, library_there = _derived_apart(output, config, held_out, formulas)
         more = virtual_measurements(derived, config.derived_measurements, config.seed + 1)
         asked += _asked(library_there, derived, more)
-        measured, counting = measured + more, np.concatenate([counting, np.full(len(more), DERIVED_COUNTS)])
+        measured, counting = measured + more, np.concatenate([counting, np.ones(len(more))])
         said += f", {len(more)} of them of {derived.num_rows} crystals derived from these"
     found = [(number, case) for number, (_, searched) in enumerate(asked) for case in searched.values()]
     told = [told for told, _ in asked]

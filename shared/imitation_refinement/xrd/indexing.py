@@ -29,15 +29,17 @@ from imitation_refinement.xrd.lattices import (
     points,
     primitive_form,
     refined,
+    solved,
 )
 
 ZERO = np.array([0.03, 0.08])  # mean and standard deviation of zero errors [°]; measured lines stand too high
 TRIED = (0.04, 0.09)  # zero errors [°]
 FIRST, ZONE, BASE = 14, 20, 9  # lines that trial lattices explain; that zones do; that indices are tried for
 TRIALS = 8000  # of a family and a zero error that are weighed
-KEPT, MARGIN = 60, 10.0  # trial lattices of a family that are refined a little; how far they may be below the best
+KEPT, MARGIN = 120, 10.0  # trial lattices of a family that are refined a little; how far they may be below the best
 CANDIDATES = 10  # that are refined wholly
 WIDTH = 0.04  # σ of lines' places while lattices are tried [°]: zero errors are off by half a step
+FITTED = 0.1  # [°]: how far lines count, before a trial lattice is weighed
 WIDTHS = np.array([0.06, 0.045, 0.03, 0.02, 0.015, 0.015])  # while lattices are refined
 ROUGH, FINE = np.array([0.06, 0.03, 0.015]), WIDTHS[2:]  # a little, and after that
 RECTANGLES, OBLIQUE, TRICLINIC = 80, 60, 12  # planes that are kept
@@ -184,7 +186,8 @@ def _tried(family: Family, at_zeros: list[tuple[Lines, Lines]]) -> list[tuple[st
     kept, values = np.zeros((KEPT, 8)), np.full(KEPT, -np.inf)
     log_m = math.log(MULTIPLICITY[family])
     for number, (zone, first) in enumerate(at_zeros):
-        _weigh(_forms(family, zone), first.arrays, family.half, log_m, number, kept, values)
+        trials = _forms(family, zone)
+        _weigh(trials, zone.arrays, first.arrays, family.basis, family.half, log_m, number, kept, values)
     near = np.isfinite(values) & (values > values.max() - MARGIN)
     return [(CENTRINGS[int(row[7])], row[:6], TRIED[int(row[6])]) for row in kept[near]]
 
@@ -446,21 +449,27 @@ def _choose(planes: NDArray, lines: tuple, rectangular: bool, kept: NDArray, val
 
 
 @njit(nogil=True, fastmath=True)
+def _most(form: NDArray, lines: tuple, log_m: float) -> float:
+    """The most that :func:`_worth` can give of a trial lattice; −∞ if it is none."""
+    det = determinant(form)
+    if det <= 1e-12:
+        return -np.inf
+    chance, most = log_m + 0.5 * math.log(det), 0.0
+    for gain in lines[2]:
+        most += min(gain + chance + 1.3863, CAP)  # log 4: of an F lattice a quarter of the lines is left
+    return most
+
+
+@njit(nogil=True, fastmath=True)
 def _worth(
     form: NDArray, lines: tuple, half: int, log_m: float, worst: float, q: NDArray, hkl: NDArray
 ) -> tuple[float, int]:
     """About what :func:`.lattices.score` gives of a trial lattice, under the best centring; −∞ if below ``worst``."""
     at, per_q, gain, loss, nearest, top = lines
-    det = determinant(form)
-    if det <= 1e-12:
+    if _most(form, lines, log_m) <= worst:
         return -np.inf, 0
-    chance = log_m + 0.5 * math.log(det)  # − log (V / m)
+    chance = log_m + 0.5 * math.log(determinant(form))  # − log (V / m)
     n = len(at)
-    most = 0.0
-    for i in range(n):
-        most += min(gain[i] + chance + 1.3863, CAP)  # log 4: of an F lattice a quarter of the lines is left
-    if most <= worst:
-        return -np.inf, 0
     found = points(form, top, half, q, hkl)
     if found == 0 or found == len(q):
         return -np.inf, 0
@@ -511,13 +520,74 @@ def _worth(
 
 
 @njit(nogil=True)
-def _weigh(forms: NDArray, lines: tuple, half: int, log_m: float, number: int, kept: NDArray, values: NDArray) -> None:
-    """Keeps the best trial lattices in ``kept``, and what they are worth in ``values``, −∞ where there is none yet."""
+def _weigh(
+    forms: NDArray,
+    more: tuple,
+    lines: tuple,
+    basis: NDArray,
+    half: int,
+    log_m: float,
+    number: int,
+    kept: NDArray,
+    values: NDArray,
+) -> None:
+    """Keeps the best trial lattices in ``kept``, and what they are worth in ``values``, −∞ where there is none yet.
+
+    Each is fitted to the lines first: what a few lines tell is off by more than all of them are.
+    """
     q, hkl = np.empty(400), np.empty((400, 3), np.int64)
     for form in forms:
+        if _most(form, lines, log_m) <= values.min():
+            continue
+        _fit(form, more, basis, half, q, hkl)
         value, centring = _worth(form, lines, half, log_m, values.min(), q, hkl)
         if value > -np.inf:
             _keep(kept, values, value, form, number, centring)
+
+
+@njit(nogil=True, fastmath=True)
+def _fit(form: NDArray, lines: tuple, basis: NDArray, half: int, q: NDArray, hkl: NDArray) -> None:
+    """Moves a trial lattice, in place, to where its lines are nearer to the pattern's: a step of least squares."""
+    at, per_q, _, _, nearest, top = lines
+    if determinant(form) <= 1e-12:
+        return
+    found = points(form, top, half, q, hkl)
+    if found == 0 or found == len(q):
+        return
+    n, count = len(at), basis.shape[1]
+    off, which = np.full(n, 3 * FITTED), np.full(n, -1, np.int64)
+    per_bin = len(nearest) / top
+    for p in range(found):
+        i = nearest[min(int(q[p] * per_bin), len(nearest) - 1)]
+        distance = abs(q[p] - at[i]) * per_q[i]
+        if distance < off[i]:
+            off[i], which[i] = distance, p
+    normal, right, slope = np.zeros((count, count)), np.zeros(count), np.empty(count)
+    for i in range(n):
+        p = which[i]
+        if p < 0:
+            continue
+        weight = math.exp(-off[i] * off[i] / (2 * FITTED * FITTED)) * per_q[i]
+        h, k, l = hkl[p, 0], hkl[p, 1], hkl[p, 2]  # noqa: E741
+        for c in range(count):
+            slope[c] = per_q[i] * (
+                basis[0, c] * h * h
+                + basis[1, c] * k * k
+                + basis[2, c] * l * l
+                + basis[3, c] * h * k
+                + basis[4, c] * h * l
+                + basis[5, c] * k * l
+            )
+        for c in range(count):
+            right[c] += weight * slope[c] * (at[i] - q[p])
+            for d in range(count):
+                normal[c, d] += weight * slope[c] * slope[d] / per_q[i]
+    for c in range(count):
+        normal[c, c] = 1.01 * normal[c, c] + 1e-9
+    step = solved(normal, right)
+    for c in range(count):
+        for j in range(6):
+            form[j] += basis[j, c] * step[c]
 
 
 @njit(nogil=True)

@@ -148,15 +148,18 @@ def alike(form: Vector) -> list[Vector]:
 
 
 SMALL = np.array([v for v in np.ndindex(5, 5, 5) if v > (2, 2, 2)]) - 2  # one of each pair ±v, up to 2
+LONG = np.array([v for v in np.ndindex(7, 7, 7) if v > (3, 3, 3)]) - 3  # and up to 3: a threefold axis may be as long
 ASIDE = 0.006  # sine of the angle between an axis and its plane's normal, up to which it may be a twofold one
+ALIKE = 0.01  # relative difference of axes that may be equally long
 
 
 def higher(form: Vector) -> list[tuple[Family, str, Vector]]:
-    """Monoclinic and orthorhombic lattices that a primitive one nearly is: families, centrings and forms.
+    """Lattices of higher symmetry that a primitive one nearly is: families, centrings and forms.
 
     A twofold axis is a lattice vector that stands upright on a plane of the lattice (Le Page, J. Appl. Cryst. 15, 255,
-    1982). The lattice is then spanned, or every second point of it, by the axis and the plane; three axes at right
-    angles span an orthorhombic one.
+    1982). The lattice is then spanned, or some of its points are, by the axis and the plane; three axes at right angles
+    span an orthorhombic one, or a tetragonal or cubic one where they are equally long; two at 120° and the vector
+    across them a hexagonal one.
 
     Args:
         form: A to F of short reciprocal axes, as :func:`primitive_form` gives, shape (6,).
@@ -169,19 +172,49 @@ def higher(form: Vector) -> list[tuple[Family, str, Vector]]:
     upright = (cosine > 1 - ASIDE**2 / 2) & np.isin(np.abs(dots), (1, 2))
     coprime = np.gcd.reduce(SMALL, axis=1) == 1
     axes = np.flatnonzero(upright.any(axis=1) & coprime)
-    found: list[tuple[Family, str, Vector]] = []
+    rows: list[tuple[Family, NDArray[np.int_]]] = []
     for axis in axes.tolist():
         plane = np.flatnonzero((SMALL @ SMALL[int(cosine[axis].argmax())] == 0) & coprime)
         plane = plane[np.argsort(lengths[plane], kind="stable")]
         if len(plane) >= 2:
-            found += _centred(Family.MONOCLINIC, SMALL[[plane[0], axis, plane[1]]], g)
-    apart = np.abs(SMALL[axes] @ g @ SMALL[axes].T) / (lengths[axes][:, None] * lengths[axes])
+            rows.append((Family.MONOCLINIC, SMALL[[plane[0], axis, plane[1]]]))
+    between = SMALL[axes] @ g @ SMALL[axes].T / (lengths[axes][:, None] * lengths[axes])
+    apart = np.abs(between)
     for i in range(len(axes)):
         for j in range(i):
             for k in range(j):
                 if max(apart[i, j], apart[i, k], apart[j, k]) < 2 * ASIDE:
-                    found += _centred(Family.ORTHORHOMBIC, SMALL[axes[[k, j, i]]], g)
-    return found
+                    three = axes[[k, j, i]]
+                    rows.append((Family.ORTHORHOMBIC, SMALL[three]))
+                    rows += _squares(SMALL[three], lengths[three])
+            if abs(apart[i, j] - 0.5) < 2 * ASIDE and abs(lengths[axes[i]] / lengths[axes[j]] - 1) < ALIKE:
+                first, second = SMALL[axes[i]], SMALL[axes[j]] * (-1 if between[i, j] > 0 else 1)
+                rows += [(Family.HEXAGONAL, np.array([first, second, across])) for across in _across(first, second, g)]
+    found = [one for family, three in rows for one in _centred(family, three, g)]
+    return list(
+        {
+            (family, centring, *form.round(6).tolist()): (family, centring, form) for family, centring, form in found
+        }.values()
+    )
+
+
+def _squares(rows: NDArray[np.int_], lengths: Vector) -> list[tuple[Family, NDArray[np.int_]]]:
+    """Tetragonal and cubic axes among three at right angles, shape (3, 3), of some lengths [Å], shape (3,)."""
+    found = [
+        (Family.TETRAGONAL, rows[order])
+        for order in ([0, 1, 2], [1, 2, 0], [2, 0, 1])
+        if abs(lengths[order[0]] / lengths[order[1]] - 1) < ALIKE
+    ]
+    return [*found, (Family.CUBIC, rows)] if len(found) == 3 else found
+
+
+def _across(first: NDArray[np.int_], second: NDArray[np.int_], g: Vector) -> list[NDArray[np.int_]]:
+    """The shortest lattice vector at right angles to two others, if there is one, as a list."""
+    lengths = np.sqrt(np.einsum("ij,jk,ik->i", LONG, g, LONG))
+    sides = np.stack([first, second])
+    cosine = np.abs(LONG @ g @ sides.T) / (lengths[:, None] * np.sqrt(np.einsum("ij,jk,ik->i", sides, g, sides)))
+    right = np.flatnonzero((cosine < 2 * ASIDE).all(axis=1))
+    return [LONG[right[lengths[right].argmin()]]] if len(right) else []
 
 
 def _centred(family: Family, rows: NDArray[np.int_], g: Vector) -> list[tuple[Family, str, Vector]]:
@@ -192,11 +225,11 @@ def _centred(family: Family, rows: NDArray[np.int_], g: Vector) -> list[tuple[Fa
         rows: indices of the vectors, shape (3, 3).
         g: the primitive lattice's metric, shape (3, 3).
     """
-    volume = round(abs(np.linalg.det(rows)))
-    if volume not in (1, 2, 4):
+    if round(abs(np.linalg.det(rows))) not in (1, 2, 3, 4):
         return []
-    inside = {tuple(np.round(point @ np.linalg.inv(rows) % 1 * 4).astype(int) % 4) for point in np.ndindex(4, 4, 4)}
-    centring = next((c for c, points in CENTRED.items() if points == inside), None)
+    points = np.array(list(np.ndindex(4, 4, 4))) @ np.linalg.inv(rows)
+    inside = {tuple(point) for point in (np.rint(points % 1 * 12).astype(int) % 12).tolist()}
+    centring = next((c for c, points in CENTRED if points == inside), None)
     if centring is None or centring not in family.centrings:
         return []
     reciprocal = np.linalg.inv(rows @ g @ rows.T)
@@ -205,14 +238,16 @@ def _centred(family: Family, rows: NDArray[np.int_], g: Vector) -> list[tuple[Fa
     return [(family, centring, form)]
 
 
-CENTRED = {
-    "P": {(0, 0, 0)},
-    "I": {(0, 0, 0), (2, 2, 2)},
-    "C": {(0, 0, 0), (2, 2, 0)},
-    "A": {(0, 0, 0), (0, 2, 2)},
-    "B": {(0, 0, 0), (2, 0, 2)},
-    "F": {(0, 0, 0), (2, 2, 0), (0, 2, 2), (2, 0, 2)},
-}  # points of the cell, in quarters of the axes
+CENTRED = [
+    ("P", {(0, 0, 0)}),
+    ("I", {(0, 0, 0), (6, 6, 6)}),
+    ("C", {(0, 0, 0), (6, 6, 0)}),
+    ("A", {(0, 0, 0), (0, 6, 6)}),
+    ("B", {(0, 0, 0), (6, 0, 6)}),
+    ("F", {(0, 0, 0), (6, 6, 0), (6, 0, 6), (0, 6, 6)}),
+    ("R", {(0, 0, 0), (8, 4, 4), (4, 8, 8)}),
+    ("R", {(0, 0, 0), (4, 8, 4), (8, 4, 8)}),  # reverse, of the same lines
+]  # points of the cell, in twelfths of the axes
 
 
 @njit(nogil=True)

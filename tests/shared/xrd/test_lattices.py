@@ -77,13 +77,21 @@ def test_a_primitive_cell_has_the_lines_that_a_centring_leaves(centring: str) ->
 
 @pytest.mark.parametrize(
     ("family", "centring"),
-    [(Family.MONOCLINIC, "P"), (Family.MONOCLINIC, "C"), *((Family.ORTHORHOMBIC, c) for c in "PIFC")],
-)
+    [
+        *((Family.MONOCLINIC, c) for c in "PC"), *((Family.ORTHORHOMBIC, c) for c in "PIFC"),
+        *((Family.TETRAGONAL, c) for c in "PI"), *((Family.HEXAGONAL, c) for c in "PR"),
+        *((Family.CUBIC, c) for c in "PIF"),
+    ],
+)  # fmt: skip
 def test_the_symmetry_of_a_primitive_cell_is_found(family: Family, centring: str) -> None:
     cell = CELLS[family]
     found = higher(primitive_form(form_of(cell), centring))
-    volumes = {1 / math.sqrt(np.linalg.det(metric(form))) for of, _, form in found if of is family}
+    same = family.centrings if family in (Family.MONOCLINIC, Family.ORTHORHOMBIC) else centring
+    volumes = {1 / math.sqrt(np.linalg.det(metric(form))) for of, own, form in found if of is family and own in same}
     assert any(volume == pytest.approx(cell.volume) for volume in volumes)
+    if family.value < Family.ORTHORHOMBIC:
+        form = next(form for of, own, form in found if of is family and own == centring)
+        assert form == pytest.approx(form_of(cell), abs=1e-9)
     if family is Family.ORTHORHOMBIC:
         form = next(form for of, _, form in found if of is family)
         assert sorted(form[:3]) == pytest.approx(sorted(form_of(cell)[:3])) and not form[3:].any()
