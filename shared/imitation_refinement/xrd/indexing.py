@@ -3,8 +3,9 @@
 Small indices are tried for a few of the first strong lines, as in TREOR (Werner, Eriksson and Westdahl, J. Appl. Cryst.
 18, 367, 1985), by way of zones, as in ITO (Visser, J. Appl. Cryst. 2, 89, 1969): two or three lines give a plane of the
 reciprocal lattice, and further lines all coefficients but one. For the last one all lines vote: each tells it by each
-small index, and those of the lattice agree. What most lines agree on is weighed, refined in a few steps on all lines,
-and the best of it under each centring, with the zero error. Zero errors are tried in steps.
+small index, and those of the lattice agree. What most lines agree on is moved to the lines by a step of least squares,
+weighed, refined in a few steps on all lines, and the best of it under each centring, with the zero error. Zero errors
+are tried in steps.
 """
 
 from __future__ import annotations
@@ -533,7 +534,7 @@ def _weigh(
 ) -> None:
     """Keeps the best trial lattices in ``kept``, and what they are worth in ``values``, −∞ where there is none yet.
 
-    Each is fitted to the lines first: what a few lines tell is off by more than all of them are.
+    Each is fitted to ``more`` lines first: what a few lines tell is off by more than all of them are.
     """
     q, hkl = np.empty(400), np.empty((400, 3), np.int64)
     for form in forms:

@@ -227,9 +227,9 @@ def _centred(family: Family, rows: NDArray[np.int_], g: Vector) -> list[tuple[Fa
     """
     if round(abs(np.linalg.det(rows))) not in (1, 2, 3, 4):
         return []
-    points = np.array(list(np.ndindex(4, 4, 4))) @ np.linalg.inv(rows)
-    inside = {tuple(point) for point in (np.rint(points % 1 * 12).astype(int) % 12).tolist()}
-    centring = next((c for c, points in CENTRED if points == inside), None)
+    places = np.array(list(np.ndindex(4, 4, 4))) @ np.linalg.inv(rows) % 1
+    inside = {tuple(place) for place in (np.rint(places * 12).astype(int) % 12).tolist()}
+    centring = next((letter for letter, own in CENTRED if own == inside), None)
     if centring is None or centring not in family.centrings:
         return []
     reciprocal = np.linalg.inv(rows @ g @ rows.T)
