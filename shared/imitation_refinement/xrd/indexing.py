@@ -550,8 +550,6 @@ def _weigh(
 def _fit(form: NDArray, lines: tuple, basis: NDArray, half: int, q: NDArray, hkl: NDArray) -> None:
     """Moves a trial lattice, in place, to where its lines are nearer to the pattern's: a step of least squares."""
     at, per_q, _, _, nearest, top = lines
-    if determinant(form) <= 1e-12:
-        return
     found = points(form, top, half, q, hkl)
     if found == 0 or found == len(q):
         return
